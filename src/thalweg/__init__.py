@@ -1,0 +1,56 @@
+"""Thalweg: update rules written once, as formulas; the optimizer you train with, a fair race, a picture of each.
+
+Names are loaded when first used, so that ``import thalweg`` costs a training script next to nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from thalweg import conventions, curvature, problems, report, rules, schedules, trace, verdict
+    from thalweg.optimizer import Optimizer
+    from thalweg.printers.latex import latex
+    from thalweg.problems import Problem
+    from thalweg.race import Entry, Race
+    from thalweg.rule import Rule
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Entry": "thalweg.race",
+    "Optimizer": "thalweg.optimizer",
+    "Problem": "thalweg.problems",
+    "Race": "thalweg.race",
+    "Rule": "thalweg.rule",
+    "latex": "thalweg.printers.latex",
+}
+_ROOMS = ("conventions", "curvature", "problems", "report", "rules", "schedules", "trace", "verdict")
+
+__all__ = [  # noqa: RUF022 -- what a newcomer meets first stands first
+    "Optimizer",
+    "Rule",
+    "rules",
+    "latex",
+    "conventions",
+    "schedules",
+    "trace",
+    "curvature",
+    "Problem",
+    "problems",
+    "Race",
+    "Entry",
+    "verdict",
+    "report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"thalweg.{name}")
+    raise AttributeError(f"module 'thalweg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

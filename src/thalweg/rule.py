@@ -1,0 +1,264 @@
+"""What a rule is: hyperparameters that check themselves, a named state, and the update as its formula.
+
+A rule is a frozen dataclass.  Hyperparameters annotated with a `Range` are *numbers*: they may be scheduled, changed
+in a parameter group or differ between the rows of a population, and never recompile anything.  All others (a
+``Literal``, a ``bool``, a number that is ``None``) are *options*: each choice is a formula of its own.
+"""
+
+import ast
+import dataclasses
+import difflib
+import math
+import re
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, Union, cast, dataclass_transform
+
+from thalweg.maths import Number, Value, zeros_like
+
+ABSENT: Value = cast(Any, None)
+"""The default of a state field that only some options keep."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a hyperparameter may take: from `low` to `high`, ends included unless said to be open."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    low_open: bool = False
+    high_open: bool = False
+
+    def __contains__(self, x: float) -> bool:
+        above = x > self.low if self.low_open else x >= self.low
+        below = x < self.high if self.high_open else x <= self.high
+        return above and below and not math.isnan(x)
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return f"a finite number {'>' if self.low_open else '>='} {self.low:g}"
+        return f"a number in {'(' if self.low_open else '['}{self.low:g}, {self.high:g}{')' if self.high_open else ']'}"
+
+
+@dataclass(frozen=True)
+class Log:
+    """A search space on a logarithmic scale, from `low` to `high`."""
+
+    low: float
+    high: float
+
+    def at(self, u: float) -> float:
+        """The point a fraction `u` in [0, 1] of the way."""
+        return math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A search space on a linear scale, from `low` to `high`."""
+
+    low: float
+    high: float
+
+    def at(self, u: float) -> float:
+        """The point a fraction `u` in [0, 1] of the way."""
+        return self.low + u * (self.high - self.low)
+
+
+Rate = Annotated[float, Range(0, math.inf, high_open=True)]
+Decay = Annotated[float, Range(0, 1, high_open=True)]
+Epsilon = Annotated[float, Range(0, math.inf, high_open=True)]
+Fraction = Annotated[float, Range(0, 1)]
+Positive = Annotated[float, Range(0, math.inf, low_open=True, high_open=True)]
+EpsAt = Literal["outside", "inside"]
+
+
+class NoState(NamedTuple):
+    """The state of a rule that remembers nothing."""
+
+
+@dataclass_transform(frozen_default=True)
+class Rule:
+    """An update rule: subclass it with hyperparameters, a ``State`` and an ``update``; it is discovered by its name.
+
+    Attributes:
+        lr: the learning rate η.
+        State: the named tuple of what is remembered a parameter, under torch.optim's names; fields annotated
+            ``Value`` have an element for every parameter, fields annotated ``Number`` are one number.
+        search: the declared search space, by hyperparameter: what a race tunes.
+        variants: other names for settings of this rule, as ``{"nadam": {"nesterov": "scheduled"}}``.
+    """
+
+    lr: Rate
+    State: ClassVar[type[Any]] = NoState
+    search: ClassVar[Mapping[str, Log | Linear]] = {"lr": Log(1e-4, 1.0)}
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        dataclass(frozen=True, repr=False)(cls)
+
+    def __post_init__(self) -> None:
+        hints = annotations(type(self))
+        for field in dataclasses.fields(cast(Any, self)):
+            checked = check(f"{type(self).__name__}'s {field.name}", getattr(self, field.name), hints[field.name])
+            object.__setattr__(self, field.name, checked)
+        self.check()
+
+    def check(self) -> None:
+        """Raise ``ValueError`` for settings that are allowed one by one but not together."""
+
+    def init(self, p: Value) -> Any:
+        """The state before the first step, for a parameter `p` (floats, tensors: its shape and dtype)."""
+        empty = {Value: lambda: zeros_like(p), Number: lambda: 0.0}
+        return self.State(*(empty[hint]() for hint in typing.get_type_hints(self.State).values()))
+
+    def update(self, p: Value, g: Value, s: Any, t: Number) -> tuple[Value, Any]:
+        """The new parameter and the new state, from the gradient `g` at step `t` = 1, 2, …; pure."""
+        raise NotImplementedError(f"{type(self).__name__} has no update")
+
+    def interim(self, s: Any) -> Value | None:
+        """For look-ahead methods: how far from θ the next gradient is taken; None where it is taken at θ."""
+        return None
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The hyperparameters that may change without changing the formula."""
+        return {k: v for k, v in self._settings() if isinstance(v, float)}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The hyperparameters that choose the formula."""
+        return {k: v for k, v in self._settings() if not isinstance(v, float)}
+
+    def bind(self, numbers: Mapping[str, Any]) -> Self:
+        """The same rule with other numbers, unchecked: for values that were checked before, or symbols."""
+        bound = object.__new__(type(self))
+        bound.__dict__.update(self.__dict__)
+        bound.__dict__.update(numbers)
+        return bound
+
+    def replace(self, **settings: Any) -> Self:
+        """The same rule with other settings, checked as in the constructor."""
+        return cast(Self, from_settings(type(self), {**dict(self._settings()), **settings}))
+
+    def _settings(self) -> Iterator[tuple[str, Any]]:
+        return ((f.name, getattr(self, f.name)) for f in dataclasses.fields(cast(Any, self)))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self._settings())})"
+
+    def __str__(self) -> str:
+        """The settings that differ from the defaults, in a form that `thalweg.rules.parse` reads back."""
+        default = {f.name: f.default for f in dataclasses.fields(cast(Any, self))}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self._settings() if v != default[k])})"
+
+
+@cache
+def annotations(cls: type[Rule]) -> dict[str, Any]:
+    """The annotations of a rule's hyperparameters, with their ranges."""
+    return typing.get_type_hints(cls, include_extras=True)
+
+
+def range_of(cls: type[Rule], name: str) -> Range:
+    """The range of the number `name` of a rule."""
+    for choice in _choices(annotations(cls)[name]):
+        if typing.get_origin(choice) is Annotated:
+            return next(m for m in choice.__metadata__ if isinstance(m, Range))
+    raise KeyError(f"{name} of {cls.__name__} is no number")
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return tuple(c for a in typing.get_args(annotation) for c in _choices(a))
+    if typing.get_origin(annotation) is Literal:
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def check(name: str, value: Any, annotation: Any) -> Any:
+    """`value` as its annotation has it, or ``ValueError`` with the name, the value and what is allowed."""
+    allowed: list[str] = []
+    for choice in _choices(annotation):
+        if typing.get_origin(choice) is Annotated:
+            inside = next(m for m in choice.__metadata__ if isinstance(m, Range))
+            number = _number(value)
+            if number is not None and number in inside:
+                return number
+            allowed.append(str(inside))
+        elif choice is bool:
+            if isinstance(value, bool):
+                return value
+            allowed.append("True or False")
+        elif choice is type(None) or choice is None:
+            if value is None:
+                return None
+            allowed.append("None")
+        else:
+            if type(value) is type(choice) and value == choice:
+                return value
+            allowed.append(repr(choice))
+    message = f"{name} is {value!r}; allowed is {' or '.join(allowed)}"
+    if isinstance(value, str):
+        message += nearest(value, [a.strip("'") for a in allowed])
+    raise ValueError(message)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or isinstance(value, str):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """``; did you mean 'adam'``, or nothing where no name is near."""
+    close = difflib.get_close_matches(name.lower(), list(names), n=1)
+    return f"; did you mean {close[0]!r}" if close else ""
+
+
+def from_settings(cls: type[Rule], settings: Mapping[str, Any]) -> Rule:
+    """A rule from its settings by name; ``ValueError`` names an unknown one and the nearest known."""
+    known = [f.name for f in dataclasses.fields(cast(Any, cls))]
+    for name in settings:
+        if name not in known:
+            raise ValueError(f"{cls.__name__} has no setting {name!r}; it has {', '.join(known)}{nearest(name, known)}")
+    return cls(**settings)
+
+
+_CALL = re.compile(r"\s*([A-Za-z_]\w*)\s*(\(.*\))?\s*", re.DOTALL)
+
+
+def parse_call(text: str) -> tuple[str, dict[str, Any]]:
+    """``"adam(lr=0.1, eps_at=inside)"`` → ``("adam", {…})``: literals and bare words; nothing is evaluated.
+
+    Raises:
+        ValueError: the text is no name with keyword arguments.
+    """
+    found = _CALL.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} cannot be read; write a name, or a name with settings as in adam(lr=0.01)")
+    name, arguments = found.groups()
+    try:
+        call = ast.parse(f"f{arguments or '()'}", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError
+        return name, {_keyword(k): _literal(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise ValueError(
+            f"the settings in {text!r} cannot be read; write name=value, separated by commas, as in adam(lr=0.01)"
+        ) from None
+
+
+def _keyword(keyword: ast.keyword) -> str:
+    if keyword.arg is None:
+        raise ValueError
+    return keyword.arg
+
+
+def _literal(node: ast.expr) -> Any:
+    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)

@@ -1,0 +1,62 @@
+"""The rules, found by themselves: a file a family, and nothing to register.
+
+``rules.all()`` gives the classes by name; ``rules.parse("adam(beta2=0.99)")`` reads a rule from text.  A rule that
+you subclass from `thalweg.rule.Rule` anywhere is found as well.
+"""
+
+import importlib
+import pkgutil
+from typing import Any
+
+from thalweg.rule import Rule, from_settings, nearest, parse_call
+
+__all__ = ["all", "named", "names", "parse"]
+
+for _module in pkgutil.iter_modules(__path__):
+    _family = importlib.import_module(f"{__name__}.{_module.name}")
+    for _name, _thing in vars(_family).items():
+        if isinstance(_thing, type) and issubclass(_thing, Rule) and _thing is not Rule:
+            globals()[_name] = _thing
+
+
+def all() -> dict[str, type[Rule]]:
+    """Every rule by its class's name, in the order of definition."""
+    found: dict[str, type[Rule]] = {}
+    waiting = list(Rule.__subclasses__())
+    while waiting:
+        cls = waiting.pop(0)
+        found[cls.__name__] = cls
+        waiting.extend(cls.__subclasses__())
+    return found
+
+
+def names() -> dict[str, tuple[type[Rule], dict[str, Any]]]:
+    """Every name that text may use, in lower case: the rules' own and their variants', with what each one sets."""
+    found: dict[str, tuple[type[Rule], dict[str, Any]]] = {}
+    for name, cls in all().items():
+        found[name.lower()] = (cls, {})
+        found.update({variant: (cls, dict(settings)) for variant, settings in cls.variants.items()})
+    return found
+
+
+def named(name: str, **settings: Any) -> Rule:
+    """The rule of that name or variant, whatever its case, with other settings than its defaults.
+
+    Raises:
+        ValueError: no such rule or setting (the nearest is named), or a setting out of its range.
+    """
+    known = names()
+    if name.lower() not in known:
+        raise ValueError(f"there is no rule {name!r}{nearest(name, known)}; the rules are {', '.join(sorted(known))}")
+    cls, preset = known[name.lower()]
+    return from_settings(cls, {**preset, **settings})
+
+
+def parse(text: str) -> Rule:
+    """A rule from text: ``adam``, ``Adam(lr=0.01)``, ``nesterov(momentum=0.5)``.  Literals only, nothing is evaluated.
+
+    Raises:
+        ValueError: the text cannot be read, or says something that no rule allows.
+    """
+    name, settings = parse_call(text)
+    return named(name, **settings)

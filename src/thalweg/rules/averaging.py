@@ -1,0 +1,34 @@
+"""The average of the path rather than its end: ASGD."""
+
+from typing import NamedTuple
+
+from thalweg.maths import Number, Value, maximum, zeros_like
+from thalweg.rule import Log, Positive, Rate, Rule
+
+
+class ASGD(Rule):
+    """Averaged stochastic gradient descent.  Polyak & Juditsky 1992; Bottou's form, as torch has it.
+
+    The average is in the state, as ``ax``; from step ``t0`` on it averages all later points.  As in torch, the rate
+    that a step leaves behind is used in the next one.
+    """
+
+    lr: Rate = 1e-2
+    lambd: Rate = 1e-4
+    alpha: Rate = 0.75
+    t0: Positive = 1e6
+
+    search = {"lr": Log(1e-3, 10.0)}
+
+    class State(NamedTuple):
+        ax: Value
+        eta: Number
+        mu: Number
+
+    def init(h, p: Value):
+        return ASGD.State(zeros_like(p), h.lr, 1.0)
+
+    def update(h, p: Value, g: Value, s: State, t: Number):
+        p = p * (1 - h.lambd * s.eta) - s.eta * g
+        ax = s.ax + s.mu * (p - s.ax)
+        return p, ASGD.State(ax, h.lr / (1 + h.lambd * h.lr * t) ** h.alpha, 1 / maximum(1.0, t - h.t0))

@@ -1,0 +1,163 @@
+"""Moments of the gradient, the first over the root of the second: Adam and its relatives."""
+
+from typing import Literal, NamedTuple
+
+from thalweg.maths import Number, Value, abs, maximum, sqrt, where, zeros_like
+from thalweg.rule import ABSENT, Decay, Epsilon, EpsAt, Fraction, Log, Rate, Rule
+from thalweg.rules.adaptive import root
+
+
+class Adam(Rule):
+    """Adaptive moments.  Kingma & Ba 2015, Algorithm 1; Goodfellow et al. 2016, Algorithm 8.7.
+
+    ``eps_at``: ``outside`` √v̂ + ε, ``inside`` √(v̂ + ε), or ``uncorrected``, ε̂ beside the uncorrected √v, as in
+    Kingma & Ba §2, TensorFlow and Keras.  ``amsgrad`` keeps the largest v (Reddi et al. 2018, as torch and Keras have
+    it) or the largest ``corrected`` v̂ (optax).  ``nesterov`` looks one momentum ahead (Dozat 2016), with the paper's
+    warm-up of the momentum, ``scheduled`` (torch and Keras), or ``constant`` (optax).
+    """
+
+    lr: Rate = 1e-3
+    beta1: Decay = 0.9
+    beta2: Decay = 0.999
+    eps: Epsilon = 1e-8
+    eps_root: Epsilon | None = None
+    momentum_decay: Rate = 4e-3
+    eps_at: Literal["outside", "inside", "uncorrected"] = "outside"
+    bias_correction: bool = True
+    amsgrad: Literal[False, True, "corrected"] = False
+    nesterov: Literal[False, "scheduled", "constant"] = False
+
+    search = {"lr": Log(1e-5, 1e-1)}
+    variants = {"nadam": {"lr": 2e-3, "nesterov": "scheduled"}, "amsgrad": {"amsgrad": True}}
+
+    class State(NamedTuple):
+        exp_avg: Value
+        exp_avg_sq: Value
+        max_exp_avg_sq: Value = ABSENT
+        mu_product: Number = ABSENT  # pyright: ignore[reportAssignmentType]
+
+    def init(h, p: Value):
+        return Adam.State(
+            zeros_like(p),
+            zeros_like(p),
+            zeros_like(p) if h.amsgrad else ABSENT,
+            1.0 if h.nesterov == "scheduled" else ABSENT,  # pyright: ignore[reportArgumentType]
+        )
+
+    def update(h, p: Value, g: Value, s: State, t: Number):
+        m = h.beta1 * s.exp_avg + (1 - h.beta1) * g
+        v = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
+        correct1 = 1 - h.beta1**t if h.bias_correction else 1.0
+        correct2 = 1 - h.beta2**t if h.bias_correction else 1.0
+
+        highest = ABSENT
+        if h.amsgrad == "corrected":
+            highest = v_hat = maximum(s.max_exp_avg_sq, v / correct2)
+        elif h.amsgrad:
+            highest = maximum(s.max_exp_avg_sq, v)
+            v_hat = highest / correct2
+        else:
+            v_hat = v / correct2
+
+        product = s.mu_product
+        if h.nesterov == "scheduled":
+            mu = h.beta1 * (1 - 0.5 * 0.96 ** (t * h.momentum_decay))
+            mu_next = h.beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * h.momentum_decay))
+            product = s.mu_product * mu
+            m_hat = mu_next / (1 - product * mu_next) * m + (1 - mu) / (1 - product) * g
+        elif h.nesterov == "constant":
+            correct1_next = 1 - h.beta1 ** (t + 1) if h.bias_correction else 1.0
+            m_hat = h.beta1 / correct1_next * m + (1 - h.beta1) / correct1 * g
+        else:
+            m_hat = m / correct1
+
+        if h.eps_root is not None:
+            v_hat = v_hat + h.eps_root
+        if h.eps_at == "uncorrected":
+            # √v̂ + ε/√(1 − β₂ᵗ) is (√v + ε)/√(1 − β₂ᵗ): ε̂ of the paper, beside the uncorrected root.
+            denominator = sqrt(v_hat) + h.eps / sqrt(correct2)
+        else:
+            denominator = root(v_hat, h.eps, h.eps_at)
+        return p - h.lr * m_hat / denominator, Adam.State(m, v, highest, product)
+
+
+class QHAdam(Rule):
+    """Quasi-hyperbolic Adam.  Ma & Yarats 2019, "Quasi-hyperbolic momentum and Adam", eq. 13."""
+
+    lr: Rate = 1e-3
+    beta1: Decay = 0.995
+    beta2: Decay = 0.999
+    nu1: Fraction = 0.7
+    nu2: Fraction = 1.0
+    eps: Epsilon = 1e-8
+
+    search = {"lr": Log(1e-5, 1e-1)}
+
+    class State(NamedTuple):
+        exp_avg: Value
+        exp_avg_sq: Value
+
+    def update(h, p: Value, g: Value, s: State, t: Number):
+        m = h.beta1 * s.exp_avg + (1 - h.beta1) * g
+        v = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
+        first = (1 - h.nu1) * g + h.nu1 / (1 - h.beta1**t) * m
+        second = (1 - h.nu2) * g * g + h.nu2 / (1 - h.beta2**t) * v
+        return p - h.lr * first / (sqrt(second) + h.eps), QHAdam.State(m, v)
+
+
+class Adamax(Rule):
+    """Adam with the largest gradient in place of the second moment.  Kingma & Ba 2015, Algorithm 2.
+
+    ``eps_at``: ``inside`` the maximum, max(β₂u, |g| + ε) (torch, optax), or ``outside``, u + ε (Keras).
+    """
+
+    lr: Rate = 2e-3
+    beta1: Decay = 0.9
+    beta2: Decay = 0.999
+    eps: Epsilon = 1e-8
+    eps_at: EpsAt = "inside"
+
+    search = {"lr": Log(1e-5, 1e-1)}
+
+    class State(NamedTuple):
+        exp_avg: Value
+        exp_inf: Value
+
+    def update(h, p: Value, g: Value, s: State, t: Number):
+        m = h.beta1 * s.exp_avg + (1 - h.beta1) * g
+        u = maximum(h.beta2 * s.exp_inf, abs(g) + h.eps if h.eps_at == "inside" else abs(g))
+        denominator = u if h.eps_at == "inside" else u + h.eps
+        return p - h.lr / (1 - h.beta1**t) * m / denominator, Adamax.State(m, u)
+
+
+class RAdam(Rule):
+    """Adam whose adaptive rate is rectified, and left out while its variance is unbounded.  Liu et al. 2020, Alg. 2.
+
+    ``eps_at``: ``uncorrected``, beside the uncorrected √v (torch), or ``outside``, √v̂ + ε (the paper, optax).
+    """
+
+    lr: Rate = 1e-3
+    beta1: Decay = 0.9
+    beta2: Decay = 0.999
+    eps: Epsilon = 1e-8
+    eps_at: Literal["outside", "uncorrected"] = "outside"
+
+    search = {"lr": Log(1e-5, 1e-1)}
+
+    class State(NamedTuple):
+        exp_avg: Value
+        exp_avg_sq: Value
+
+    def update(h, p: Value, g: Value, s: State, t: Number):
+        m = h.beta1 * s.exp_avg + (1 - h.beta1) * g
+        v = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
+        m_hat = m / (1 - h.beta1**t)
+        correct2 = 1 - h.beta2**t
+        rho_end = 2 / (1 - h.beta2) - 1
+        rho = rho_end - 2 * t * h.beta2**t / correct2
+        rectifier = sqrt((rho - 4) * (rho - 2) * rho_end / ((rho_end - 4) * (rho_end - 2) * rho))
+        if h.eps_at == "uncorrected":
+            denominator = sqrt(v / correct2) + h.eps / sqrt(correct2)
+        else:
+            denominator = sqrt(v / correct2) + h.eps
+        return p - h.lr * where(rho > 5, rectifier * m_hat / denominator, m_hat), RAdam.State(m, v)

@@ -1,0 +1,52 @@
+"""The sign of the gradient: Rprop and Lion."""
+
+from typing import NamedTuple
+
+from thalweg.maths import Number, Value, full_like, maximum, minimum, sign, where, zeros_like
+from thalweg.rule import Decay, Log, Positive, Rate, Rule
+
+
+class Rprop(Rule):
+    """Resilient propagation: a step for each parameter, from signs alone.  Riedmiller & Braun 1993; for full batches.
+
+    As torch has it: where the sign turns, the step shrinks and this gradient is left out.
+    """
+
+    lr: Rate = 1e-2
+    eta_minus: Decay = 0.5
+    eta_plus: Positive = 1.2
+    step_min: Rate = 1e-6
+    step_max: Rate = 50.0
+
+    search = {"lr": Log(1e-5, 1e-1)}
+
+    class State(NamedTuple):
+        prev: Value
+        step_size: Value
+
+    def init(h, p: Value):
+        return Rprop.State(zeros_like(p), full_like(p, h.lr))
+
+    def update(h, p: Value, g: Value, s: State, t: Number):
+        turn = g * s.prev
+        grown = where(turn > 0, h.eta_plus * s.step_size, where(turn < 0, h.eta_minus * s.step_size, s.step_size))
+        step = minimum(maximum(grown, h.step_min), h.step_max)
+        kept = where(turn < 0, 0 * g, g)
+        return p - sign(kept) * step, Rprop.State(kept, step)
+
+
+class Lion(Rule):
+    """The sign of an interpolated momentum.  Chen et al. 2023, "Symbolic discovery of optimization algorithms"."""
+
+    lr: Rate = 1e-4
+    beta1: Decay = 0.9
+    beta2: Decay = 0.99
+
+    search = {"lr": Log(1e-6, 1e-2)}
+
+    class State(NamedTuple):
+        exp_avg: Value
+
+    def update(h, p: Value, g: Value, s: State, t: Number):
+        step = sign(h.beta1 * s.exp_avg + (1 - h.beta1) * g)
+        return p - h.lr * step, Lion.State(h.beta2 * s.exp_avg + (1 - h.beta2) * g)
