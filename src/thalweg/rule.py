@@ -124,6 +124,11 @@ class Rule:
         return None
 
     @property
+    def looks_ahead(self) -> bool:
+        """Whether the gradient is to be taken away from θ; see `interim`."""
+        return self.interim(self.init(cast(Any, 0.0))) is not None
+
+    @property
     def numbers(self) -> dict[str, float]:
         """The hyperparameters that may change without changing the formula."""
         return {k: v for k, v in self._settings() if isinstance(v, float)}
@@ -160,6 +165,12 @@ class Rule:
 def annotations(cls: type[Rule]) -> dict[str, Any]:
     """The annotations of a rule's hyperparameters, with their ranges."""
     return typing.get_type_hints(cls, include_extras=True)
+
+
+@cache
+def number_fields(state: type[Any]) -> frozenset[str]:
+    """The fields of a state that are one number for a whole parameter."""
+    return frozenset(name for name, hint in typing.get_type_hints(state).items() if hint is Number)
 
 
 def range_of(cls: type[Rule], name: str) -> Range:

@@ -6,9 +6,16 @@ you subclass from `thalweg.rule.Rule` anywhere is found as well.
 
 import importlib
 import pkgutil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thalweg.rule import Rule, from_settings, nearest, parse_call
+
+if TYPE_CHECKING:  # for editors and type checkers; what runs is discovered below
+    from thalweg.rules.adaptive import Adadelta, Adagrad, RMSProp
+    from thalweg.rules.averaging import ASGD
+    from thalweg.rules.descent import QHM, SGD, Momentum
+    from thalweg.rules.moments import Adam, Adamax, QHAdam, RAdam
+    from thalweg.rules.signs import Lion, Rprop
 
 __all__ = ["all", "named", "names", "parse"]
 

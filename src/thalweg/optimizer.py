@@ -1,0 +1,303 @@
+"""`Optimizer`: any rule as a ``torch.optim.Optimizer``."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, cast, overload
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer as TorchOptimizer
+from torch.optim.optimizer import ParamsT
+
+from thalweg import kernels, stages
+from thalweg.kernels import Work, eager
+from thalweg.rule import Decay, Positive, Rate, Rule, check, parse_call
+from thalweg.stages import DecayForm, Scalars, Stages
+
+Nonfinite = Literal["propagate", "skip", "raise"]
+
+_CONFIGURATION = ("rule", "clip_norm", "clip_value", "ema", "nonfinite", "backend", "training", "skipped_steps")
+
+
+class Optimizer(TorchOptimizer):
+    """Steps parameters by a rule, with what training needs around it.
+
+    The order of a step: the gradient is unscaled, clipped by value, clipped by global norm, negated if maximizing,
+    given its l2 decay; then the parameter is decayed (``scaled``, ``independent``), stepped by the rule and averaged.
+
+    Args:
+        params: parameters, named parameters or parameter groups.  A group may have its own ``rule``, any of its
+            hyperparameters by name, ``weight_decay``, ``decay_form`` and ``maximize``.
+        rule: the update rule, for the groups that have none of their own.
+        weight_decay: λ ≥ 0.
+        decay_form: ``l2``, λθ added to the gradient; ``scaled``, θ ← θ − ηλθ (Loshchilov & Hutter 2019, as torch's
+            AdamW has it); ``independent``, θ ← θ − λ(η/η₀)θ (the same paper, as written: only a schedule scales it).
+        clip_norm: the largest global norm of all gradients together, as ``torch.nn.utils.clip_grad_norm_`` has it.
+        clip_value: the largest magnitude of an element, as ``torch.nn.utils.clip_grad_value_`` has it.
+        ema: the decay of a moving average of the weights, which `eval` puts in place.
+        nonfinite: what to do about a gradient that is not finite: ``propagate`` it, ``skip`` the whole step, or
+            ``raise``.  Neither of the last two changes anything.
+        maximize: step up rather than down.
+        backend: ``auto``, or ``eager`` for the plain formula on tensors.
+
+    Attributes:
+        skipped_steps: how many steps ``nonfinite="skip"`` has left out.
+        training: whether the parameters hold the training point; see `eval`.
+
+    Raises:
+        ValueError: a setting is out of its range, or a parameter is no floating-point leaf tensor.
+        TypeError: a parameter is no tensor, or `rule` is no rule.
+    """
+
+    rule: Rule
+    skipped_steps: int
+    training: bool
+
+    def __init__(
+        self,
+        params: ParamsT,
+        rule: Rule,
+        *,
+        weight_decay: float = 0.0,
+        decay_form: DecayForm = "l2",
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        ema: float | None = None,
+        nonfinite: Nonfinite = "propagate",
+        maximize: bool = False,
+        backend: str = "auto",
+    ) -> None:
+        self.rule = _rule(rule)
+        self.clip_norm: float | None = check("clip_norm", clip_norm, Positive | None)
+        self.clip_value: float | None = check("clip_value", clip_value, Positive | None)
+        self.ema: float | None = check("ema", ema, Decay | None)
+        self.nonfinite: Nonfinite = check("nonfinite", nonfinite, Nonfinite)
+        self.backend = backend
+        kernels.backend(backend)
+        self.training = True
+        self.skipped_steps = 0
+        defaults = {
+            **rule.numbers,
+            "weight_decay": weight_decay,
+            "decay_form": decay_form,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with settings of their own; see `Optimizer` for what a group may have."""
+        group = dict(param_group)
+        rule = _rule(group.pop("rule", self.rule))
+        settings = {**rule.numbers, **rule.options}
+        rule = rule.replace(**{name: group.pop(name) for name in settings if name in group})
+        group.update(rule.numbers)
+        group["weight_decay"] = check("weight_decay", group.get("weight_decay", self.defaults["weight_decay"]), Rate)
+        group["decay_form"] = check("decay_form", group.get("decay_form", self.defaults["decay_form"]), DecayForm)
+        group["maximize"] = check("maximize", group.get("maximize", self.defaults["maximize"]), bool)
+        if group["decay_form"] == "independent":
+            group.setdefault("initial_lr", group["lr"])
+        group["rule"] = rule
+        super().add_param_group(group)
+
+        added = self.param_groups[-1]
+        for foreign in self.rule.numbers.keys() - rule.numbers.keys():
+            del added[foreign]
+        for i, p in enumerate(added["params"]):
+            if not (p.is_floating_point() or p.is_complex()):
+                self.param_groups.pop()
+                raise ValueError(
+                    f"can't optimize a tensor of dtype {p.dtype} (parameter {_name(added, i)}); only floating-point and "
+                    "complex tensors have gradients"
+                )
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Take one step.
+
+        Args:
+            closure: clears the gradients, computes the loss, calls ``backward`` and returns the loss.
+
+        Returns:
+            The loss that the closure returned, or None.
+
+        Raises:
+            RuntimeError: the parameters hold the point to evaluate (call `train` first), a gradient is sparse, or it
+                is not finite and ``nonfinite="raise"``.
+        """
+        if not self.training:
+            raise RuntimeError("the optimizer is in eval mode; call optimizer.train() before optimizer.step()")
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        works = [self._work(group) for group in self.param_groups]
+        if self._prepare(works):
+            run = kernels.backend(self.backend)
+            for work, group in zip(works, self.param_groups, strict=True):
+                run(work)
+                group["interim"] = work.after.numbers if work.rule.looks_ahead else None
+        return loss
+
+    def _work(self, group: dict[str, Any]) -> Work:
+        """What is to be done to a group's parameters that have a gradient."""
+        template: Rule = group["rule"]
+        rule = template.bind({name: float(group[name]) for name in template.numbers})
+        decay = float(group["weight_decay"])
+        form = Stages(
+            clip_value=self.clip_value is not None,
+            clip_norm=self.clip_norm is not None,
+            maximize=group["maximize"],
+            decay=group["decay_form"] if decay else None,
+            ema=self.ema is not None,
+        )
+        scalars: Scalars = {"weight_decay": decay, "base_lr": float(group.get("initial_lr", group["lr"]))}
+        if self.clip_value is not None:
+            scalars["clip_value"] = self.clip_value
+        if self.ema is not None:
+            scalars["ema"] = self.ema
+        before = template.bind(group["interim"]) if group.get("interim") else rule
+        params = [p for p in group["params"] if p.grad is not None]
+        for p in params:
+            if p.grad.is_sparse:
+                raise RuntimeError(
+                    f"parameter {_name(group, group['params'].index(p))} has a sparse gradient; make it dense "
+                    "(sparse=False in the embedding), thalweg has no rule for sparse ones"
+                )
+        return Work(form, rule, before, rule, scalars, params, [self.state[p] for p in params])
+
+    def _prepare(self, works: list[Work]) -> bool:
+        """Look at all gradients together: clip by their norm; False where the step is to be left out."""
+        if self.clip_norm is None and self.nonfinite == "propagate":
+            return True
+        norm = eager.norm(works)
+        if self.clip_norm is not None:
+            for work in works:
+                work.scalars["clip_norm"] = min(1.0, self.clip_norm / (norm + 1e-6))
+        if self.nonfinite == "propagate" or math.isfinite(norm):
+            return True
+        if self.nonfinite == "raise":
+            raise RuntimeError(f"the gradient of {self._nonfinite()} is not finite; nothing was changed")
+        self.skipped_steps += 1
+        return False
+
+    def _nonfinite(self) -> str:
+        for group in self.param_groups:
+            for i, p in enumerate(group["params"]):
+                if p.grad is not None and not bool(torch.isfinite(p.grad).all()):
+                    return f"parameter {_name(group, i)}"
+        return "all parameters together, their norm,"
+
+    @torch.no_grad()
+    def eval(self) -> None:
+        """Put the point to evaluate or to save into the parameters: the average of the weights, or θ for look-ahead.
+
+        Where the rule neither looks ahead nor is averaged the parameters are that point already.  Calling it twice
+        does no harm; `train` brings back the training point bit for bit.
+        """
+        if not self.training:
+            return
+        self.training = False
+        for p, held, before in self._stepped():
+            ahead = before.interim(eager.read(before, held))
+            if ahead is None and "ema" not in held:
+                continue
+            held["training"] = p.clone(memory_format=torch.preserve_format)
+            if "ema" in held:
+                p.copy_(held["ema"])
+            else:
+                p.sub_(torch.view_as_complex(ahead) if p.is_complex() else ahead)
+
+    @torch.no_grad()
+    def train(self) -> None:
+        """Put the training point back into the parameters, after `eval`."""
+        if self.training:
+            return
+        self.training = True
+        for p, held, _ in self._stepped():
+            if "training" in held:
+                p.copy_(held.pop("training"))
+
+    def _stepped(self) -> Iterator[tuple[Tensor, dict[str, Any], Rule]]:
+        """Each parameter that was ever stepped, its state, and the rule with the numbers its interim point has."""
+        for group in self.param_groups:
+            template: Rule = group["rule"]
+            before = template.bind(group.get("interim") or {name: group[name] for name in template.numbers})
+            for p in group["params"]:
+                if self.state.get(p):
+                    yield p, self.state[p], before
+
+    def state_dict(self) -> dict[str, Any]:
+        """As torch's, of tensors, numbers and texts only; rules are in it as text, and checked when loading."""
+        state = super().state_dict()
+        state["param_groups"] = [{**group, "rule": str(group["rule"])} for group in state["param_groups"]]
+        state["training"], state["skipped_steps"] = self.training, self.skipped_steps
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`, with its hyperparameters.
+
+        Raises:
+            ValueError: its groups, rules, parameters or shapes are not those of this optimizer.
+        """
+        own = [group["rule"] for group in self.param_groups]
+        _check_fits(self.param_groups, state_dict)
+        super().load_state_dict(dict(state_dict))
+        for group, rule in zip(self.param_groups, own, strict=True):
+            group["rule"] = rule
+        # torch casts state to the parameter's dtype; numbers are kept in float64, and 16-bit parameters in float32.
+        indices = (i for group in state_dict["param_groups"] for i in group["params"])
+        params = (p for group in self.param_groups for p in group["params"])
+        for i, p in zip(indices, params, strict=True):
+            for name, value in state_dict["state"].get(i, {}).items():
+                if isinstance(value, Tensor) and value.dtype != self.state[p][name].dtype:
+                    self.state[p][name] = value.to(p.device, copy=True)
+        self.training = bool(state_dict.get("training", True))
+        self.skipped_steps = int(state_dict.get("skipped_steps", 0))
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = cast("dict[str, Any]", super().__getstate__())  # pyright: ignore[reportUnknownMemberType]
+        return {**state, **{name: getattr(self, name) for name in _CONFIGURATION}}
+
+
+def _rule(rule: Any) -> Rule:
+    if isinstance(rule, Rule):
+        return rule
+    hint = f"rules.named({rule!r})" if isinstance(rule, str) else "rules.Adam(lr=1e-3), for instance"
+    raise TypeError(f"rule is {rule!r}, which is no thalweg.Rule; write thalweg.{hint}")
+
+
+def _name(group: Mapping[str, Any], i: int) -> str:
+    names = group.get("param_names")
+    return repr(names[i]) if names else f"{i} of its group"
+
+
+def _check_fits(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` unless a state_dict is one of an optimizer with these groups."""
+    saved = state_dict["param_groups"]
+    if len(saved) != len(groups):
+        raise ValueError(f"the state has {len(saved)} parameter groups, this optimizer has {len(groups)}")
+    for i, (group, old) in enumerate(zip(groups, saved, strict=True)):
+        if len(old["params"]) != len(group["params"]):
+            raise ValueError(
+                f"group {i} of the state has {len(old['params'])} parameters, this optimizer's has {len(group['params'])}"
+            )
+        rule: Rule = group["rule"]
+        if "rule" not in old:
+            raise ValueError(f"group {i} of the state names no rule; it was not saved by a thalweg.Optimizer")
+        name, settings = parse_call(old["rule"])
+        default = type(rule)()
+        options = {k: settings.get(k, v) for k, v in default.options.items()}
+        if name != type(rule).__name__ or any(options[k] != v for k, v in rule.options.items() if k in options):
+            raise ValueError(f"group {i} of the state was stepped by {old['rule']}, this optimizer's rule is {rule}")
+        for j, (key, p) in enumerate(zip(old["params"], group["params"], strict=True)):
+            for field in rule.State._fields:
+                value = state_dict["state"].get(key, {}).get(field)
+                if isinstance(value, Tensor) and value.ndim and value.shape != p.shape:
+                    raise ValueError(
+                        f"the state's {field} of parameter {_name(group, j)} has shape {tuple(value.shape)}, "
+                        f"the parameter has {tuple(p.shape)}"
+                    )

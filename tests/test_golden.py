@@ -1,0 +1,43 @@
+"""Other people's numbers: the trajectories in ../shared/golden, step by step."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from thalweg import conventions
+
+GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
+CLOSE = {"textbook": 1e-12}
+
+
+@cache
+def _cases(framework: str) -> list[dict[str, Any]]:
+    path = GOLDEN / f"{framework}.json"
+    return json.loads(path.read_text())["cases"] if path.is_file() else []
+
+
+def _ids() -> list[Any]:
+    found = [
+        pytest.param(framework, i, id=f"{framework}-{c['optimizer']}-{c['kwargs']}-{c['lr_kind']}")
+        for framework in CLOSE
+        for i, c in enumerate(_cases(framework))
+    ]
+    skip = pytest.mark.skip(reason="there is no ../shared/golden beside the repository")
+    return found or [pytest.param("textbook", 0, marks=skip)]
+
+
+@pytest.mark.parametrize(("framework", "index"), _ids())
+def test_trajectory(framework: str, index: int) -> None:
+    case = _cases(framework)[index]
+    p = torch.nn.Parameter(torch.tensor(case["start"], dtype=torch.float64))
+    optimizer = conventions.optimizer(framework, case["optimizer"], [p], lr=case["lr"][0], **case["kwargs"])
+    for lr, gradient, expected in zip(case["lr"], case["gradients"], case["parameters"], strict=True):
+        optimizer.param_groups[0]["lr"] = lr
+        p.grad = torch.tensor(gradient, dtype=torch.float64)
+        optimizer.step()
+        torch.testing.assert_close(
+            p.detach(), torch.tensor(expected, dtype=torch.float64), rtol=CLOSE[framework], atol=0
+        )
