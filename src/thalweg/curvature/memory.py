@@ -1,0 +1,33 @@
+"""Whether something fits into memory, asked before it is allocated."""
+
+import os
+from pathlib import Path
+
+import torch
+
+
+def available(device: torch.device) -> int | None:
+    """The bytes free on `device` now, or None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type != "cpu":
+        return None
+    try:  # Linux counts as available what it can take back from its caches; others tell only what lies idle.
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def human(size: int) -> str:
+    """A number of bytes for people: ``3.2 GB``."""
+    number = float(size)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.1f} TB"
