@@ -1,0 +1,54 @@
+"""What is raced on: images, the user's own, and surfaces to look at.
+
+``problems.get("digits")``, ``problems.get("digits(dropout=0.2)")``, ``problems.get("my_problem.py:make")``.
+"""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from thalweg.problems.digits import digits, logistic
+from thalweg.problems.problem import Problem
+from thalweg.rule import nearest, parse_call
+
+__all__ = ["Problem", "get", "names"]
+
+_BUILT_IN: dict[str, Callable[..., Problem]] = {"digits": digits, "logistic": logistic}
+
+
+def names() -> dict[str, str]:
+    """The built-in problems by name, each with a line that says what it is."""
+    return {name: inspect.getdoc(make) or "" for name, make in _BUILT_IN.items()}
+
+
+def get(text: str, *, data: Path | None = None) -> Problem:
+    """A problem from text: a built-in one, with settings if wanted, or the user's own as ``file.py:function``.
+
+    Args:
+        text: ``digits``, ``mnist(hidden=(128, 64), dropout=0.2)``, ``my_problem.py:make``.  Nothing is evaluated.
+        data: the folder to read, for those that read files.
+
+    Raises:
+        ValueError: no such problem or setting (the nearest is named), or data that cannot be read.
+    """
+    head, bracket, settings = text.partition("(")
+    name, given = parse_call(head.replace("-", "_") + bracket + settings)
+    name = name.lower().replace("_", "-")
+    if name not in _BUILT_IN:
+        raise ValueError(f"there is no problem {name!r}{nearest(name, _BUILT_IN)}; there are {', '.join(_BUILT_IN)}")
+    return _made(name, given, data)
+
+
+def _made(name: str, settings: dict[str, Any], data: Path | None) -> Problem:
+    make = _BUILT_IN[name]
+    known = [option for option in inspect.signature(make).parameters if option != "data"]
+    for setting in settings:
+        if setting not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise ValueError(f"{name} has no setting {setting!r}; {has}{nearest(setting, known)}")
+    if "data" in inspect.signature(make).parameters:
+        return make(data=data, **settings)
+    if data is not None:
+        raise ValueError(f"{name} brings its own data; leave --data {data} out")
+    return make(**settings)
