@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from thalweg import conventions
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"

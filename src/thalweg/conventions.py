@@ -12,7 +12,7 @@ from torch.optim.optimizer import ParamsT
 
 from thalweg.optimizer import Optimizer
 from thalweg.rule import Rule, nearest
-from thalweg.rules import Adagrad, Adam, Momentum, RMSProp, SGD
+from thalweg.rules import SGD, Adagrad, Adam, Momentum, RMSProp
 
 
 @dataclass(frozen=True)

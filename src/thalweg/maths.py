@@ -9,9 +9,10 @@ a step on the host, in float64.  A *value* has an element for every parameter.
 
 import linecache
 import math
+import operator
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeAlias, TypeVar, cast, overload
 
 import torch
 from torch import Tensor
@@ -185,6 +186,22 @@ class Binary(Protocol):
 WORDS: dict[str, Callable[..., Any]] = {}
 """Every word by name."""
 
+OPERATORS: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+    "pow": operator.pow,
+    "neg": operator.neg,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "eq": operator.eq,
+    "ne": operator.ne,
+}
+"""Every operator that a symbol records, by name; with the words, all that a graph is made of."""
+
 
 def _unary(name: str, number: Callable[[float], float], tensor: Callable[[Tensor], Tensor], doc: str) -> Unary:
     def word(x: Any, /) -> Any:
@@ -242,19 +259,25 @@ log = _unary("log", math.log, torch.log, "The natural logarithm; -inf at zero, n
 sin = _unary("sin", math.sin, torch.sin, "The sine.")
 cos = _unary("cos", math.cos, torch.cos, "The cosine.")
 tanh = _unary("tanh", math.tanh, torch.tanh, "The hyperbolic tangent.")
-maximum = _binary("maximum", lambda a, b: a if a >= b else b, _clamped(True), "The larger of two, element by element.")
-minimum = _binary("minimum", lambda a, b: a if a <= b else b, _clamped(False), "The smaller of two, element by element.")
+maximum = _binary("maximum", lambda a, b: a if a >= b else b, _clamped(True), "The larger of two.")
+minimum = _binary("minimum", lambda a, b: a if a <= b else b, _clamped(False), "The smaller of two.")
 
 
-def where(condition: Any, a: V | float, b: V | float) -> V:
+@overload
+def where(condition: Any, a: Tensor, b: Tensor | float) -> Tensor: ...
+@overload
+def where(condition: Any, a: float, b: Tensor) -> Tensor: ...
+@overload
+def where(condition: Any, a: float, b: float) -> float: ...
+def where(condition: Any, a: Any, b: Any) -> Any:
     """`a` where the condition holds, `b` elsewhere; both are evaluated, as on tensors."""
     if isinstance(condition, Tensor):
         if isinstance(a, Tensor) or isinstance(b, Tensor):
-            return cast(Any, torch.where(condition, a, b))
-        return cast(Any, torch.where(condition, torch.tensor(a, dtype=torch.float64), b))
+            return torch.where(condition, a, b)
+        return torch.where(condition, torch.tensor(a, dtype=torch.float64), b)
     if isinstance(condition, Symbol):
-        return cast(Any, _node("where", condition, a, b))
-    return cast(Any, a if condition else b)
+        return _node("where", condition, a, b)
+    return a if condition else b
 
 
 WORDS["where"] = where

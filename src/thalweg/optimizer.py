@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, cast, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer as TorchOptimizer
 from torch.optim.optimizer import ParamsT
 
-from thalweg import kernels, stages
+from thalweg import kernels
 from thalweg.kernels import Work, eager
 from thalweg.rule import Decay, Positive, Rate, Rule, check, parse_call
 from thalweg.stages import DecayForm, Scalars, Stages
@@ -106,8 +106,8 @@ class Optimizer(TorchOptimizer):
             if not (p.is_floating_point() or p.is_complex()):
                 self.param_groups.pop()
                 raise ValueError(
-                    f"can't optimize a tensor of dtype {p.dtype} (parameter {_name(added, i)}); only floating-point and "
-                    "complex tensors have gradients"
+                    f"can't optimize a tensor of dtype {p.dtype} (parameter {_name(added, i)}); "
+                    "only floating-point and complex tensors have gradients"
                 )
 
     @overload
@@ -154,11 +154,12 @@ class Optimizer(TorchOptimizer):
             decay=group["decay_form"] if decay else None,
             ema=self.ema is not None,
         )
-        scalars: Scalars = {"weight_decay": decay, "base_lr": float(group.get("initial_lr", group["lr"]))}
-        if self.clip_value is not None:
-            scalars["clip_value"] = self.clip_value
-        if self.ema is not None:
-            scalars["ema"] = self.ema
+        scalars = Scalars(
+            clip_value=math.inf if self.clip_value is None else self.clip_value,
+            weight_decay=decay,
+            base_lr=float(group.get("initial_lr", group["lr"])),
+            ema=0.0 if self.ema is None else self.ema,
+        )
         before = template.bind(group["interim"]) if group.get("interim") else rule
         params = [p for p in group["params"] if p.grad is not None]
         for p in params:
@@ -176,7 +177,7 @@ class Optimizer(TorchOptimizer):
         norm = eager.norm(works)
         if self.clip_norm is not None:
             for work in works:
-                work.scalars["clip_norm"] = min(1.0, self.clip_norm / (norm + 1e-6))
+                work.scalars = work.scalars._replace(clip_norm=min(1.0, self.clip_norm / (norm + 1e-6)))
         if self.nonfinite == "propagate" or math.isfinite(norm):
             return True
         if self.nonfinite == "raise":
@@ -208,7 +209,7 @@ class Optimizer(TorchOptimizer):
             held["training"] = p.clone(memory_format=torch.preserve_format)
             if "ema" in held:
                 p.copy_(held["ema"])
-            else:
+            elif ahead is not None:
                 p.sub_(torch.view_as_complex(ahead) if p.is_complex() else ahead)
 
     @torch.no_grad()
@@ -259,8 +260,7 @@ class Optimizer(TorchOptimizer):
         self.skipped_steps = int(state_dict.get("skipped_steps", 0))
 
     def __getstate__(self) -> dict[str, Any]:
-        state = cast("dict[str, Any]", super().__getstate__())  # pyright: ignore[reportUnknownMemberType]
-        return {**state, **{name: getattr(self, name) for name in _CONFIGURATION}}
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in _CONFIGURATION}}
 
 
 def _rule(rule: Any) -> Rule:
@@ -282,9 +282,8 @@ def _check_fits(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> 
         raise ValueError(f"the state has {len(saved)} parameter groups, this optimizer has {len(groups)}")
     for i, (group, old) in enumerate(zip(groups, saved, strict=True)):
         if len(old["params"]) != len(group["params"]):
-            raise ValueError(
-                f"group {i} of the state has {len(old['params'])} parameters, this optimizer's has {len(group['params'])}"
-            )
+            have, own = len(old["params"]), len(group["params"])
+            raise ValueError(f"group {i} of the state has {have} parameters, this optimizer's has {own}")
         rule: Rule = group["rule"]
         if "rule" not in old:
             raise ValueError(f"group {i} of the state names no rule; it was not saved by a thalweg.Optimizer")

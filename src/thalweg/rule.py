@@ -25,7 +25,7 @@ ABSENT: Value = cast(Any, None)
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a hyperparameter may take: from `low` to `high`, ends included unless said to be open."""
+    """What a hyperparameter may be: finite, from `low` to `high`, ends included unless said to be open."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -35,9 +35,11 @@ class Range:
     def __contains__(self, x: float) -> bool:
         above = x > self.low if self.low_open else x >= self.low
         below = x < self.high if self.high_open else x <= self.high
-        return above and below and not math.isnan(x)
+        return above and below and math.isfinite(x)
 
     def __str__(self) -> str:
+        if math.isinf(self.low):
+            return "a finite number"
         if math.isinf(self.high):
             return f"a finite number {'>' if self.low_open else '>='} {self.low:g}"
         return f"a number in {'(' if self.low_open else '['}{self.low:g}, {self.high:g}{')' if self.high_open else ']'}"
@@ -67,11 +69,11 @@ class Linear:
         return self.low + u * (self.high - self.low)
 
 
-Rate = Annotated[float, Range(0, math.inf, high_open=True)]
+Rate = Annotated[float, Range(0)]
 Decay = Annotated[float, Range(0, 1, high_open=True)]
-Epsilon = Annotated[float, Range(0, math.inf, high_open=True)]
+Epsilon = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]
-Positive = Annotated[float, Range(0, math.inf, low_open=True, high_open=True)]
+Positive = Annotated[float, Range(0, low_open=True)]
 EpsAt = Literal["outside", "inside"]
 
 
@@ -186,7 +188,7 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
         return tuple(c for a in typing.get_args(annotation) for c in _choices(a))
     if typing.get_origin(annotation) is Literal:
         return typing.get_args(annotation)
-    return (annotation,)
+    return (Annotated[float, Range()] if annotation in (float, int) else annotation,)
 
 
 def check(name: str, value: Any, annotation: Any) -> Any:
@@ -218,7 +220,7 @@ def check(name: str, value: Any, annotation: Any) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or isinstance(value, str):
+    if isinstance(value, (bool, str)):
         return None
     try:
         return float(value)

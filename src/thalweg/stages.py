@@ -5,8 +5,9 @@ average of the weights are written here once, in the words of `thalweg.maths`.  
 run on symbols it is the expression that the fused kernels are printed from.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple
 
 from thalweg.maths import Number, Value, maximum, minimum
 from thalweg.rule import Rule
@@ -35,8 +36,8 @@ class Stages:
     ema: bool = False
 
 
-class Scalars(TypedDict, total=False):
-    """The numbers of the stages, for those that a step has.
+class Scalars(NamedTuple):
+    """The numbers of the stages; the defaults do nothing.
 
     Attributes:
         unscale: what the gradient is multiplied by first, one over the loss scale.
@@ -47,12 +48,12 @@ class Scalars(TypedDict, total=False):
         ema: the decay of the moving average, in [0, 1).
     """
 
-    unscale: Number
-    clip_value: Number
-    clip_norm: Number
-    weight_decay: Number
-    base_lr: Number
-    ema: Number
+    unscale: Number = 1.0
+    clip_value: Number = math.inf
+    clip_norm: Number = 1.0
+    weight_decay: Number = 0.0
+    base_lr: Number = 1.0
+    ema: Number = 0.0
 
 
 class Stepped(NamedTuple):
@@ -66,9 +67,9 @@ class Stepped(NamedTuple):
 def gradient(stages: Stages, g: Value, c: Scalars) -> Value:
     """The gradient as the global norm sees it: unscaled and clipped by value."""
     if stages.unscale:
-        g = g * c["unscale"]
+        g = g * c.unscale
     if stages.clip_value:
-        g = minimum(maximum(g, -c["clip_value"]), c["clip_value"])
+        g = minimum(maximum(g, -c.clip_value), c.clip_value)
     return g
 
 
@@ -92,20 +93,20 @@ def step(
     """
     g = gradient(stages, g, c)
     if stages.clip_norm:
-        g = g * c["clip_norm"]
+        g = g * c.clip_norm
     if stages.maximize:
         g = -g
     if stages.decay == "l2":
-        g = g + c["weight_decay"] * p
+        g = g + c.weight_decay * p
 
     ahead = before.interim(s)
     theta = p if ahead is None else p - ahead
     if stages.decay == "scaled":
-        theta = theta * (1 - rule.lr * c["weight_decay"])
+        theta = theta * (1 - rule.lr * c.weight_decay)
     elif stages.decay == "independent":
-        theta = theta * (1 - c["weight_decay"] * (rule.lr / c["base_lr"]))
+        theta = theta * (1 - c.weight_decay * (rule.lr / c.base_lr))
     theta, s = rule.update(theta, g, s, t)
     if stages.ema and ema is not None:
-        ema = c["ema"] * ema + (1 - c["ema"]) * theta
+        ema = c.ema * ema + (1 - c.ema) * theta
     ahead = after.interim(s)
     return Stepped(theta if ahead is None else theta + ahead, s, ema)

@@ -71,10 +71,10 @@ def _step(work: Work, p: Tensor, g: Tensor, held: dict[str, Any]) -> None:
 
 def norm(works: Iterable[Work]) -> float:
     """The global 2-norm of all gradients, unscaled and clipped by value, accumulated in float64."""
-    each = [
+    each: list[Tensor] = [
         torch.linalg.vector_norm(stages.gradient(w.stages, _real(p.grad), w.scalars), dtype=torch.float64)
         for w in works
         for p in w.params
         if p.grad is not None
     ]
-    return torch.linalg.vector_norm(torch.stack(each)).item() if each else 0.0
+    return float(torch.linalg.vector_norm(torch.stack(each)).item()) if each else 0.0

@@ -11,11 +11,19 @@ from typing import TYPE_CHECKING, Any
 from thalweg.rule import Rule, from_settings, nearest, parse_call
 
 if TYPE_CHECKING:  # for editors and type checkers; what runs is discovered below
-    from thalweg.rules.adaptive import Adadelta, Adagrad, RMSProp
-    from thalweg.rules.averaging import ASGD
-    from thalweg.rules.descent import QHM, SGD, Momentum
-    from thalweg.rules.moments import Adam, Adamax, QHAdam, RAdam
-    from thalweg.rules.signs import Lion, Rprop
+    from thalweg.rules.adaptive import Adadelta as Adadelta
+    from thalweg.rules.adaptive import Adagrad as Adagrad
+    from thalweg.rules.adaptive import RMSProp as RMSProp
+    from thalweg.rules.averaging import ASGD as ASGD
+    from thalweg.rules.descent import QHM as QHM
+    from thalweg.rules.descent import SGD as SGD
+    from thalweg.rules.descent import Momentum as Momentum
+    from thalweg.rules.moments import Adam as Adam
+    from thalweg.rules.moments import Adamax as Adamax
+    from thalweg.rules.moments import QHAdam as QHAdam
+    from thalweg.rules.moments import RAdam as RAdam
+    from thalweg.rules.signs import Lion as Lion
+    from thalweg.rules.signs import Rprop as Rprop
 
 __all__ = ["all", "named", "names", "parse"]
 

@@ -3,7 +3,7 @@
 from typing import Literal, NamedTuple
 
 from thalweg.maths import Number, Value, full_like, sqrt, where, zeros_like
-from thalweg.rule import ABSENT, Decay, Epsilon, EpsAt, Log, Rate, Rule
+from thalweg.rule import ABSENT, Decay, EpsAt, Epsilon, Log, Rate, Rule
 
 
 def root(r: Value, eps: float, eps_at: str) -> Value:
@@ -70,7 +70,9 @@ class RMSProp(Rule):
 
     def check(self):
         if self.nesterov and self.momentum is None:
-            raise ValueError(f"RMSProp's nesterov is {self.nesterov!r} without momentum; set momentum, 0.9 for instance")
+            raise ValueError(
+                f"RMSProp's nesterov is {self.nesterov!r} without momentum; set momentum, 0.9 for instance"
+            )
 
     def init(h, p: Value):
         return RMSProp.State(
@@ -90,10 +92,7 @@ class RMSProp(Rule):
         m = h.decay * s.grad_avg + (1 - h.decay) * g if h.centered else ABSENT
         corrected = r / (1 - h.decay**t) if h.bias_correction else r
         spread = corrected - m * m if h.centered else corrected
-        if h.eps is None:
-            scaled = where(spread > 0, g / sqrt(spread), 0 * g)
-        else:
-            scaled = g / root(spread, h.eps, h.eps_at)
+        scaled = where(spread > 0, g / sqrt(spread), 0 * g) if h.eps is None else g / root(spread, h.eps, h.eps_at)
         if h.momentum is None:
             return p - h.lr * scaled, RMSProp.State(r, m)
         if h.momentum_form == "velocity":

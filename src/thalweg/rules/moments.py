@@ -3,7 +3,7 @@
 from typing import Literal, NamedTuple
 
 from thalweg.maths import Number, Value, abs, maximum, sqrt, where, zeros_like
-from thalweg.rule import ABSENT, Decay, Epsilon, EpsAt, Fraction, Log, Rate, Rule
+from thalweg.rule import ABSENT, Decay, EpsAt, Epsilon, Fraction, Log, Rate, Rule
 from thalweg.rules.adaptive import root
 
 
@@ -155,7 +155,7 @@ class RAdam(Rule):
         correct2 = 1 - h.beta2**t
         rho_end = 2 / (1 - h.beta2) - 1
         rho = rho_end - 2 * t * h.beta2**t / correct2
-        rectifier = sqrt((rho - 4) * (rho - 2) * rho_end / ((rho_end - 4) * (rho_end - 2) * rho))
+        rectifier: Number = sqrt((rho - 4) * (rho - 2) * rho_end / ((rho_end - 4) * (rho_end - 2) * rho))
         if h.eps_at == "uncorrected":
             denominator = sqrt(v / correct2) + h.eps / sqrt(correct2)
         else:

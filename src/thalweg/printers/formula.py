@@ -1,0 +1,113 @@
+"""A rule's update as lines of text, for people: what LaTeX and plain text have in common."""
+
+from collections.abc import Mapping
+
+from thalweg import trace
+from thalweg.maths import Symbol
+from thalweg.rule import Rule
+
+_GREEK = {
+    "lr": "eta", "beta1": "beta_1", "beta2": "beta_2", "momentum": "mu", "dampening": "tau", "decay": "rho",
+    "eps": "epsilon", "eps_root": "epsilon_r", "momentum_decay": "psi", "lambd": "lambda", "lr_decay": "kappa",
+    "nu": "nu", "nu1": "nu_1", "nu2": "nu_2", "alpha": "alpha", "t0": "t_0", "eta_minus": "eta_-", "eta_plus": "eta_+",
+    "step_min": "s_min", "step_max": "s_max", "rho": "rho",
+}  # fmt: skip
+_LETTERS = {
+    "momentum_buffer": "v", "exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "w", "square_avg": "r", "sum": "r",
+    "grad_avg": "m", "acc_delta": "a", "exp_inf": "u", "prev": "h", "step_size": "s", "mu_product": "Pi", "ax": "a",
+    "eta": "e", "mu": "q",
+}  # fmt: skip
+_SHARED = ("x", "y", "z", "k", "l", "n")
+
+# How tightly each operation binds; a looser operand is put in brackets.
+_BINDING = {"add": 1, "sub": 1, "neg": 2, "mul": 2, "div": 2, "pow": 4}
+_ATOM = 9
+_TWO = Symbol("const", (2.0,), "number")
+COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
+
+Text = tuple[str, int]
+
+
+class Printer:
+    """Prints expressions bottom up; a subclass says how each operation and name looks."""
+
+    operations: Mapping[str, str]
+    """How each operation looks, with ``{}`` for its operands."""
+
+    def letter(self, name: str, index: str) -> str:
+        """A name, such as ``beta_1``, with the index of its step: ``"t"``, ``"t-1"`` or none."""
+        raise NotImplementedError
+
+    def constant(self, x: float) -> str:
+        """A constant."""
+        return f"{x:g}"
+
+    def join(self, op: str, parts: list[str]) -> str:
+        """The text of an operation on the texts of its operands."""
+        return self.operations[op].format(*parts)
+
+    def brackets(self, text: str) -> str:
+        """`text` in brackets."""
+        raise NotImplementedError
+
+    def binding(self, op: str) -> int:
+        """How tightly the text of an operation binds."""
+        return _BINDING.get(op, 0 if op in COMPARISONS else _ATOM)
+
+    def lines(self, rule: Rule) -> list[tuple[str, str]]:
+        """The update as pairs of a left and a right side, each line using those above it."""
+        traced = trace.rule(rule)
+        names: dict[Symbol, str] = {}
+        shared = iter(_SHARED)
+        for name, node in traced.outputs.items():
+            if node.op not in ("input", "const"):
+                names[node] = self.letter(_LETTERS.get(name[2:], name[2:]) if name != "p" else "theta", "t")
+        uses = traced.uses()
+        for node in traced.nodes:
+            worth = _size(node) > (2 if node.kind == "value" else 7)
+            if uses[node] > 1 and worth and node not in names and node.op not in COMPARISONS:
+                names[node] = self.letter(next(shared, f"x_{len(names)}"), "t")
+        return [(names[node], self.show(node, names, top=True)[0]) for node in traced.nodes if node in names]
+
+    def show(self, node: Symbol, names: Mapping[Symbol, str], top: bool = False) -> Text:
+        """The text of a node, and how tightly it binds."""
+        if node in names and not top:
+            return names[node], _ATOM
+        if node.op == "input":
+            return self._input(node.args[0]), _ATOM
+        if node.op == "const":
+            return self.constant(node.args[0]), _ATOM if node.args[0] >= 0 else 1
+        if node.op == "mul" and (square := _square(node)) is not None:
+            factor, x = square
+            node = Symbol("pow", (x, _TWO)) if factor is None else Symbol("mul", (factor, Symbol("pow", (x, _TWO))))
+        binding = self.binding(node.op)
+        parts: list[str] = []
+        for i, operand in enumerate(node.args):
+            text, tight = self.show(operand, names)
+            strict = (i == 1 and node.op in ("sub", "div")) or (i == 0 and node.op == "pow")
+            parts.append(self.brackets(text) if tight < binding + strict and self.wraps(node.op) else text)
+        return self.join(node.op, parts), binding
+
+    def wraps(self, op: str) -> bool:
+        """Whether a looser operand of `op` needs brackets: not where bars, roots or fractions already show it."""
+        return op in _BINDING
+
+    def _input(self, name: str) -> str:
+        if name in ("p", "g", "t"):
+            return {"p": self.letter("theta", "t-1"), "g": self.letter("g", "t"), "t": "t"}[name]
+        group, _, rest = name.partition(".")
+        if group == "s":
+            return self.letter(_LETTERS.get(rest, rest), "t-1")
+        return self.letter(_GREEK.get(rest, rest), "")
+
+
+def _square(node: Symbol) -> tuple[Symbol | None, Symbol] | None:
+    """For x·x and a·x·x, as rules write squares: the factor a, or None, and x."""
+    left, right = node.args
+    if left is right:
+        return None, right
+    return (left.args[0], right) if left.op == "mul" and left.args[1] is right else None
+
+
+def _size(node: Symbol) -> int:
+    return 1 + sum(_size(a) for a in trace.operands(node))

@@ -1,0 +1,67 @@
+"""LaTeX of an update, for the docs and the report."""
+
+from thalweg.printers.formula import Printer
+from thalweg.rule import Rule
+
+_NAMES = {
+    "theta", "eta", "beta", "mu", "tau", "rho", "epsilon", "psi", "lambda", "kappa", "nu", "alpha", "Pi",
+}  # fmt: skip
+
+
+class _Latex(Printer):
+    operations = {
+        "add": "{} + {}",
+        "sub": "{} - {}",
+        "mul": r"{} \, {}",
+        "div": r"\frac{{{}}}{{{}}}",
+        "pow": "{}^{{{}}}",
+        "neg": "-{}",
+        "lt": "{} < {}",
+        "le": r"{} \le {}",
+        "gt": "{} > {}",
+        "ge": r"{} \ge {}",
+        "eq": "{} = {}",
+        "ne": r"{} \ne {}",
+        "sqrt": r"\sqrt{{{}}}",
+        "abs": r"\lvert {} \rvert",
+        "sign": r"\operatorname{{sign}}({})",
+        "maximum": r"\max({}, {})",
+        "minimum": r"\min({}, {})",
+        "where": r"\begin{{cases}} {1} & \text{{if }} {0} \\ {2} & \text{{otherwise}} \end{{cases}}",
+        **{word: rf"\{word}({{}})" for word in ("exp", "log", "sin", "cos", "tanh")},
+    }
+
+    def join(self, op: str, parts: list[str]) -> str:
+        if op == "mul" and parts[0][-1:].isdigit() and parts[1][:1].isdigit():
+            return rf"{parts[0]} \cdot {parts[1]}"
+        return super().join(op, parts)
+
+    def letter(self, name: str, index: str) -> str:
+        base, _, sub = name.partition("_")
+        if base in _NAMES:
+            base = f"\\{base}"
+        elif len(base) > 1:
+            base, sub = rf"\mathrm{{{name.replace('_', chr(92) + '_')}}}", ""
+        sub = rf"\mathrm{{{sub}}}" if len(sub) > 1 else sub
+        joined = ",".join(x for x in (sub, index) if x)
+        return f"{base}_{{{joined}}}" if joined else base
+
+    def constant(self, x: float) -> str:
+        mantissa, _, exponent = f"{x:g}".partition("e")
+        return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else mantissa
+
+    def brackets(self, text: str) -> str:
+        return rf"\left({text}\right)"
+
+    def wraps(self, op: str) -> bool:
+        return op != "div" and super().wraps(op)
+
+    def binding(self, op: str) -> int:
+        # A fraction shows its own extent, but not as the base of a power.
+        return 3 if op == "div" else super().binding(op)
+
+
+def latex(rule: Rule) -> str:
+    """The update of a rule with its options, as an ``aligned`` block of LaTeX, derived from its trace."""
+    lines = r" \\ ".join(f"{left} &= {right}" for left, right in _Latex().lines(rule))
+    return rf"\begin{{aligned}} {lines} \end{{aligned}}"

@@ -1,0 +1,54 @@
+"""An update in plain Unicode, for a terminal."""
+
+from thalweg.printers.formula import Printer
+from thalweg.rule import Rule
+
+_NAMES = {
+    "theta": "θ", "eta": "η", "beta": "β", "mu": "μ", "tau": "τ", "rho": "ρ", "epsilon": "ε", "psi": "ψ",
+    "lambda": "λ", "kappa": "κ", "nu": "ν", "alpha": "α", "Pi": "Π",
+}  # fmt: skip
+_SUB = str.maketrans("0123456789+-rt", "₀₁₂₃₄₅₆₇₈₉₊₋ᵣₜ")
+
+
+class _Plain(Printer):
+    operations = {
+        "add": "{} + {}",
+        "sub": "{} − {}",
+        "mul": "{}·{}",
+        "div": "{} / {}",
+        "pow": "{}^{}",
+        "neg": "−{}",
+        "lt": "{} < {}",
+        "le": "{} ≤ {}",
+        "gt": "{} > {}",
+        "ge": "{} ≥ {}",
+        "eq": "{} = {}",
+        "ne": "{} ≠ {}",
+        "sqrt": "√({})",
+        "abs": "|{}|",
+        "maximum": "max({}, {})",
+        "minimum": "min({}, {})",
+        "where": "({1} if {0}, else {2})",
+        **{word: f"{word}({{}})" for word in ("sign", "exp", "log", "sin", "cos", "tanh")},
+    }
+
+    def join(self, op: str, parts: list[str]) -> str:
+        if op == "sqrt" and parts[0].isalnum():
+            return f"√{parts[0]}"
+        return f"{parts[0]}²" if op == "pow" and parts[1] == "2" else super().join(op, parts)
+
+    def letter(self, name: str, index: str) -> str:
+        base, _, sub = name.partition("_")
+        if base not in _NAMES and len(base) > 1:
+            base, sub = name, ""
+        if len(sub) > 1:
+            return f"{base}_{sub}"
+        return _NAMES.get(base, base) + (sub + index).translate(_SUB)
+
+    def brackets(self, text: str) -> str:
+        return f"({text})"
+
+
+def plain(rule: Rule) -> list[str]:
+    """The update of a rule with its options, a line a quantity, derived from its trace."""
+    return [f"{left} = {right}" for left, right in _Plain().lines(rule)]

@@ -1,0 +1,206 @@
+"""A rule, or a whole step around it, as an expression graph: what every printer and speed limit is derived from.
+
+``trace.rule(rule)`` runs ``update`` on symbols.  Equal expressions become one node; what depends on hyperparameters
+and on the step alone is marked as a number, for the host to compute once a step in float64.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+
+from thalweg import stages
+from thalweg.maths import OPERATORS, WORDS, Symbol, TraceError
+from thalweg.rule import ABSENT, Rule, number_fields
+from thalweg.stages import Scalars, Stages
+
+__all__ = ["Graph", "TraceError", "bytes_per_parameter", "evaluate", "graph", "rule", "step"]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A traced expression.
+
+    Attributes:
+        nodes: every node once, operands before what uses them.
+        outputs: what is computed, by name: ``p``, the state's fields as ``s.exp_avg``, ``ema``.
+    """
+
+    nodes: tuple[Symbol, ...]
+    outputs: Mapping[str, Symbol]
+
+    @property
+    def inputs(self) -> dict[str, Symbol]:
+        """The inputs that are used, by name."""
+        return {n.args[0]: n for n in self.nodes if n.op == "input"}
+
+    def uses(self) -> dict[Symbol, int]:
+        """How often each node is an operand or an output."""
+        count = dict.fromkeys(self.nodes, 0)
+        for node in self.nodes:
+            for operand in operands(node):
+                count[operand] += 1
+        for node in self.outputs.values():
+            count[node] += 1
+        return count
+
+
+def operands(node: Symbol) -> tuple[Symbol, ...]:
+    """The nodes that a node is computed from."""
+    return () if node.op in ("input", "const") else node.args
+
+
+def value(name: str) -> Any:
+    """An input with an element for every parameter."""
+    return Symbol("input", (name,), "value")
+
+
+def number(name: str) -> Any:
+    """An input that is one number."""
+    return Symbol("input", (name,), "number")
+
+
+def _state(rule: Rule) -> Any:
+    numbers = number_fields(rule.State)
+    first = rule.init(cast(Any, 0.0))
+    return rule.State(*(
+        ABSENT if x is ABSENT else (number if field in numbers else value)(f"s.{field}")
+        for field, x in zip(rule.State._fields, first, strict=True)
+    ))  # fmt: skip
+
+
+def _symbolic(rule: Rule, prefix: str) -> Rule:
+    return rule.bind({name: number(f"{prefix}.{name}") for name in rule.numbers})
+
+
+def rule(rule: Rule) -> Graph:
+    """The update alone: inputs ``p``, ``g``, ``s.*``, ``t`` and ``h.*``; outputs ``p`` and ``s.*``.
+
+    Raises:
+        TraceError: the rule branches on a traced value or uses a word that `thalweg.maths` lacks.
+    """
+    p, state = _symbolic(rule, "h").update(value("p"), value("g"), _state(rule), number("t"))
+    return graph({"p": p, **_outputs(state)})
+
+
+def step(rule: Rule, form: Stages) -> Graph:
+    """A whole step: as `rule`, with the stages' numbers as ``c.*``; ``before.*`` and ``after.*`` if looking ahead.
+
+    Raises:
+        TraceError: as `rule` raises it.
+    """
+    scalars = Scalars(*(number(f"c.{name}") for name in Scalars._fields))
+    ema = value("ema") if form.ema else None
+    new = stages.step(
+        form, _symbolic(rule, "h"), _symbolic(rule, "before"), _symbolic(rule, "after"),
+        value("p"), value("g"), _state(rule), ema, number("t"), scalars,
+    )  # fmt: skip
+    return graph({"p": new.p, **_outputs(new.state), **({"ema": new.ema} if form.ema else {})})
+
+
+def _outputs(state: Any) -> dict[str, Any]:
+    return {f"s.{field}": x for field, x in state._asdict().items() if x is not ABSENT}
+
+
+def graph(outputs: Mapping[str, Any], reduce: bool = False) -> Graph:
+    """The graph of some expressions, equal ones shared and constants folded.
+
+    With `reduce`, divisions by numbers become products and factors that are numbers are gathered, so that the host
+    has them computed: what a kernel wants, but no longer what was written.
+    """
+    build = _Builder(reduce)
+    roots = {name: build.visit(x) for name, x in outputs.items()}
+    ordered: dict[Symbol, None] = {}
+    for root in roots.values():
+        _visit(root, ordered)
+    return Graph(tuple(ordered), roots)
+
+
+def _visit(node: Symbol, ordered: dict[Symbol, None]) -> None:
+    if node not in ordered:
+        for operand in operands(node):
+            _visit(operand, ordered)
+        ordered[node] = None
+
+
+class _Builder:
+    """Rebuilds expressions so that equal ones are one node."""
+
+    def __init__(self, reduce: bool) -> None:
+        self.reduce = reduce
+        self.shared: dict[tuple[Any, ...], Symbol] = {}
+        self.done: dict[int, tuple[Any, Symbol]] = {}
+
+    def visit(self, x: Any) -> Symbol:
+        if not isinstance(x, Symbol):
+            return self.constant(float(x))
+        if id(x) not in self.done:
+            if x.op in ("input", "const"):
+                made = self.shared.setdefault((x.op, repr(x.args[0])), x)
+            else:
+                made = self.node(x.op, *(self.visit(a) for a in x.args))
+            self.done[id(x)] = (x, made)  # x is kept alive: its id must stay its own
+        return self.done[id(x)][1]
+
+    def constant(self, x: float) -> Symbol:
+        return self.shared.setdefault(("const", repr(x)), Symbol("const", (x,), "number"))
+
+    def node(self, op: str, *args: Symbol) -> Symbol:
+        if all(a.op == "const" for a in args):
+            return self.constant(float((OPERATORS | WORDS)[op](*(a.args[0] for a in args))))
+        if op == "mul" and _is(args[0], 1.0):
+            return args[1]
+        if op in ("mul", "div", "pow") and _is(args[1], 1.0):
+            return args[0]
+        if op == "where" and args[0].op == "const":
+            return args[1] if args[0].args[0] else args[2]
+        if self.reduce and op in ("mul", "div"):
+            a, b = args
+            if op == "div" and b.kind == "number" and a.kind == "value":
+                return self.node("mul", self.node("div", self.constant(1.0), b), a)
+            if op == "mul" and b.kind == "number" and a.kind == "value":
+                return self.node("mul", b, a)
+            if op == "mul" and a.kind == "number" and b.op == "mul" and b.args[0].kind == "number":
+                return self.node("mul", self.node("mul", a, b.args[0]), b.args[1])
+        return self.shared.setdefault((op, *map(id, args)), Symbol(op, args))
+
+
+def _is(node: Symbol, constant: float) -> bool:
+    return node.op == "const" and node.args[0] == constant
+
+
+def evaluate(of: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The outputs of a graph for given inputs, floats or tensors, by plain walking."""
+    values: dict[Symbol, Any] = {}
+    for node in of.nodes:
+        if node.op == "input":
+            values[node] = inputs[node.args[0]]
+        elif node.op == "const":
+            values[node] = node.args[0]
+        else:
+            values[node] = (OPERATORS | WORDS)[node.op](*(values[a] for a in operands(node)))
+    return {name: values[node] for name, node in of.outputs.items()}
+
+
+def bytes_per_parameter(
+    rule: Rule, dtype: torch.dtype = torch.float32, state_dtype: torch.dtype | None = None, form: Stages = Stages()
+) -> int:
+    """The bytes that one step of one parameter must move at least: read what it uses, write what it changes.
+
+    Args:
+        rule: the rule.
+        dtype: of parameters and gradients.
+        state_dtype: of the rule's state and the average of the weights; by default float32 for 16-bit parameters,
+            else as the parameters.
+        form: further stages of the step.
+    """
+    kept = state_dtype or (torch.float32 if dtype.itemsize < 4 else dtype)
+    traced = step(rule, form)
+    read = [name for name, node in traced.inputs.items() if node.kind == "value"]
+    written = [
+        name
+        for name, node in traced.outputs.items()
+        if name.split(".")[-1] not in number_fields(rule.State) and not (node.op == "input" and node.args[0] == name)
+    ]
+    return sum((dtype if name in ("p", "g") else kept).itemsize for name in (*read, *written))
