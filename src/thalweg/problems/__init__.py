@@ -9,12 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.problems.digits import digits, logistic
+from thalweg.problems.images import fashion_mnist, mnist
 from thalweg.problems.problem import Problem
+from thalweg.problems.surfaces import Surface, path, surfaces
+from thalweg.problems.user import is_file, load_user
 from thalweg.rule import nearest, parse_call
 
-__all__ = ["Problem", "get", "names"]
+__all__ = ["Problem", "Surface", "get", "load_user", "names", "path", "surfaces"]
 
-_BUILT_IN: dict[str, Callable[..., Problem]] = {"digits": digits, "logistic": logistic}
+_BUILT_IN: dict[str, Callable[..., Problem]] = {
+    "digits": digits,
+    "logistic": logistic,
+    "mnist": mnist,
+    "fashion-mnist": fashion_mnist,
+}
 
 
 def names() -> dict[str, str]:
@@ -32,6 +40,10 @@ def get(text: str, *, data: Path | None = None) -> Problem:
     Raises:
         ValueError: no such problem or setting (the nearest is named), or data that cannot be read.
     """
+    if is_file(text):
+        if data is not None:
+            raise ValueError(f"{text} brings its own data; leave --data {data} out")
+        return load_user(text)
     head, bracket, settings = text.partition("(")
     name, given = parse_call(head.replace("-", "_") + bracket + settings)
     name = name.lower().replace("_", "-")

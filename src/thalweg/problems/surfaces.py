@@ -1,0 +1,187 @@
+"""Two-dimensional surfaces to watch a rule on, written once in the words of `thalweg.maths`.
+
+Run on float64 tensors they are differentiated by autograd; run on symbols they are what a page in the browser is
+printed from.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from thalweg.maths import Value, cos, exp
+from thalweg.rule import Rule
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A function of two parameters, with what is known of it and where to look.
+
+    Attributes:
+        name: as in ``thalweg surfaces NAME``.
+        f: the height at ``(x, y)``: tensors, floats or symbols.
+        minima: the points of its global minimum, as published or solved for.
+        window: the ranges of x and of y worth showing.
+        start: where paths begin unless said otherwise.
+        lr: a learning rate at which plain gradient descent shows what the surface is for.
+    """
+
+    name: str
+    f: Callable[[Any, Any], Any]
+    minima: tuple[Point, ...]
+    window: tuple[Point, Point]
+    start: Point
+    lr: float
+
+    @property
+    def doc(self) -> str:
+        """What the surface is, and its source."""
+        return " ".join((self.f.__doc__ or "").split())
+
+    def heights(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
+        """The height at each point, in float64: of a path, or of a grid to draw; inf where it overflows."""
+        at = (torch.as_tensor(np.asarray(values, dtype=np.float64)) for values in (x, y))
+        return self.f(*at).numpy()
+
+    def gradient(self, x: float, y: float) -> Point:
+        """The exact gradient at a point, in float64."""
+        g = self.gradient_at(torch.tensor([x, y], dtype=torch.float64))
+        return float(g[0]), float(g[1])
+
+    def gradient_at(self, point: Tensor) -> Tensor:
+        """The exact gradient at a float64 point of shape (2,), in the same shape."""
+        at = point.detach().requires_grad_()
+        with torch.enable_grad():
+            return torch.autograd.grad(self.f(at[0], at[1]), at)[0]
+
+    def suggest(self, rule: Rule, steps: int = 200) -> float:
+        """A learning rate in this surface's scale, so that rules with unlike steps can be watched side by side.
+
+        A rule whose steps grow with the gradient gets `lr`.  One that rescales its gradients gets the rate at which a
+        constant gradient would carry it across the window in `steps` steps; how far it goes is found by running it.
+        """
+        probe = rule.replace(lr=1.0)
+        far = _travel(probe, 1.0, steps)
+        if _travel(probe, 2.0, steps) > 1.5 * far:
+            return self.lr
+        (left, right), (low, high) = self.window
+        return max(right - left, high - low) / far
+
+
+def path(
+    surface: Surface, rule: Rule, start: Point | None = None, steps: int = 200, noise: float = 0.0, seed: int = 0
+) -> NDArray[np.float64]:
+    """The true path of θ under `rule`, exact in float64: an array of shape (steps + 1, 2), the start first.
+
+    Args:
+        start: where to begin; the surface's own start if None.
+        noise: the standard deviation of the Gaussian noise in each component of the gradient.
+        seed: of the noise; the same seed gives every rule the same noise.
+
+    Returns:
+        The path, θ itself also for look-ahead methods.  It ends before the first point that is not finite: a path
+        shorter than ``steps + 1`` has left the numbers.
+
+    Raises:
+        ValueError: the noise is negative or not finite, the start is not finite, or there are fewer steps than none.
+    """
+    start = surface.start if start is None else start
+    if not 0 <= noise < float("inf"):
+        raise ValueError(f"noise is {noise!r}; allowed is a finite number >= 0")
+    if len(start) != 2 or not np.isfinite(start).all():
+        raise ValueError(f"start is {start!r}; allowed are two finite numbers")
+    if steps < 0:
+        raise ValueError(f"steps is {steps!r}; allowed is a whole number >= 0")
+    generator = torch.Generator().manual_seed(seed)
+    p = torch.tensor(start, dtype=torch.float64)
+    state = rule.init(p)
+    points = [p]
+    for t in range(1, steps + 1):
+        ahead = rule.interim(state)
+        g = surface.gradient_at(p if ahead is None else p + ahead)
+        g = g + noise * torch.randn(2, generator=generator, dtype=torch.float64)
+        p, state = rule.update(p, g, state, t)
+        if not torch.isfinite(p).all():
+            break
+        points.append(p)
+    return torch.stack(points).numpy()
+
+
+def _travel(rule: Rule, gradient: float, steps: int) -> float:
+    """How far a constant gradient carries a parameter."""
+    p = torch.zeros(1, dtype=torch.float64)
+    g = torch.full_like(p, gradient)
+    state = rule.init(p)
+    for t in range(1, steps + 1):
+        p, state = rule.update(p, g, state, t)
+    return abs(float(p))
+
+
+def _bowl(x: Value, y: Value) -> Value:
+    """A round bowl: the easiest surface there is."""
+    return 0.5 * (x * x + y * y)
+
+
+def _ravine(x: Value, y: Value) -> Value:
+    """A ravine, a hundred times steeper across than along: gradient descent zigzags, momentum runs along the bottom."""
+    return 0.01 * x * x + y * y
+
+
+def _saddle(x: Value, y: Value) -> Value:
+    """A saddle at the origin, x² − y² near it, with a minimum on either side; the start lies a hair off the ridge."""
+    return x * x - y * y + 0.25 * y * y * y * y
+
+
+def _plateau(x: Value, y: Value) -> Value:
+    """A pit in a plain that is all but flat: far from it the gradient is nearly nothing."""
+    return 1 - exp(-0.5 * (x * x + y * y)) + 0.001 * (x * x + y * y)
+
+
+def _hills(x: Value, y: Value) -> Value:
+    """Rolling hills with many local minima around the global one, after Rastrigin 1974, gentler."""
+    return 0.15 * (x * x + y * y) + 0.5 * (2 - cos(2.5 * x) - cos(2.5 * y))
+
+
+def _rosenbrock(x: Value, y: Value) -> Value:
+    """A curved valley: easy to enter, slow to follow.  Rosenbrock 1960."""
+    return (1 - x) * (1 - x) + 100 * (y - x * x) * (y - x * x)
+
+
+def _beale(x: Value, y: Value) -> Value:
+    """Flat in the middle, steep at the corners.  Beale 1958."""
+    a = 1.5 - x + x * y
+    b = 2.25 - x + x * y * y
+    c = 2.625 - x + x * y * y * y
+    return a * a + b * b + c * c
+
+
+def _himmelblau(x: Value, y: Value) -> Value:
+    """Four minima of equal depth: which one is reached depends on the path.  Himmelblau 1972."""
+    a = x * x + y - 11
+    b = x + y * y - 7
+    return a * a + b * b
+
+
+_HIMMELBLAU = ((3.0, 2.0), (-2.805118086952745, 3.131312518250573), (-3.779310253377747, -3.283185991286170),
+               (3.584428340330492, -1.848126526964404))  # fmt: skip
+
+surfaces: dict[str, Surface] = {
+    surface.name: surface
+    for surface in (
+        Surface("bowl", _bowl, ((0.0, 0.0),), ((-3.0, 3.0), (-3.0, 3.0)), (-2.5, 2.0), 0.1),
+        Surface("ravine", _ravine, ((0.0, 0.0),), ((-10.0, 10.0), (-4.0, 4.0)), (-9.0, 2.5), 0.65),
+        Surface("saddle", _saddle, ((0.0, 2**0.5), (0.0, -(2**0.5))), ((-2.0, 2.0), (-2.0, 2.0)), (-1.6, 1e-6), 0.01),
+        Surface("plateau", _plateau, ((0.0, 0.0),), ((-4.0, 4.0), (-4.0, 4.0)), (-2.8, 2.2), 0.3),
+        Surface("hills", _hills, ((0.0, 0.0),), ((-6.0, 6.0), (-6.0, 6.0)), (-5.0, 4.4), 0.02),
+        Surface("rosenbrock", _rosenbrock, ((1.0, 1.0),), ((-2.0, 2.0), (-1.0, 3.0)), (-1.2, 1.0), 0.001),
+        Surface("beale", _beale, ((3.0, 0.5),), ((-1.0, 4.5), (-2.0, 2.0)), (1.0, 1.5), 0.002),
+        Surface("himmelblau", _himmelblau, _HIMMELBLAU, ((-5.0, 5.0), (-5.0, 5.0)), (0.0, -4.0), 0.01),
+    )
+}
+"""Every surface by name."""

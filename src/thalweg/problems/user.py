@@ -1,0 +1,73 @@
+"""The user's own problem: a function in a Python file that returns a `Problem`."""
+
+import importlib.util
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from thalweg.problems.problem import Problem
+from thalweg.rule import nearest
+
+
+def is_file(text: str) -> bool:
+    """Whether the text names a Python file rather than a built-in problem."""
+    return text.rpartition(":")[0].endswith(".py") or text.endswith(".py")
+
+
+def load_user(text: str) -> Problem:
+    """The problem that ``path/to/file.py:function`` makes.  The file is run, as ``python file.py`` would run it.
+
+    Raises:
+        ValueError: one sentence that names the file, the line where there is one, and what was expected.
+    """
+    file, _, function = text.rpartition(":")
+    if not file.endswith(".py") or not function.isidentifier():
+        raise ValueError(f"{text!r} names no function; write the file and the function, as in my_problem.py:make")
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise ValueError(f"there is no file {file}; wanted is a Python file with a function {function}()")
+    module = _run(file, path.resolve())
+    make = getattr(module, function, None)
+    if not callable(make):
+        known = [name for name, thing in vars(module).items() if callable(thing) and not name.startswith("_")]
+        is_what = "has no" if make is None else f"has a {type(make).__name__}, not a"
+        raise ValueError(f"{file} {is_what} function {function}{nearest(function, known)}")
+    try:
+        problem = make()
+    except (Exception, SystemExit) as error:
+        raise _failure(file, path.resolve(), f"{function}()", error) from error
+    if not isinstance(problem, Problem):
+        raise ValueError(f"{file}: {function}() returns a {type(problem).__name__}; wanted is a thalweg.Problem")
+    return problem
+
+
+def _run(file: str, path: Path) -> ModuleType:
+    # Its neighbours can be imported, as when Python runs the file itself.
+    folder = os.fspath(path.parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    spec = importlib.util.spec_from_file_location(f"thalweg_user_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{file} cannot be read as a Python module")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickling look a class's module up by name.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[spec.name]
+        raise _failure(file, path, "the file", error) from error
+    return module
+
+
+def _failure(file: str, path: Path, what: str, error: BaseException) -> ValueError:
+    if isinstance(error, SyntaxError) and error.filename == os.fspath(path):
+        line = error.lineno
+    else:
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == os.fspath(path)]
+        line = lines[-1] if lines else None
+    where = f"{file}, line {line}" if line else file
+    said = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+    return ValueError(f"{where}: {what} raises {type(error).__name__}: {said}; wanted is a thalweg.Problem")
