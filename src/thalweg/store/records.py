@@ -1,0 +1,209 @@
+"""What is known of a race: its plan, and a record for every run that has ended."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, Self
+
+FORMAT = 1
+"""The version of the tables; a store of a newer one is refused, not guessed at."""
+
+Phase = Literal["tune", "final"]
+Status = Literal["finished", "diverged", "failed"]
+
+
+@dataclass(frozen=True)
+class Space:
+    """Where a hyperparameter is searched: from `low` to `high` on a ``log`` or ``linear`` scale."""
+
+    scale: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ProblemPlan:
+    """What a race is run on.
+
+    Attributes:
+        name: as the user knows it.
+        fingerprint: a hash of its data and settings.
+        metric: the name of what decides the race.
+        higher_is_better: which way the metric is better.
+        batch_size: examples in a mini-batch, for entries that have no size of their own.
+        train, validation, test: the number of examples in each part.
+        target: the value of the metric that `time to target` asks for, or None.
+    """
+
+    name: str
+    fingerprint: str
+    metric: str
+    higher_is_better: bool
+    batch_size: int
+    train: int
+    validation: int
+    test: int
+    target: float | None = None
+
+
+@dataclass(frozen=True)
+class EntryPlan:
+    """One contender.
+
+    Attributes:
+        name: its unique name in the race.
+        rule: the rule with all its settings, as ``repr`` writes it.
+        batch_size: examples in a batch; the whole training set for gradient descent.
+        steps: the number of steps that its share of examples allows.
+        trials: the number of tuning runs; 1 where nothing is left to tune.
+        search: the space of each tuned hyperparameter.
+        options: what the optimizer does around the rule, where it differs from the default: ``weight_decay`` ….
+    """
+
+    name: str
+    rule: str
+    batch_size: int
+    steps: int
+    trials: int
+    search: Mapping[str, Space] = field(default_factory=dict[str, Space])
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides a race's numbers, on one machine.
+
+    Attributes:
+        problem: what it is run on.
+        entries: who runs, in the user's order.
+        trials: tuning runs for every entry that has something to tune.
+        seeds: reruns of every entry's best trial.
+        steps: mini-batch steps of the problem's batch size.
+        examples: the budget of every run, in examples seen: steps × batch size.
+        seed: what all randomness is derived from.
+    """
+
+    problem: ProblemPlan
+    entries: tuple[EntryPlan, ...]
+    trials: int
+    seeds: int
+    steps: int
+    examples: int
+    seed: int
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The plan as JSON has it."""
+        return {"format": FORMAT, **asdict(self), "entries": [asdict(e) for e in self.entries]}
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the plan's canonical JSON: the same plan has the same hash everywhere."""
+        text = json.dumps(self.document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """The plan that `document` came from."""
+        entries = tuple(
+            dataclasses.replace(
+                EntryPlan(**entry), search={name: Space(**space) for name, space in entry["search"].items()}
+            )
+            for entry in document["entries"]
+        )
+        rest = {f.name: document[f.name] for f in fields(cls) if f.name not in ("problem", "entries")}
+        return cls(problem=ProblemPlan(**document["problem"]), entries=entries, **rest)
+
+    def entry(self, name: str) -> EntryPlan:
+        """The entry of that name; ``KeyError`` if there is none."""
+        for entry in self.entries:
+            if entry.name == name:
+                return entry
+        raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A run as it went: columns of one length, a value for each evaluation.
+
+    Attributes:
+        step: steps taken, from 0.
+        examples: examples seen.
+        seconds: time spent in training, evaluations left out.
+        train_loss: mean over the batches since the evaluation before; at step 0 the loss of the first batch.
+        validation_loss: on the validation examples; nan where it was not finite.
+        validation_metric: the same.
+    """
+
+    step: tuple[int, ...] = ()
+    examples: tuple[int, ...] = ()
+    seconds: tuple[float, ...] = ()
+    train_loss: tuple[float, ...] = ()
+    validation_loss: tuple[float, ...] = ()
+    validation_metric: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run gave.  Losses and metrics are nan where they are not known or not finite.
+
+    Attributes:
+        key: identifies the run within all races: a hash of the plan's hash, the entry, phase, trial and seed.
+        entry: the name of the entry.
+        phase: ``tune``, scored on validation data, or ``final``, the best trial again on a fresh seed.
+        trial: the number of the trial, from 0; of a final run the trial that it repeats.
+        seed: the number of the seed, from 0; final runs of one seed share initial weights and order of data.
+        settings: all numbers of the rule, the tuned ones (those in the entry's `search`) and the others.
+        rule: the rule as it ran, in a form that ``rules.parse`` reads.
+        status: ``finished``; ``diverged``, the loss ran away; ``failed``, the model or the loss raised an error.
+        validation_metric, validation_loss: at the end of the run.
+        test_metric, test_loss: at the end of a final run.
+        curve: how it went.
+        seconds: time spent in training.
+        message: why it diverged or failed.
+        machine: what it was run on, and the versions of what ran it.
+    """
+
+    key: str
+    entry: str
+    phase: Phase
+    trial: int
+    seed: int
+    settings: Mapping[str, float]
+    rule: str
+    status: Status
+    validation_metric: float = math.nan
+    validation_loss: float = math.nan
+    test_metric: float = math.nan
+    test_loss: float = math.nan
+    curve: Curve = field(default_factory=Curve)
+    seconds: float = 0.0
+    message: str = ""
+    machine: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class Results:
+    """A race's plan and its runs, by entry, phase, trial and seed."""
+
+    plan: Plan
+    runs: tuple[Run, ...]
+
+    def of(self, entry: str, phase: Phase) -> tuple[Run, ...]:
+        """The runs of an entry in a phase, in the order of trials and seeds."""
+        return tuple(run for run in self.runs if run.entry == entry and run.phase == phase)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run of the plan is there; an entry none of whose trials finished has no final runs."""
+        for entry in self.plan.entries:
+            trials = self.of(entry.name, "tune")
+            if len(trials) < entry.trials:
+                return False
+            some = any(run.status == "finished" for run in trials)
+            if some and len(self.of(entry.name, "final")) < self.plan.seeds:
+                return False
+        return True
