@@ -191,31 +191,38 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
     return (Annotated[float, Range()] if annotation in (float, int) else annotation,)
 
 
+def allowed(annotation: Any) -> list[str]:
+    """What `check` lets pass, each alternative in words."""
+    return [_words(choice) for choice in _choices(annotation)]
+
+
+def _words(choice: Any) -> str:
+    if typing.get_origin(choice) is Annotated:
+        return str(next(m for m in choice.__metadata__ if isinstance(m, Range)))
+    if choice is bool:
+        return "True or False"
+    return "None" if choice is type(None) else repr(choice)
+
+
 def check(name: str, value: Any, annotation: Any) -> Any:
     """`value` as its annotation has it, or ``ValueError`` with the name, the value and what is allowed."""
-    allowed: list[str] = []
     for choice in _choices(annotation):
         if typing.get_origin(choice) is Annotated:
-            inside = next(m for m in choice.__metadata__ if isinstance(m, Range))
             number = _number(value)
-            if number is not None and number in inside:
+            if number is not None and number in next(m for m in choice.__metadata__ if isinstance(m, Range)):
                 return number
-            allowed.append(str(inside))
         elif choice is bool:
             if isinstance(value, bool):
                 return value
-            allowed.append("True or False")
         elif choice is type(None) or choice is None:
             if value is None:
                 return None
-            allowed.append("None")
-        else:
-            if type(value) is type(choice) and value == choice:
-                return value
-            allowed.append(repr(choice))
-    message = f"{name} is {value!r}; allowed is {' or '.join(allowed)}"
+        elif type(value) is type(choice) and value == choice:
+            return value
+    words = allowed(annotation)
+    message = f"{name} is {value!r}; allowed is {' or '.join(words)}"
     if isinstance(value, str):
-        message += nearest(value, [a.strip("'") for a in allowed])
+        message += nearest(value, [word.strip("'") for word in words])
     raise ValueError(message)
 
 

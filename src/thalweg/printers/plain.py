@@ -1,5 +1,6 @@
 """An update in plain Unicode, for a terminal."""
 
+from thalweg import trace
 from thalweg.printers.formula import Printer
 from thalweg.rule import Rule
 
@@ -47,6 +48,11 @@ class _Plain(Printer):
 
     def brackets(self, text: str) -> str:
         return f"({text})"
+
+
+def symbol(name: str) -> str:
+    """The letter that `plain` writes for the number `name` of a rule: η for ``lr``."""
+    return _Plain().show(trace.number(f"h.{name}"), {})[0]
 
 
 def plain(rule: Rule) -> list[str]:
