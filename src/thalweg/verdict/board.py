@@ -1,0 +1,203 @@
+"""The leaderboard, the comparisons of every two entries, and the time to a target."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from thalweg.store import Results, Run
+from thalweg.verdict.statistics import Paired, holm, interval, paired_test
+
+SIGNIFICANT = 0.05
+COLUMNS = ("entry", "test_metric", "low", "high", "lr", "trials", "seeds", "diverged", "failed", "seconds", "rule")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the leaderboard.
+
+    Attributes:
+        entry: its name.
+        test_metric: the mean over the final runs that finished; nan where none did.
+        low, high: the ends of its 95 % interval; nan with fewer than two seeds.
+        lr: the learning rate of the best trial; nan where no trial finished.
+        settings: all numbers of the rule in the best trial.
+        rule: the rule of the best trial, in a form that ``rules.parse`` reads.
+        trials: tuning runs that there are.
+        seeds: final runs that finished.
+        lost: final runs that diverged or failed.
+        diverged, failed: how many of all its runs did.
+        seconds: training time of a final run, the mean.
+        edges: the tuned settings whose best value is the lowest or highest tried, as ``{"lr": "highest"}``.
+    """
+
+    entry: str
+    test_metric: float
+    low: float
+    high: float
+    lr: float
+    settings: Mapping[str, float]
+    rule: str
+    trials: int
+    seeds: int
+    lost: int
+    diverged: int
+    failed: int
+    seconds: float
+    edges: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A comparison of two entries, seed by seed.
+
+    Attributes:
+        ahead, behind: their names, the one that ranks ahead first.
+        difference: by how much `ahead` is better, the mean over the seeds, whichever way the metric is better.
+        low, high: the ends of its 95 % interval, by Student's t; nan with fewer than two seeds.
+        p: the two-sided paired test's; nan where there is none.
+        p_holm: the same after Holm's correction over all pairs.
+        seeds: the seeds that both finished.
+        shown: whether a difference is shown: p_holm < 0.05.
+    """
+
+    ahead: str
+    behind: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    seeds: int
+    shown: bool
+
+
+@dataclass(frozen=True)
+class TimeToTarget:
+    """What an entry's final runs took until the validation metric first reached the target.
+
+    Attributes:
+        entry: its name.
+        reached: final runs that reached it, of `seeds`.
+        seeds: final runs that there are.
+        step, examples, seconds: the median over the final runs, those that never reach it counted as longest; nan
+            where that median is one that never reaches it.
+    """
+
+    entry: str
+    reached: int
+    seeds: int
+    step: float
+    examples: float
+    seconds: float
+
+
+def leaderboard(results: Results) -> tuple[Row, ...]:
+    """The rows, best first; entries that lost final runs after those that lost none, without any result last."""
+    rows = [_row(results, entry.name) for entry in results.plan.entries]
+    sign = -1.0 if results.plan.problem.higher_is_better else 1.0
+    return tuple(sorted(rows, key=lambda r: (r.seeds == 0, r.lost > 0, sign * r.test_metric if r.seeds else 0.0)))
+
+
+def _row(results: Results, entry: str) -> Row:
+    trials, finals = results.of(entry, "tune"), results.of(entry, "final")
+    finished = _finished(finals)
+    metrics = [run.test_metric for run in finished]
+    best = finals[0] if finals else None
+    return Row(
+        entry,
+        float(np.mean(metrics)) if metrics else math.nan,
+        *interval(metrics),
+        lr=best.settings["lr"] if best else math.nan,
+        settings=best.settings if best else {},
+        rule=best.rule if best else "",
+        trials=len(trials),
+        seeds=len(finished),
+        lost=len(finals) - len(finished),
+        diverged=sum(run.status == "diverged" for run in (*trials, *finals)),
+        failed=sum(run.status == "failed" for run in (*trials, *finals)),
+        seconds=float(np.mean([run.seconds for run in finished])) if finished else math.nan,
+        edges=_edges(results, entry, best) if best else {},
+    )
+
+
+def _finished(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if run.status == "finished"]
+
+
+def _edges(results: Results, entry: str, best: Run) -> dict[str, str]:
+    """The tuned settings beyond whose best value none was tried.  Of fewer than three values each is at an edge."""
+    edges: dict[str, str] = {}
+    for name in results.plan.entry(entry).search:
+        tried = sorted({run.settings[name] for run in results.of(entry, "tune")})
+        if len(tried) > 2 and best.settings[name] in (tried[0], tried[-1]):
+            edges[name] = "lowest" if best.settings[name] == tried[0] else "highest"
+    return edges
+
+
+def compare(results: Results, rows: Sequence[Row]) -> tuple[Pair, ...]:
+    """Every two entries that have results and lost no final run, seed by seed, all pairs corrected together.
+
+    All pairs, and not each against the best alone: which one is best was read off the same runs.  An entry that lost
+    runs is left out, as the seeds that it survived are no fair sample.
+    """
+    finals = {row.entry: results.of(row.entry, "final") for row in rows if row.seeds and not row.lost}
+    sign = 1.0 if results.plan.problem.higher_is_better else -1.0
+    pairs = list(combinations(finals, 2))
+    tests = [_test(finals[a], finals[b], sign) for a, b in pairs]
+    adjusted = holm([test.p for _, test in tests])
+    return tuple(
+        Pair(a, b, test.mean, test.low, test.high, test.p, p, seeds, p < SIGNIFICANT)
+        for (a, b), (seeds, test), p in zip(pairs, tests, adjusted, strict=True)
+    )
+
+
+def _test(a: Sequence[Run], b: Sequence[Run], sign: float) -> tuple[int, Paired]:
+    of_seed = {run.seed: run.test_metric for run in b}
+    differences = [sign * (run.test_metric - of_seed[run.seed]) for run in a if run.seed in of_seed]
+    return len(differences), paired_test(differences, exact=_same(a) and _same(b))
+
+
+def _same(runs: Sequence[Run]) -> bool:
+    """Whether every seed gave the same run: the loss, a number with many digits, is the same to the last one."""
+    return len(runs) > 1 and len({(run.test_loss, run.validation_loss) for run in runs}) == 1
+
+
+def time_to_target(results: Results, target: float | None = None) -> tuple[TimeToTarget, ...]:
+    """How long the final runs of each entry took to the `target`, by default the problem's; empty without one."""
+    target = results.plan.problem.target if target is None else target
+    if target is None:
+        return ()
+    return tuple(_time(results, entry.name, target) for entry in results.plan.entries)
+
+
+def _time(results: Results, entry: str, target: float) -> TimeToTarget:
+    finals = results.of(entry, "final")
+    times = [time for run in finals if (time := _first(run, target, results.plan.problem.higher_is_better))]
+    never = [(math.inf,) * 3] * (len(finals) - len(times))
+    medians = np.median([*times, *never], axis=0) if finals else [math.inf] * 3
+    step, examples, seconds = (float(m) if math.isfinite(m) else math.nan for m in medians)
+    return TimeToTarget(entry, len(times), len(finals), step, examples, seconds)
+
+
+def _first(run: Run, target: float, higher: bool) -> tuple[float, float, float] | None:
+    c = run.curve
+    for *time, metric in zip(c.step, c.examples, c.seconds, c.validation_metric, strict=True):
+        if metric >= target if higher else metric <= target:
+            return (float(time[0]), float(time[1]), float(time[2]))
+    return None
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """The leaderboard as CSV with a header; numbers in full, empty where there is none."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        values = (getattr(row, name) for name in COLUMNS)
+        writer.writerow("" if isinstance(v, float) and math.isnan(v) else v for v in values)
+    return out.getvalue()

@@ -1,0 +1,99 @@
+"""The numbers behind a verdict: an interval for a mean over seeds, a paired test, Holm's correction.
+
+A race has few seeds, five by default, and that decides what is honest here.
+
+- The plain percentile bootstrap of five values covers its mean about 83 % of the time instead of 95 %.  `interval`
+  is the *expanded* percentile bootstrap (Hesterberg 2015, "What teachers should know about the bootstrap", section
+  4.3.2), which covers about 93 %.  Being made of resampled means it can never be wider than the values' own range,
+  and n values have their median within their range with probability 1 − 2¹⁻ⁿ: see `reach`.
+- No rank or permutation test can show anything with five pairs: Wilcoxon's and the exact sign-flip test have 2⁵
+  outcomes, so p is never below 2/32 = 0.06.  `paired_test` is the paired t-test, which can, at the price of taking
+  the differences between two entries, seed by seed, as normal.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+class Interval(NamedTuple):
+    """The ends of an interval."""
+
+    low: float
+    high: float
+
+
+NO_INTERVAL = Interval(float("nan"), float("nan"))
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """The 95 % interval of the mean of `values`, by the expanded percentile bootstrap; nan for fewer than two."""
+    x, n = np.asarray(values, dtype=float), len(values)
+    if n < 2:
+        return NO_INTERVAL
+    if _constant(x):
+        return Interval(float(x[0]), float(x[0]))
+    t = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+    tail = float(stats.norm.cdf(-np.sqrt(n / (n - 1)) * t))
+    found: Any = stats.bootstrap(
+        (x,), np.mean, confidence_level=1 - 2 * tail, method="percentile", rng=np.random.default_rng(0)
+    )
+    return Interval(float(found.confidence_interval.low), float(found.confidence_interval.high))
+
+
+def reach(n: int) -> float:
+    """The most that an `interval` of n values can cover: the probability that their range holds the median."""
+    return 1 - 2.0 ** (1 - n)
+
+
+class Paired(NamedTuple):
+    """The mean of paired differences, its 95 % interval by Student's t, and the two-sided p."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def paired_test(differences: Sequence[float], *, exact: bool = False) -> Paired:
+    """Whether the mean of paired differences is 0: the paired t-test.
+
+    Where all differences are the same number, t is infinite and would show anything; that happens with a metric in
+    coarse steps, such as the accuracy on a few hundred examples.  Then p is the sign-flip test's smallest, 2¹⁻ⁿ.
+
+    Args:
+        differences: one for every seed.
+        exact: nothing was random in the two entries' runs, so that the differences are known, not estimated.
+    """
+    d, n = np.asarray(differences, dtype=float), len(differences)
+    if n == 0:
+        return Paired(*[float("nan")] * 4)
+    mean = float(d.mean())
+    if exact:
+        return Paired(mean, mean, mean, float(mean == 0))
+    if n == 1:
+        return Paired(mean, *NO_INTERVAL, float("nan"))
+    if _constant(d):
+        return Paired(mean, mean, mean, 1.0 if mean == 0 else 2.0 ** (1 - n))
+    test: Any = stats.ttest_1samp(d, 0.0)
+    ends: Any = test.confidence_interval(CONFIDENCE)
+    return Paired(mean, float(ends.low), float(ends.high), float(test.pvalue))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (Holm 1979): adjusted p-values; nan ones are no tests and stay nan."""
+    p = np.asarray(ps, dtype=float)
+    tests = np.flatnonzero(~np.isnan(p))
+    order = tests[np.argsort(p[tests], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    p[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return cast("list[float]", p.tolist())
+
+
+def _constant(x: np.ndarray[Any, np.dtype[np.float64]]) -> bool:
+    # Differences of equal metrics may differ in their last bits.
+    return float(np.ptp(x)) <= 1e-12 * float(np.max(np.abs(x)))

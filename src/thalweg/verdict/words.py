@@ -1,0 +1,149 @@
+"""The verdict in words."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from thalweg.store import Plan, Results
+from thalweg.verdict.board import Pair, Row, TimeToTarget, compare, leaderboard, time_to_target
+from thalweg.verdict.statistics import reach
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a race says.
+
+    Attributes:
+        headline: who is ahead, and by how much; or that no difference is shown.
+        sentences: what belongs to it: who is shown to be behind, who is not.
+        warnings: what to doubt: rates at the edge of their space, runs that diverged, too few seeds.
+        rows: the leaderboard, best first.
+        pairs: every two entries that have results, in the order of the leaderboard.
+        leaders: the first of the leaderboard, and all entries between which and it no difference is shown.  Empty
+            where no entry has a result.
+        times: the time to the target; empty where the problem has none.
+    """
+
+    headline: str
+    sentences: tuple[str, ...]
+    warnings: tuple[str, ...]
+    rows: tuple[Row, ...]
+    pairs: tuple[Pair, ...]
+    leaders: tuple[str, ...]
+    times: tuple[TimeToTarget, ...]
+
+
+def judge(results: Results) -> Verdict:
+    """The verdict on a race, as far as it has come."""
+    rows = leaderboard(results)
+    pairs = compare(results, rows)
+    ranked = [row for row in rows if row.seeds and not row.lost] or [row for row in rows if row.seeds]
+    first = {pair.behind: pair for pair in pairs if ranked and pair.ahead == ranked[0].entry}
+    leaders = tuple(row.entry for row in ranked if row.entry not in first or not first[row.entry].shown)
+    headline, *sentences = _said(results, ranked, first, leaders)
+    warnings = (*_unfinished(results), *_few_seeds(ranked), *_edges(rows), *_lost(results.plan, rows))
+    return Verdict(headline, tuple(sentences), warnings, rows, pairs, leaders, time_to_target(results))
+
+
+def _said(results: Results, ranked: Sequence[Row], first: dict[str, Pair], leaders: Sequence[str]) -> list[str]:
+    plan = results.plan
+    if not ranked:
+        if not results.runs:
+            return ["No verdict yet: no run has ended."]
+        if all(run.status != "finished" for run in results.runs):
+            return ["No verdict: every run diverged or failed."]
+        return ["No verdict yet: no final run has finished."]
+    best = ranked[0]
+    reached = f"{plan.problem.metric} {_number(best.test_metric)} on test data{_interval(best.low, best.high)}"
+    if len(ranked) == 1:
+        return [f"{best.entry} reaches {reached}; there is nothing to compare it with."]
+    if best.lost:
+        return [f"{best.entry} has the best {reached}, but nothing is shown: every entry lost final runs."]
+    if all(math.isnan(pair.p) for pair in first.values()):
+        return [
+            f"{best.entry} has the best {reached}, but nothing is shown: one seed gives neither an interval nor a "
+            "test; run the race with --seeds 5."
+        ]
+    behind = [first[row.entry] for row in ranked[1:] if row.entry not in leaders]
+    if len(leaders) == 1:
+        return [
+            f"{best.entry} is ahead of every other entry: {reached}.",
+            *(f"{_behind(pair)}." for pair in behind),
+        ]
+    if not behind:
+        return [
+            f"No difference is shown between {_and(leaders)}; the best mean is {best.entry}'s, {reached}.",
+            "That is not to say that there is none: more seeds could show a smaller one.",
+        ]
+    return [
+        f"{best.entry} has the best mean, {reached}, but no difference is shown between it and {_and(leaders[1:])}.",
+        *(f"{_behind(pair)}." for pair in behind),
+    ]
+
+
+def _behind(pair: Pair) -> str:
+    how_sure = "exactly: nothing in their runs is random" if pair.p == 0 else f"p = {_p(pair.p_holm)} after Holm"
+    interval = "" if pair.p == 0 else _interval(pair.low, pair.high)
+    return f"{pair.behind} is behind {pair.ahead} by {_number(pair.difference)}{interval}, {how_sure}"
+
+
+def _unfinished(results: Results) -> list[str]:
+    if results.complete:
+        return []
+    return [f"The race is not finished: {len(results.runs):,} runs have ended. The same command goes on with it."]
+
+
+def _few_seeds(ranked: Sequence[Row]) -> list[str]:
+    fewest = min((row.seeds for row in ranked), default=0)
+    if fewest in (0, 1) or reach(fewest) >= 0.93:
+        return []
+    return [f"With {fewest} seeds an interval covers at most {reach(fewest):.0%}, not 95 %; run at least 5."]
+
+
+def _edges(rows: Sequence[Row]) -> list[str]:
+    return [
+        f"{row.entry}'s best {name}, {row.settings[name]:.3g}, is the {edge} that was tried: a "
+        f"{edge.removesuffix('est')}er one may be better; its place on the leaderboard is a lower bound."
+        for row in rows
+        for name, edge in row.edges.items()
+    ]
+
+
+def _lost(plan: Plan, rows: Sequence[Row]) -> list[str]:
+    said: list[str] = []
+    for row in rows:
+        if not row.seeds and row.trials:
+            of = f"of its {row.trials + row.lost} runs {row.diverged} diverged and {row.failed} failed"
+            said.append(f"{row.entry} has no result: {of}.")
+        elif row.lost:
+            said.append(
+                f"{row.entry} lost {row.lost} of {row.seeds + row.lost} final runs of its best setting; its mean is "
+                "over the others, so that it ranks after entries that lost none and is not compared."
+            )
+    tuning = [
+        f"{row.entry} {row.diverged} of {row.trials + row.seeds + row.lost}"
+        for row in rows
+        if row.diverged and row.seeds
+    ]
+    if tuning:
+        said.append(f"Runs that diverged: {', '.join(tuning)}.")
+    failed = [f"{row.entry} {row.failed}" for row in rows if row.failed and row.seeds]
+    if failed:
+        said.append(f"Runs that failed with an error: {', '.join(failed)}.")
+    return said
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f" (95 % interval {_number(low)} to {_number(high)})"
+
+
+def _number(x: float) -> str:
+    return f"{x:.4g}"
+
+
+def _p(p: float) -> str:
+    return f"{p:.2g}" if p >= 1e-4 else "less than 0.0001"
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
