@@ -6,7 +6,7 @@ import inspect
 import math
 import re
 import warnings
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeAlias, cast
 
@@ -96,19 +96,18 @@ class Problem:
 
     def fingerprint(self) -> str:
         """A hash of the data, the settings and the model: the same for the same problem, in any process."""
-        digest = hashlib.sha256()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = self._fresh()
         shapes = [(name, tuple(value.shape), str(value.dtype)) for name, value in model.state_dict().items()]
         settings = (self.name, self.metric_name, self.higher_is_better, self.batch_size, self.target)
-        says = (settings, _described(self.loss), _described(self.metric), repr(model), shapes)
-        digest.update(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(says)).encode())
-        for split in SPLITS:
-            for values in self.tensors(split):
-                digest.update(f"{split} {values.dtype} {tuple(values.shape)}".encode())
-                digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        says = (settings, _described(self.loss), _described(self.metric), _described(model), shapes)
+        if isinstance(self.loss, nn.Module):
+            says = (*says, [_content(weights) for weights in self.loss.state_dict().values()])
+        data = [_content(values) for split in SPLITS for values in self.tensors(split)]
+        # Objects that print their address would be new in every process.
+        text = re.sub(r" at 0x[0-9a-fA-F]+", "", repr((says, data)))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def _fresh(self) -> nn.Module:
         model = self._try("the model factory", self.model)
@@ -240,14 +239,37 @@ def _kind(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def _described(call: Any) -> Any:
-    """What tells one loss or metric from another, the same in every process."""
-    if isinstance(call, nn.Module):
-        return repr(call)
-    if isinstance(call, functools.partial):
-        made = cast("functools.partial[Any]", call)
+def _content(values: Tensor) -> str:
+    """A hash of a tensor: its type, its shape and every bit of it."""
+    digest = hashlib.sha256(f"{values.dtype} {tuple(values.shape)}".encode())
+    digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _described(thing: Any) -> Any:
+    """What tells one model, loss or metric from another, the same in every process."""
+    if isinstance(thing, nn.Module):
+        # A module's repr leaves some settings out: of CrossEntropyLoss(label_smoothing=0.1), for one, all.
+        parts = cast("Iterator[tuple[str, nn.Module]]", cast(Any, thing).named_modules())
+        return [(name, _source(type(part)), _settings(part)) for name, part in parts]
+    if isinstance(thing, functools.partial):
+        made = cast("functools.partial[Any]", thing)
         return (_described(made.func), made.args, sorted(made.keywords.items()))
+    return _source(thing)
+
+
+def _settings(module: nn.Module) -> list[tuple[str, Any]]:
+    plain = (bool, int, float, str, tuple, type(None))
+    public = {key: value for key, value in vars(module).items() if key[0] != "_"}
+    return sorted((key, public[key]) for key in public if isinstance(public[key], plain))
+
+
+def _source(thing: Any) -> str:
+    """The code of a function or class; its name where it is torch's or has no code to read."""
+    name = getattr(thing, "__qualname__", type(thing).__qualname__)
+    if str(getattr(thing, "__module__", None)).startswith("torch"):
+        return name
     try:
-        return inspect.getsource(call)
+        return inspect.getsource(thing)
     except (OSError, TypeError):
-        return getattr(call, "__qualname__", type(call).__qualname__)
+        return name

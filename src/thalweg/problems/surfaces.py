@@ -63,12 +63,13 @@ class Surface:
     def suggest(self, rule: Rule, steps: int = 200) -> float:
         """A learning rate in this surface's scale, so that rules with unlike steps can be watched side by side.
 
-        A rule whose steps grow with the gradient gets `lr`.  One that rescales its gradients gets the rate at which a
-        constant gradient would carry it across the window in `steps` steps; how far it goes is found by running it.
+        A rule whose steps grow with the gradient, all of them or the first, gets `lr`.  One that rescales its gradients
+        gets the rate at which a constant gradient would carry it across the window in `steps` steps; which it is, and
+        how far it goes, is found by running it.
         """
         probe = rule.replace(lr=1.0)
         far = _travel(probe, 1.0, steps)
-        if _travel(probe, 2.0, steps) > 1.5 * far:
+        if any(_travel(probe, 2.0, n) > 1.5 * _travel(probe, 1.0, n) for n in (1, steps)):
             return self.lr
         (left, right), (low, high) = self.window
         return max(right - left, high - low) / far
