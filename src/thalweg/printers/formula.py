@@ -94,7 +94,7 @@ class Printer:
 
     def _input(self, name: str) -> str:
         if name in ("p", "g", "t"):
-            return {"p": self.letter("theta", "t-1"), "g": self.letter("g", "t"), "t": "t"}[name]
+            return {"p": self.letter("theta", "t-1"), "g": self.letter("g", "t"), "t": self.letter("t", "")}[name]
         group, _, rest = name.partition(".")
         if group == "s":
             return self.letter(_LETTERS.get(rest, rest), "t-1")

@@ -4,7 +4,7 @@ from thalweg import trace
 from thalweg.printers.formula import Printer
 from thalweg.rule import Rule
 
-_NAMES = {
+GREEK = {
     "theta": "θ", "eta": "η", "beta": "β", "mu": "μ", "tau": "τ", "rho": "ρ", "epsilon": "ε", "psi": "ψ",
     "lambda": "λ", "kappa": "κ", "nu": "ν", "alpha": "α", "Pi": "Π",
 }  # fmt: skip
@@ -40,11 +40,11 @@ class _Plain(Printer):
 
     def letter(self, name: str, index: str) -> str:
         base, _, sub = name.partition("_")
-        if base not in _NAMES and len(base) > 1:
+        if base not in GREEK and len(base) > 1:
             base, sub = name, ""
         if len(sub) > 1:
             return f"{base}_{sub}"
-        return _NAMES.get(base, base) + (sub + index).translate(_SUB)
+        return GREEK.get(base, base) + (sub + index).translate(_SUB)
 
     def brackets(self, text: str) -> str:
         return f"({text})"

@@ -1,0 +1,66 @@
+"""An update as MathML, which browsers draw by themselves: for pages that must work without a network."""
+
+from thalweg.printers.formula import Printer
+from thalweg.printers.plain import GREEK
+from thalweg.rule import Rule
+
+_SIGNS = {"add": "+", "sub": "−", "lt": "&lt;", "le": "≤", "gt": "&gt;", "ge": "≥", "eq": "=", "ne": "≠"}
+
+
+def _call(name: str, *operands: str) -> str:
+    return f"<mi>{name}</mi><mo>(</mo>{'<mo>,</mo>'.join(operands)}<mo>)</mo>"
+
+
+class _MathML(Printer):
+    operations = {
+        **{op: f"{{}}<mo>{sign}</mo>{{}}" for op, sign in _SIGNS.items()},
+        **{word: _call(word, "{}") for word in ("sign", "exp", "log", "sin", "cos", "tanh")},
+        "mul": "{}<mspace width='0.17em'/>{}",
+        "div": "<mfrac><mrow>{}</mrow><mrow>{}</mrow></mfrac>",
+        "pow": "<msup><mrow>{}</mrow><mrow>{}</mrow></msup>",
+        "neg": "<mo form='prefix'>−</mo>{}",
+        "sqrt": "<msqrt>{}</msqrt>",
+        "abs": "<mo form='prefix'>|</mo>{}<mo form='postfix'>|</mo>",
+        "maximum": _call("max", "{}", "{}"),
+        "minimum": _call("min", "{}", "{}"),
+        "where": "<mrow><mo>{{</mo><mtable class='cases'><mtr><mtd>{1}</mtd><mtd><mtext>if </mtext>{0}</mtd></mtr>"
+        "<mtr><mtd>{2}</mtd><mtd><mtext>otherwise</mtext></mtd></mtr></mtable></mrow>",
+    }
+
+    def join(self, op: str, parts: list[str]) -> str:
+        if op == "mul" and parts[0].endswith("</mn>") and parts[1].startswith("<mn>"):
+            return f"{parts[0]}<mo>·</mo>{parts[1]}"
+        return super().join(op, parts)
+
+    def letter(self, name: str, index: str) -> str:
+        base, _, sub = name.partition("_")
+        if base not in GREEK and len(base) > 1:
+            base, sub = name, ""
+        steps = {"t": "<mi>t</mi>", "t-1": "<mi>t</mi><mo>−</mo><mn>1</mn>"}
+        below = "<mo>,</mo>".join(x for x in (f"<mi>{sub}</mi>" if sub else "", steps.get(index, "")) if x)
+        letter = f"<mi>{GREEK.get(base, base)}</mi>"
+        return f"<msub>{letter}<mrow>{below}</mrow></msub>" if below else letter
+
+    def constant(self, x: float) -> str:
+        mantissa, _, exponent = f"{x:g}".partition("e")
+        power = f"<mo>·</mo><msup><mn>10</mn><mn>{int(exponent)}</mn></msup>" if exponent else ""
+        return f"<mn>{mantissa}</mn>{power}"
+
+    def brackets(self, text: str) -> str:
+        return f"<mrow><mo>(</mo>{text}<mo>)</mo></mrow>"
+
+    def wraps(self, op: str) -> bool:
+        return op != "div" and super().wraps(op)
+
+    def binding(self, op: str) -> int:
+        # A fraction shows its own extent, but not as the base of a power.
+        return 3 if op == "div" else super().binding(op)
+
+
+def mathml(rule: Rule) -> str:
+    """The update of a rule with its options as one ``<math>`` element, a row a quantity, derived from its trace."""
+    rows = "".join(
+        f"<mtr><mtd class='left'>{left}</mtd><mtd><mo>=</mo></mtd><mtd class='right'>{right}</mtd></mtr>"
+        for left, right in _MathML().lines(rule)
+    )
+    return f"<math display='block'><mtable class='update' displaystyle='true'>{rows}</mtable></math>"
