@@ -73,7 +73,7 @@ class Optimizer(TorchOptimizer):
         self.ema: float | None = check("ema", ema, Decay | None)
         self.nonfinite: Nonfinite = check("nonfinite", nonfinite, Nonfinite)
         self.backend = backend
-        kernels.backend(backend)
+        self._reset()
         self.training = True
         self.skipped_steps = 0
         defaults = {
@@ -83,6 +83,15 @@ class Optimizer(TorchOptimizer):
             "maximize": maximize,
         }
         super().__init__(params, defaults)
+
+    def _reset(self) -> None:
+        """Forget what is derived from groups and state, after these have changed."""
+        self._engine = kernels.backend(self.backend)
+        self._works: dict[int, tuple[Any, Work]] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._reset()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with settings of their own; see `Optimizer` for what a group may have."""
@@ -111,15 +120,16 @@ class Optimizer(TorchOptimizer):
                 )
 
     @overload
-    def step(self, closure: None = None) -> None: ...
+    def step(self, closure: None = None, *, zero_grad: bool = False) -> None: ...
     @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
+    def step(self, closure: Callable[[], float], *, zero_grad: bool = False) -> float: ...
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], float] | None = None, *, zero_grad: bool = False) -> float | None:
         """Take one step.
 
         Args:
             closure: clears the gradients, computes the loss, calls ``backward`` and returns the loss.
+            zero_grad: leave the gradients zero, in the same pass; saves the call of `zero_grad`.
 
         Returns:
             The loss that the closure returned, or None.
@@ -134,47 +144,41 @@ class Optimizer(TorchOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        works = [self._work(group) for group in self.param_groups]
-        if self._prepare(works):
-            run = kernels.backend(self.backend)
+        works = [self._work(i, group) for i, group in enumerate(self.param_groups)]
+        self._engine.prepare(works, self.state)
+        if self._look(works):
+            self._engine.step(works, self.state, zero_grad)
             for work, group in zip(works, self.param_groups, strict=True):
-                run(work)
-                group["interim"] = work.after.numbers if work.rule.looks_ahead else None
+                if work.looks_ahead:
+                    group["interim"] = work.after
         return loss
 
-    def _work(self, group: dict[str, Any]) -> Work:
-        """What is to be done to a group's parameters that have a gradient."""
-        template: Rule = group["rule"]
-        rule = template.bind({name: float(group[name]) for name in template.numbers})
+    def _work(self, i: int, group: dict[str, Any]) -> Work:
+        """What is to be done to a group."""
+        rule: Rule = group["rule"]
         decay = float(group["weight_decay"])
-        form = Stages(
-            clip_value=self.clip_value is not None,
-            clip_norm=self.clip_norm is not None,
-            maximize=group["maximize"],
-            decay=group["decay_form"] if decay else None,
-            ema=self.ema is not None,
-        )
-        scalars = Scalars(
+        form = (self.clip_value is not None, self.clip_norm is not None, group["maximize"],
+                group["decay_form"] if decay else None, self.ema is not None)  # fmt: skip
+        key = (rule, id(group["params"]), form)
+        if self._works.get(i, (None,))[0] != key:
+            self._works[i] = key, Work(rule, Stages(False, *form), group["params"])
+        work = self._works[i][1]
+        work.numbers = {name: float(group[name]) for name in work.names}
+        work.after = work.numbers
+        work.before = group.get("interim") or work.numbers
+        work.scalars = Scalars(
             clip_value=math.inf if self.clip_value is None else self.clip_value,
             weight_decay=decay,
-            base_lr=float(group.get("initial_lr", group["lr"])),
-            ema=0.0 if self.ema is None else self.ema,
+            base_lr=float(group.get("initial_lr", group["lr"])) or 1.0,
+            ema=self.ema or 0.0,
         )
-        before = template.bind(group["interim"]) if group.get("interim") else rule
-        params = [p for p in group["params"] if p.grad is not None]
-        for p in params:
-            if p.grad.is_sparse:
-                raise RuntimeError(
-                    f"parameter {_name(group, group['params'].index(p))} has a sparse gradient; make it dense "
-                    "(sparse=False in the embedding), thalweg has no rule for sparse ones"
-                )
-        return Work(form, rule, before, rule, scalars, params, [self.state[p] for p in params])
+        return work
 
-    def _prepare(self, works: list[Work]) -> bool:
+    def _look(self, works: list[Work]) -> bool:
         """Look at all gradients together: clip by their norm; False where the step is to be left out."""
         if self.clip_norm is None and self.nonfinite == "propagate":
             return True
-        norm = eager.norm(works)
+        norm = self._engine.norm(works)
         if self.clip_norm is not None:
             for work in works:
                 work.scalars = work.scalars._replace(clip_norm=min(1.0, self.clip_norm / (norm + 1e-6)))
@@ -256,6 +260,7 @@ class Optimizer(TorchOptimizer):
             for name, value in state_dict["state"].get(i, {}).items():
                 if isinstance(value, Tensor) and value.dtype != self.state[p][name].dtype:
                     self.state[p][name] = value.to(p.device, copy=True)
+        self._reset()
         self.training = bool(state_dict.get("training", True))
         self.skipped_steps = int(state_dict.get("skipped_steps", 0))
 

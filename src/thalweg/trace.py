@@ -90,13 +90,21 @@ def step(rule: Rule, form: Stages) -> Graph:
     Raises:
         TraceError: as `rule` raises it.
     """
-    scalars = Scalars(*(number(f"c.{name}") for name in Scalars._fields))
     ema = value("ema") if form.ema else None
     new = stages.step(
         form, _symbolic(rule, "h"), _symbolic(rule, "before"), _symbolic(rule, "after"),
-        value("p"), value("g"), _state(rule), ema, number("t"), scalars,
+        value("p"), value("g"), _state(rule), ema, number("t"), _scalars(),
     )  # fmt: skip
     return graph({"p": new.p, **_outputs(new.state), **({"ema": new.ema} if form.ema else {})})
+
+
+def gradient(form: Stages) -> Graph:
+    """The gradient as the global norm sees it, as ``g``: inputs ``g`` and ``c.*``."""
+    return graph({"g": stages.gradient(form, value("g"), _scalars())})
+
+
+def _scalars() -> Scalars:
+    return Scalars(*(number(f"c.{name}") for name in Scalars._fields))
 
 
 def _outputs(state: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The referee: the formula of a whole step, run word by word on tensors."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,65 +16,84 @@ def arithmetic(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
-def step(work: Work) -> None:
-    """Take one step of every parameter, in place."""
-    for p, held in zip(work.params, work.states, strict=True):
-        g = p.grad
-        assert g is not None
-        if not held:
-            start(work, p, held)
-        held["step"] += 1
-        _step(work, p, g, held)
+class Eager:
+    """The backend that takes whatever torch can: complex numbers, any strides, any device."""
+
+    def prepare(self, works: list[Work], state: Mapping[Tensor, dict[str, Any]]) -> None:
+        """See `thalweg.kernels.work.Backend`: there is nothing to prepare."""
+
+    def norm(self, works: list[Work]) -> float:
+        """See `thalweg.kernels.work.Backend`."""
+        return norm((work, p) for work in works for p in work.params)
+
+    def step(self, works: list[Work], state: Mapping[Tensor, dict[str, Any]], zero_grad: bool) -> None:
+        """See `thalweg.kernels.work.Backend`."""
+        for work in works:
+            for p in dict.fromkeys(work.params):
+                if p.grad is not None:
+                    step(work, p, state[p], zero_grad)
+
+
+def norm(params: Iterable[tuple[Work, Tensor]]) -> float:
+    """The global 2-norm of the gradients of parameters, each with its group."""
+    each: list[Any] = [
+        torch.linalg.vector_norm(stages.gradient(w.form, real(p.grad), w.scalars), dtype=torch.float64)
+        for w, p in params
+        if p.grad is not None
+    ]
+    return float(cast(Any, torch.linalg.vector_norm(torch.stack(each)))) if each else 0.0
+
+
+def step(work: Work, p: Tensor, held: dict[str, Any], zero_grad: bool) -> None:
+    """Step one parameter."""
+    g = p.grad
+    assert g is not None
+    if g.layout != torch.strided:
+        raise RuntimeError(
+            f"a parameter of shape {tuple(p.shape)} has a sparse gradient; thalweg's rules take dense ones: "
+            "make it dense (sparse=False in the embedding), or leave the parameter to torch.optim.SparseAdam"
+        )
+    if not held:
+        start(work, p, held)
+    held["step"] += 1
+    dtype = arithmetic(p.dtype)
+    rule, before, after = (work.template.bind(numbers) for numbers in (work.numbers, work.before, work.after))
+    new = stages.step(
+        work.form, rule, before, after, real(p.to(dtype)), real(g.to(dtype)), read(rule, held),
+        real(held["ema"]) if work.form.ema else None, int(held["step"]), work.scalars,
+    )  # fmt: skip
+    real(p).copy_(new.p)
+    for name, value in new.state._asdict().items():
+        if isinstance(value, Tensor):
+            real(held[name]).copy_(value)
+        elif value is not ABSENT:
+            held[name].fill_(value)
+    if new.ema is not None:
+        real(held["ema"]).copy_(new.ema)
+    if zero_grad:
+        g.zero_()
 
 
 def start(work: Work, p: Tensor, held: dict[str, Any]) -> None:
     """Fill the state of a parameter that was never stepped."""
-    first = p.to(arithmetic(p.dtype))
+    first = p.detach().to(arithmetic(p.dtype))
     held["step"] = torch.tensor(0.0)
-    for name, value in work.rule.init(first)._asdict().items():
+    for name, value in work.template.bind(work.numbers).init(first)._asdict().items():
         if value is not ABSENT:
             held[name] = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
-    if work.stages.ema:
+    if work.form.ema:
         held["ema"] = first.clone(memory_format=torch.preserve_format)
 
 
-def read(rule: Rule, held: dict[str, Any]) -> Any:
+def read(rule: Rule, held: Mapping[str, Any]) -> Any:
     """A rule's state from its tensors: values as they are, numbers as floats."""
     numbers = number_fields(rule.State)
     return rule.State(*(
-        ABSENT if name not in held else held[name].item() if name in numbers else _real(held[name])
+        ABSENT if name not in held else held[name].item() if name in numbers else real(held[name])
         for name in rule.State._fields
     ))  # fmt: skip
 
 
-def _real(x: Tensor) -> Tensor:
-    # Complex parameters are stepped as pairs of reals, as torch does.
+def real(x: Tensor) -> Tensor:
+    """A tensor of real numbers over the same memory: complex parameters are stepped as pairs, as torch does."""
     return torch.view_as_real(x) if x.is_complex() else x
-
-
-def _step(work: Work, p: Tensor, g: Tensor, held: dict[str, Any]) -> None:
-    dtype = arithmetic(p.dtype)
-    s = read(work.rule, held)
-    new = stages.step(
-        work.stages, work.rule, work.before, work.after,
-        _real(p.to(dtype)), _real(g.to(dtype)), s, held.get("ema"), int(held["step"].item()), work.scalars,
-    )  # fmt: skip
-    _real(p).copy_(new.p)
-    for name, value in new.state._asdict().items():
-        if isinstance(value, Tensor):
-            _real(held[name]).copy_(value)
-        elif value is not ABSENT:
-            held[name].fill_(value)
-    if new.ema is not None:
-        held["ema"].copy_(new.ema)
-
-
-def norm(works: Iterable[Work]) -> float:
-    """The global 2-norm of all gradients, unscaled and clipped by value, accumulated in float64."""
-    each: list[Tensor] = [
-        torch.linalg.vector_norm(stages.gradient(w.stages, _real(p.grad), w.scalars), dtype=torch.float64)
-        for w in works
-        for p in w.params
-        if p.grad is not None
-    ]
-    return float(torch.linalg.vector_norm(torch.stack(each)).item()) if each else 0.0

@@ -1,7 +1,8 @@
-"""What an optimizer hands to a backend: parameters that share a formula and its numbers."""
+"""What an optimizer hands to a backend, and what a backend is."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -11,22 +12,46 @@ from thalweg.stages import Scalars, Stages
 
 @dataclass
 class Work:
-    """The parameters of a group that have a gradient, and what to do to them.
+    """A parameter group: the formula of its step, and this step's numbers.
 
     Attributes:
-        stages: which stages there are around the rule.
-        rule: the rule with this step's numbers.
-        before: the rule with the numbers that the interim points were made with.
-        after: the rule with the numbers of the next step.
+        template: the rule; its options are the formula's, its numbers are not used.
+        form: which stages there are around the rule.
+        params: the group's parameters; those without a gradient are left out.
+        numbers: the rule's numbers in this step.
+        before: the numbers that the interim points were made with.
+        after: the numbers of the next step.
         scalars: the numbers of the stages.
-        params: the parameters; each one's gradient is in its ``grad``.
-        states: each parameter's state by name, under ``step`` the steps taken; a backend fills the empty ones.
+        names: the rule's numbers by name.
+        looks_ahead: whether the parameters hold interim points.
     """
 
-    stages: Stages
-    rule: Rule
-    before: Rule
-    after: Rule
-    scalars: Scalars
-    params: list[Tensor] = field(default_factory=list[Tensor])
-    states: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    template: Rule
+    form: Stages
+    params: list[Tensor]
+    numbers: dict[str, float] = field(default_factory=dict[str, float])
+    before: dict[str, float] = field(default_factory=dict[str, float])
+    after: dict[str, float] = field(default_factory=dict[str, float])
+    scalars: Scalars = field(default_factory=Scalars)
+    names: tuple[str, ...] = field(init=False)
+    looks_ahead: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.names = tuple(self.template.numbers)
+        self.looks_ahead = self.template.looks_ahead
+
+
+class Backend(Protocol):
+    """Steps all groups of one optimizer."""
+
+    def prepare(self, works: list[Work], state: Mapping[Tensor, dict[str, Any]]) -> None:
+        """Look at groups, parameters and gradients anew: once a step, before the rest."""
+        ...
+
+    def norm(self, works: list[Work]) -> float:
+        """The global 2-norm of all gradients, unscaled and clipped by value, accumulated in float64."""
+        ...
+
+    def step(self, works: list[Work], state: Mapping[Tensor, dict[str, Any]], zero_grad: bool) -> None:
+        """Step every parameter that has a gradient, in place, filling the state of those stepped first."""
+        ...

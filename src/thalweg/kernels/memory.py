@@ -1,0 +1,126 @@
+"""Memory as printed kernels see it: arrays by their addresses, 16-bit numbers, and subnormals flushed.
+
+Each array is a *stream* of its own for LLVM: told that no two overlap it vectorises loops over any number of them,
+without the run-time checks that it gives up on beyond a few.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+_REALS = {"float32": types.float32, "float64": types.float64}
+_STREAMS = 16
+_FLUSH = 0x8040  # flush-to-zero and denormals-are-zero, of x86's MXCSR
+
+
+def stream(index: int, dtype: str) -> tuple[Any, Any]:
+    """``load(address, i)`` and ``store(address, i, x)`` for the array `index` of a kernel.
+
+    Args:
+        index: which array it is; arrays of one kernel never overlap.
+        dtype: of its elements; float16 and bfloat16 are loaded as float32 and stored rounded to nearest, ties to even.
+    """
+    real = _REALS.get(dtype, types.float32)
+
+    @intrinsic
+    def load(typing: Any, address: Any, i: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            found = builder.load(_pointer(builder, dtype, *args))
+            _alone(builder, found, index)
+            return _widen(builder, dtype, found)
+
+        return real(types.int64, types.intp), generate
+
+    @intrinsic
+    def store(typing: Any, address: Any, i: Any, x: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kept = _narrow(builder, dtype, args[2])
+            _alone(builder, builder.store(kept, _pointer(builder, dtype, args[0], args[1])), index)
+            return context.get_dummy_value()
+
+        return types.none(types.int64, types.intp, real), generate
+
+    return load, store
+
+
+def _pointer(builder: Any, dtype: str, address: Any, i: Any) -> Any:
+    element = {"float32": ir.FloatType(), "float64": ir.DoubleType()}.get(dtype, ir.IntType(16))
+    return builder.gep(builder.inttoptr(address, element.as_pointer()), [i])
+
+
+def _alone(builder: Any, access: Any, index: int) -> None:
+    """Say that an access is to its own stream and to none of the others."""
+    module = builder.module
+    domain = module.add_metadata(["thalweg"])
+    scopes = [module.add_metadata([f"thalweg {k}", domain]) for k in range(_STREAMS)]
+    access.set_metadata("alias.scope", module.add_metadata([scopes[index]]))
+    access.set_metadata("noalias", module.add_metadata([s for k, s in enumerate(scopes) if k != index]))
+
+
+def _widen(builder: Any, dtype: str, x: Any) -> Any:
+    if dtype == "float16":
+        return builder.fpext(builder.bitcast(x, ir.HalfType()), ir.FloatType())
+    if dtype == "bfloat16":
+        word = ir.IntType(32)
+        return builder.bitcast(builder.shl(builder.zext(x, word), word(16)), ir.FloatType())
+    return x
+
+
+def _narrow(builder: Any, dtype: str, x: Any) -> Any:
+    if dtype == "float16":
+        return builder.bitcast(builder.fptrunc(x, ir.HalfType()), ir.IntType(16))
+    if dtype == "bfloat16":
+        word, half = ir.IntType(32), ir.IntType(16)
+        bits = builder.bitcast(x, word)
+        odd = builder.and_(builder.lshr(bits, word(16)), word(1))
+        rounded = builder.add(bits, builder.add(odd, word(0x7FFF)))
+        # Rounding could carry a NaN's payload over into infinity; a quiet NaN is stored instead.
+        kept = builder.select(builder.fcmp_unordered("uno", x, x), word(0x7FC00000), rounded)
+        return builder.trunc(builder.lshr(kept, word(16)), half)
+    return x
+
+
+@intrinsic
+def flush(typing: Any) -> Any:
+    """Have this thread flush subnormal numbers to zero; gives the mode it had, for `restore`.  On x86 only."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(32)
+        if not _x86(builder):
+            return word(0)
+        slot = builder.alloca(word)
+        _control(builder, "st", slot)
+        mode = builder.load(slot)
+        builder.store(builder.or_(mode, word(_FLUSH)), slot)
+        _control(builder, "ld", slot)
+        return mode
+
+    return types.int32(), generate
+
+
+@intrinsic
+def restore(typing: Any, mode: Any) -> Any:
+    """Bring back the mode that `flush` found."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if _x86(builder):
+            slot = builder.alloca(ir.IntType(32))
+            builder.store(args[0], slot)
+            _control(builder, "ld", slot)
+        return context.get_dummy_value()
+
+    return types.none(types.int32), generate
+
+
+def _x86(builder: Any) -> bool:
+    return str(builder.module.triple).startswith("x86_64")
+
+
+def _control(builder: Any, direction: str, slot: Any) -> None:
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte])
+    name = f"llvm.x86.sse.{direction}mxcsr"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    builder.call(function, [builder.bitcast(slot, byte)])

@@ -1,0 +1,190 @@
+"""A traced step as Python source for Numba: the host's numbers, then a loop over the elements of each chunk."""
+
+from dataclasses import dataclass
+
+import torch
+
+from thalweg.maths import WORDS, Symbol
+from thalweg.trace import Graph, graph, operands
+
+_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**"}
+_COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
+_CALLS = {word: f"math.{word}({{}})" for word in ("sqrt", "exp", "log", "sin", "cos", "tanh")} | {
+    "abs": "abs({})",
+    "neg": "-{}",
+    "sign": "(one if {0} > zero else (-one if {0} < zero else zero))",
+    # As torch has them: not a number if either is.
+    "maximum": "({0} if {0} >= {1} or {0} != {0} else {1})",
+    "minimum": "({0} if {0} <= {1} or {0} != {0} else {1})",
+    "where": "({1} if {0} else {2})",
+}
+
+_MODULE = '''"""Printed by thalweg from an update rule's formula."""
+
+import math
+
+from numba import float32, float64, njit, prange
+
+from thalweg import maths
+from thalweg.kernels.memory import flush, restore, stream
+
+{streams}
+
+
+def host({numbers}):
+{host}
+    return ({results})
+
+
+@njit(error_model="numpy", fastmath={fastmath})
+def chunk(count, {bases}, scalars, row):
+    zero, one = {real}(0), {real}(1)
+    total = float64(0)
+{lifted}
+    for i in range(count):
+{body}
+    return total
+
+
+@njit(nogil=True, cache=CACHE)
+def serial(table, first, last, scalars, totals):
+    mode = flush()
+    for c in range(first, last):
+        total = chunk(table[c, 0], {columns}, scalars, table[c, 1])
+        if totals.size:
+            totals[c] = total
+    restore(mode)
+
+
+@njit(nogil=True, cache=CACHE, parallel=True)
+def parallel(table, cuts, scalars, totals):
+    for w in prange(cuts.size - 1):
+        serial(table, cuts[w], cuts[w + 1], scalars, totals)
+'''
+
+
+@dataclass(frozen=True)
+class Types:
+    """The dtypes of a kernel: of parameters and gradients, of the state, and of the arithmetic."""
+
+    parameter: torch.dtype
+    state: torch.dtype
+    arithmetic: torch.dtype
+
+    def of(self, array: str) -> torch.dtype:
+        """The dtype of an array, by its name in the trace."""
+        return self.parameter if array in ("p", "g") else self.state
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is printed from a graph.
+
+    Attributes:
+        text: a module; its ``serial`` and ``parallel`` step the chunks of a table whose columns are a chunk's count,
+            its row of scalars and the addresses of the `arrays`, and ``host`` computes a row.
+        arrays: the arrays that the kernel works on, by their names in the trace.
+        numbers: the arguments of ``host``, by their names in the trace.
+        width: how many of the host's results are scalars of the kernel.
+        kept: the numbers of the state, whose new values are the host's further results.
+    """
+
+    text: str
+    arrays: tuple[str, ...]
+    numbers: tuple[str, ...]
+    width: int
+    kept: tuple[str, ...]
+
+
+def step(traced: Graph, types: Types, zero_grad: bool) -> Source:
+    """The source of a whole step, of a graph from `thalweg.trace.step`; with `zero_grad` it leaves gradients zero."""
+    lowered = graph(traced.outputs, reduce=True)
+    changed = {
+        n: x for n, x in lowered.outputs.items() if x.kind == "value" and not (x.op == "input" and x.args == (n,))
+    }
+    body = _Body(lowered)
+    arrays = tuple(dict.fromkeys(["p", "g", *body.read, *changed]))
+    lines = [f"store{arrays.index(name)}(a{arrays.index(name)}, i, {body.use(x)})" for name, x in changed.items()]
+    if zero_grad:
+        lines.append(f"store{arrays.index('g')}(a{arrays.index('g')}, i, zero)")
+    kept = tuple(name for name, x in lowered.outputs.items() if x.kind == "number")
+    return _print(body, arrays, types, lines, kept, '{"contract"}')
+
+
+def norm(traced: Graph, types: Types) -> Source:
+    """The source of a sum of squares, of a graph whose output ``g`` is the gradient as the norm sees it."""
+    lowered = graph(traced.outputs, reduce=True)
+    body = _Body(lowered)
+    lines = [f"x = float64({body.use(lowered.outputs['g'])})", "total += x * x"]
+    # Without leave to reassociate, a sum is not vectorised.
+    return _print(body, ("p", "g"), types, lines, (), '{"contract", "reassoc"}')
+
+
+class _Body:
+    """The lines that compute a graph's values, and the numbers that they need from the host."""
+
+    def __init__(self, lowered: Graph) -> None:
+        self.lowered = lowered
+        self.names = {node: f"x{i}" for i, node in enumerate(lowered.nodes)}
+        self.scalars: dict[Symbol, str] = {}
+        values = [n for n in lowered.nodes if n.kind == "value"]
+        self.read = [n.args[0] for n in values if n.op == "input"]
+        self.lines = [f"{self.names[n]} = {self._expression(n)}" for n in values if n.op != "input"]
+
+    def use(self, node: Symbol) -> str:
+        """A node as an operand: a value by its name, a number as a scalar from the host."""
+        return self.names[node] if node.kind == "value" else self.scalars.setdefault(node, f"k{len(self.scalars)}")
+
+    def _expression(self, node: Symbol) -> str:
+        parts = [self._operand(node, i) for i in range(len(operands(node)))]
+        if node.op == "pow" and node.args[1].op == "const" and node.args[1].args[0] == 2:
+            return f"{parts[0]} * {parts[0]}"
+        infix = (_INFIX | _COMPARE).get(node.op)
+        return f"{parts[0]} {infix} {parts[1]}" if infix else _CALLS[node.op].format(*parts)
+
+    def _operand(self, node: Symbol, i: int) -> str:
+        text = self.use(node.args[i])
+        condition = node.args[i].op in _COMPARE and node.args[i].kind == "value"
+        return f"(one if {text} else zero)" if condition and not (node.op == "where" and i == 0) else text
+
+    def host(self, kept: tuple[str, ...]) -> tuple[list[str], list[str], list[str]]:
+        """The host's arguments, its lines and its results."""
+        nodes = [n for n in self.lowered.nodes if n.kind == "number"]
+        arguments = [n.args[0] for n in nodes if n.op == "input"]
+        lines = [f"{self.names[n]} = {self._on_host(n)}" for n in nodes if n.op != "input"]
+        results = [self.names[n] for n in (*self.scalars, *(self.lowered.outputs[k] for k in kept))]
+        return arguments, lines, results
+
+    def _on_host(self, node: Symbol) -> str:
+        if node.op == "const":
+            return f"float({str(node.args[0])!r})"
+        parts = [self.names[a] for a in node.args]
+        infix = (_INFIX | _COMPARE).get(node.op)
+        if infix:
+            return f"{parts[0]} {infix} {parts[1]}"
+        return f"maths.{node.op}({', '.join(parts)})" if node.op in WORDS else _CALLS[node.op].format(*parts)
+
+
+def _print(
+    body: _Body, arrays: tuple[str, ...], types: Types, lines: list[str], kept: tuple[str, ...], fastmath: str
+) -> Source:
+    arguments, host, results = body.host(kept)
+    inputs = {n.args[0]: body.names[n] for n in body.lowered.nodes if n.op == "input"}
+    loads = [f"{inputs[name]} = load{arrays.index(name)}(a{arrays.index(name)}, i)" for name in body.read]
+    real = str(types.arithmetic).removeprefix("torch.")
+    text = _MODULE.format(
+        streams="\n".join(
+            f'load{i}, store{i} = stream({i}, "{str(types.of(name)).removeprefix("torch.")}")'
+            for i, name in enumerate(arrays)
+        ),
+        numbers=", ".join(inputs[name] for name in arguments),
+        host="\n".join(f"    {line}" for line in host) or "    pass",
+        results="".join(f"{name}, " for name in results),
+        fastmath=fastmath,
+        real=real,
+        bases=", ".join(f"a{i}" for i in range(len(arrays))),
+        columns=", ".join(f"table[c, {i + 2}]" for i in range(len(arrays))),
+        lifted="\n".join(f"    {name} = scalars[row, {i}]" for i, name in enumerate(body.scalars.values())),
+        body="\n".join(f"        {line}" for line in [*loads, *body.lines, *lines]),
+    )
+    return Source(text, arrays, tuple(arguments), len(body.scalars), kept)
