@@ -1,0 +1,97 @@
+"""Schedules to look at: a few lines of text for a terminal, a Plotly figure for everything else."""
+
+import html
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, cast
+
+from thalweg.schedules.base import Schedule
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+_BARS = " ▁▂▃▄▅▆▇█"
+_ROWS = 4
+_POINTS = 2_000
+
+
+def preview(schedule: Schedule, total: int, width: int = 60) -> str:
+    """The curve over `total` steps in `width` columns; its first, peak and last value; what does not fit."""
+    if width < 1:
+        raise ValueError(f"width is {width}; allowed is a whole number of columns >= 1")
+    schedule = schedule.resolve(total)
+    values = [schedule(t) for t in range(total)]
+    peak = max(range(total), key=values.__getitem__)
+    kind = "values" if schedule.absolute else "factors of the base value"
+    told = [("first", 0), ("peak", peak), ("last", total - 1)]
+    lines = [
+        *_curve(values, min(width, total)),
+        " · ".join(f"{name} {values[t]:.6g} (t = {t:,})" for name, t in told) + f"; {kind}",
+    ]
+    mismatch = schedule.mismatch(total)
+    return "\n".join([*lines, f"Warning: {mismatch}"] if mismatch else lines)
+
+
+def _curve(values: list[float], width: int) -> list[str]:
+    """The mean of each column's steps as a bar, over a floor of zero or of the lowest value below it."""
+    edges = [len(values) * column // width for column in range(width + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+    floor = min(*means, 0.0)
+    scale = (_ROWS * 8) / ((max(means) - floor) or 1.0)
+    # A column that is not quite at the floor shows the lowest bar, so that an end such as 1e-3 does not look like 0.
+    eighths = [max(round((mean - floor) * scale), int(mean > floor)) for mean in means]
+    return ["".join(_BARS[min(max(e - 8 * row, 0), 8)] for e in eighths) for row in reversed(range(_ROWS))]
+
+
+def plot(schedules: Schedule | Mapping[str, Schedule], total: int, base: Mapping[str, float] | None = None) -> "Figure":
+    """Schedules over `total` steps, by name, such as the hyperparameter that each is for.
+
+    Those that have a `base` value, or give the value itself, are drawn as values; factors have a panel of their own.
+
+    Raises:
+        ImportError: Plotly is not installed; it comes with ``pip install thalweg[lab]``.
+    """
+    from plotly import subplots  # slow to load, and only those who draw have it
+
+    named = {repr(schedules): schedules} if isinstance(schedules, Schedule) else dict(schedules)
+    if not named:
+        raise ValueError("there is no schedule to plot; give one, or several by name")
+    base = base or {}
+    if unknown := set(base) - set(named):
+        raise ValueError(f"base has {sorted(unknown)}, which are none of {sorted(named)}")
+    resolved = {name: schedule.resolve(total) for name, schedule in named.items()}
+    valued = {name for name, schedule in resolved.items() if schedule.absolute or name in base}
+    panel = {name: "value" if name in valued else "factor of the base value" for name in named}
+    panels = sorted(set(panel.values()))
+    figure: Any = cast(Any, subplots).make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.06)
+    for name, schedule in resolved.items():
+        times = _times(total)
+        figure.add_scatter(
+            x=times,
+            y=[schedule.value(base.get(name, 1.0), t) for t in times],
+            name=html.escape(name),
+            mode="lines",
+            row=panels.index(panel[name]) + 1,
+            col=1,
+        )
+    for row, title in enumerate(panels, 1):
+        figure.update_yaxes(title_text=title, row=row, col=1)
+    figure.update_xaxes(title_text="updates already applied", row=len(panels), col=1)
+    # Nothing of its own behind it, and a grey that reads on white and on black: the page decides.
+    figure.update_layout(
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font_color="#808080",
+        margin={"l": 60, "r": 20, "t": 20, "b": 50},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        showlegend=True,
+    )
+    figure.update_xaxes(gridcolor="rgba(128,128,128,0.25)", zerolinecolor="rgba(128,128,128,0.5)")
+    figure.update_yaxes(gridcolor="rgba(128,128,128,0.25)", zerolinecolor="rgba(128,128,128,0.5)")
+    return figure
+
+
+def _times(total: int) -> list[int]:
+    """At most some two thousand steps, the first and the last among them."""
+    count = min(total, _POINTS)
+    return sorted({round(i * (total - 1) / max(count - 1, 1)) for i in range(count)})
