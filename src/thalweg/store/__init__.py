@@ -3,7 +3,7 @@
 A store holds one race.  Every run is a row from the moment it ends; a race that was killed goes on from its rows.
 """
 
-from thalweg.store.database import Store, read
+from thalweg.store.database import Store, StoreError, read
 from thalweg.store.records import Curve, EntryPlan, Phase, Plan, ProblemPlan, Results, Run, Space, Status
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "Space",
     "Status",
     "Store",
+    "StoreError",
     "read",
 ]

@@ -39,6 +39,10 @@ _run = sa.Table(
 _MEASURED = ("validation_metric", "validation_loss", "test_metric", "test_loss")
 
 
+class StoreError(ValueError):
+    """A store that cannot be used; one sentence says why and what to do."""
+
+
 class Store:
     """An open store.  Made by `open` for a race, or read as a whole by `read`; closed by ``with`` or `close`."""
 
@@ -50,7 +54,7 @@ class Store:
         """The store of `plan` at a path (a SQLite file, made where there is none) or a database's URL.
 
         Raises:
-            ValueError: the store holds another race, cannot be read or written, or is of a newer version.
+            StoreError: the store holds another race, cannot be read or written, or is of a newer version.
         """
         engine, name = _connect(place, create=True)
         with _one_sentence(engine, name):
@@ -61,7 +65,7 @@ class Store:
                     row = {"format": FORMAT, "hash": plan.hash, "document": plan.document, "machine": machine or {}}
                     connection.execute(_plan.insert().values(row))
                 elif held.hash != plan.hash:
-                    raise ValueError(
+                    raise StoreError(
                         f"{name} holds another race: {_difference(held, plan)}; choose another folder with --out, "
                         "or delete this one to start again"
                     )
@@ -71,7 +75,7 @@ class Store:
         """Keep a run; if it is there already, the first stays.
 
         Raises:
-            ValueError: the store cannot be written any more.
+            StoreError: the store cannot be written any more.
         """
         row = {f.name: getattr(run, f.name) for f in fields(run)}
         row.update({name: _or_none(row[name]) for name in _MEASURED})
@@ -110,13 +114,13 @@ def read(place: str | Path) -> Results:
     """The race in the store at a path or a URL, as far as it has come.
 
     Raises:
-        ValueError: there is no store, or none that can be read.
+        StoreError: there is no store, or none that can be read.
     """
     engine, name = _connect(place, create=False)
     with _one_sentence(engine, name), engine.connect() as connection:
         held = _held(connection, name) if sa.inspect(connection).has_table("plan") else None
         if held is None:
-            raise ValueError(f"{name} holds no race; run one with: thalweg race")
+            raise StoreError(f"{name} holds no race; run one with: thalweg race")
     with Store(engine, name, held) as store:
         return store.results()
 
@@ -128,7 +132,7 @@ def _connect(place: str | Path, *, create: bool) -> tuple[sa.Engine, str]:
             url = sa.make_url(place)
             return sa.create_engine(url), url.render_as_string()
         except (exc.ArgumentError, ModuleNotFoundError) as error:
-            raise ValueError(
+            raise StoreError(
                 f"the database URL cannot be used: {error}; write postgresql://user@host/name, and install its driver"
             ) from None
     path = Path(place)
@@ -136,17 +140,17 @@ def _connect(place: str | Path, *, create: bool) -> tuple[sa.Engine, str]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(
+            raise StoreError(
                 f"the folder {path.parent} cannot be made ({error.strerror}); choose another with --out"
             ) from None
     elif not path.is_file():
-        raise ValueError(f"there is no store {path}; run a race first, or check the folder's name")
+        raise StoreError(f"there is no store {path}; run a race first, or check the folder's name")
     return sa.create_engine(sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": 30}), str(path)
 
 
 @contextmanager
 def _one_sentence(engine: sa.Engine | None, name: str) -> Generator[None]:
-    """Errors of the database as one ``ValueError``; `engine` is disposed of when anything is raised."""
+    """Errors of the database as one `StoreError`; `engine` is disposed of when anything is raised."""
     try:
         yield
     except exc.SQLAlchemyError as error:
@@ -160,7 +164,7 @@ def _one_sentence(engine: sa.Engine | None, name: str) -> Generator[None]:
         advice = next((words for part, words in hint.items() if part in cause), "check the store and try again")
         if engine is not None:
             engine.dispose()
-        raise ValueError(f"{name} cannot be used as a store ({cause}); {advice}") from None
+        raise StoreError(f"{name} cannot be used as a store ({cause}); {advice}") from None
     except BaseException:
         if engine is not None:
             engine.dispose()
@@ -173,7 +177,7 @@ def _held(connection: sa.Connection, name: str) -> Plan | None:
     if version is None:
         return None
     if version > FORMAT:
-        raise ValueError(
+        raise StoreError(
             f"{name} was written by a newer thalweg (format {version}, this one reads {FORMAT}); update it"
         )
     return Plan.from_document(cast("dict[str, Any]", connection.execute(sa.select(_plan.c.document)).scalar_one()))

@@ -36,6 +36,7 @@ class ProblemPlan:
         batch_size: examples in a mini-batch, for entries that have no size of their own.
         train, validation, test: the number of examples in each part.
         target: the value of the metric that `time to target` asks for, or None.
+        source: in one line, what data these are.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ProblemPlan:
     validation: int
     test: int
     target: float | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)

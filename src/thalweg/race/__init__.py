@@ -1,0 +1,12 @@
+"""Plan → runs → records: a fair comparison of entries on a problem.
+
+from thalweg import Entry, Race
+
+results = Race("digits", ["sgd", "momentum", Entry("adam", "my adam")], trials=16, seeds=5, steps=800).run()
+"""
+
+from thalweg.race.entry import Entry
+from thalweg.race.race import Progress, Race
+from thalweg.store import Results
+
+__all__ = ["Entry", "Progress", "Race", "Results"]

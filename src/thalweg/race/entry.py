@@ -1,0 +1,117 @@
+"""Who runs in a race: a rule, and what belongs to the entry rather than to the rule."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, cast, get_type_hints
+
+from thalweg import rules
+from thalweg.rule import Decay, Linear, Log, Positive, Rate, Rule, check, from_settings, nearest, parse_call
+from thalweg.stages import DecayForm
+
+
+class Options:
+    """What an entry sets around its rule: what is allowed, and the defaults; see `thalweg.Optimizer`."""
+
+    weight_decay: Rate = 0.0
+    decay_form: DecayForm = "l2"
+    clip_norm: Positive | None = None
+    clip_value: Positive | None = None
+    ema: Decay | None = None
+
+
+_ALLOWED = get_type_hints(Options, include_extras=True)
+OPTIONS = ("batch_size", *_ALLOWED)
+
+
+class Entry:
+    """A contender.
+
+    A setting that is given is kept; what remains of the rule's declared search space is tuned.  So ``adam`` is tuned
+    in its learning rate, and ``adam(lr=0.01)`` runs at 0.01, in a single trial as there is nothing to choose.
+
+    Args:
+        rule: a rule, or text such as ``adam(beta2=0.99)``, which may set the options below as well:
+            ``sgd(batch_size=full)``, ``adam(weight_decay=0.01, decay_form=scaled)``.
+        name: its name in the race; by default what was written.
+        search: the space of each hyperparameter to tune, in place of the rule's own; empty to tune none.
+        **options: ``batch_size``: examples a step, or ``"full"`` for gradient descent; by default the problem's.
+            ``weight_decay``, ``decay_form``, ``clip_norm``, ``clip_value``, ``ema``: as `thalweg.Optimizer` has them.
+
+    Attributes:
+        rule: the rule, before tuning.
+        batch_size: as given; None for the problem's.
+        options: what the optimizer is given besides the rule, where it differs from the default.
+
+    Raises:
+        ValueError: unknown names, or values out of their range.
+        TypeError: `rule` is neither a rule nor text.
+    """
+
+    def __init__(
+        self,
+        rule: Rule | str,
+        name: str | None = None,
+        *,
+        search: Mapping[str, Log | Linear] | None = None,
+        **options: Any,
+    ) -> None:
+        if isinstance(rule, str):
+            self.rule, given, in_text = _read(rule)
+            options = {**in_text, **options}
+        elif isinstance(cast(Any, rule), Rule):
+            default = type(rule)().numbers
+            self.rule, given = rule, {n for n, x in rule.numbers.items() if x != default.get(n)}
+        else:
+            raise TypeError(f"an entry's rule is {rule!r}; write a rule or its name, as in Entry('adam(beta2=0.99)')")
+        for option in options:
+            if option not in OPTIONS:
+                raise ValueError(
+                    f"an entry has no option {option!r}; it has {', '.join(OPTIONS)}{nearest(option, OPTIONS)}"
+                )
+        self.batch_size: int | Literal["full"] | None = _size(options.pop("batch_size", None))
+        checked = {n: check(f"the entry's {n}", x, _ALLOWED[n]) for n, x in options.items()}
+        self.options: dict[str, Any] = {n: x for n, x in checked.items() if x != getattr(Options, n)}
+        self.name = name or (" ".join(rule.split()) if isinstance(rule, str) else self._written())
+        self.search: dict[str, Log | Linear] = dict(
+            {n: space for n, space in self.rule.search.items() if n not in given} if search is None else search
+        )
+        self._check_search()
+
+    def _written(self) -> str:
+        head, _, settings = str(self.rule).partition("(")
+        sizes = {} if self.batch_size is None else {"batch_size": self.batch_size}
+        written = [settings.removesuffix(")"), *(f"{n}={x}" for n, x in {**sizes, **self.options}.items())]
+        inside = ", ".join(filter(None, written))
+        return f"{head}({inside})" if inside else head
+
+    def _check_search(self) -> None:
+        for name, space in self.search.items():
+            if name not in self.rule.numbers:
+                known = ", ".join(self.rule.numbers)
+                raise ValueError(f"{self.name} cannot be tuned in {name!r}; its numbers are {known}")
+            if not space.low < space.high or (isinstance(space, Log) and space.low <= 0):
+                raise ValueError(
+                    f"{self.name} is searched in {name} from {space.low} to {space.high}; low must be less"
+                )
+            for end in (space.low, space.high):
+                self.rule.replace(**{name: end})
+
+    def __repr__(self) -> str:
+        return f"Entry({self.name!r}, {self.rule})"
+
+
+def _size(size: Any) -> int | Literal["full"] | None:
+    if size is None or size == "full" or (isinstance(size, int) and not isinstance(size, bool) and size >= 1):
+        return size
+    raise ValueError(f"the entry's batch_size is {size!r}; allowed is a whole number >= 1, or 'full'")
+
+
+def _read(text: str) -> tuple[Rule, set[str], dict[str, Any]]:
+    """The rule, which of its settings are given, and the options of the entry."""
+    name, settings = parse_call(text)
+    own = rules.named(name)
+    options = {n: settings.pop(n) for n in list(settings) if n in OPTIONS and n not in {**own.numbers, **own.options}}
+    known = [*own.numbers, *own.options, *OPTIONS]
+    for setting in settings:
+        if setting not in known:
+            raise ValueError(f"{text} has no setting {setting!r}; it has {', '.join(known)}{nearest(setting, known)}")
+    return from_settings(type(own), {**own.numbers, **own.options, **settings}), set(settings), options

@@ -1,0 +1,129 @@
+"""What will be run: derived from the problem, the entries and a seed, the same wherever it is derived."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+from scipy.stats import qmc
+
+from thalweg.problems import Problem
+from thalweg.race.entry import Entry
+from thalweg.rule import Linear, Log
+from thalweg.store import EntryPlan, Phase, Plan, ProblemPlan, Run, Space
+
+_SCALES: dict[str, type[Log] | type[Linear]] = {"log": Log, "linear": Linear}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run to do; the fields are those of `thalweg.store.Run`, `tuned` the hyperparameters that were searched."""
+
+    key: str
+    entry: str
+    phase: Phase
+    trial: int
+    seed: int
+    tuned: dict[str, float] = field(default_factory=dict[str, float])
+
+
+def make(problem: Problem, entries: Sequence[Entry], *, trials: int, seeds: int, steps: int, seed: int) -> Plan:
+    """The plan of a race.
+
+    Raises:
+        ValueError: a number is out of range, entries share a name, or a batch is larger than the training set.
+    """
+    for name, value, least in (("trials", trials, 1), ("seeds", seeds, 1), ("steps", steps, 1), ("seed", seed, 0)):
+        if isinstance(cast(Any, value), bool) or not isinstance(cast(Any, value), int) or value < least:
+            raise ValueError(f"the race's {name} is {value!r}; allowed is a whole number >= {least}")
+    if not entries:
+        raise ValueError("the race has no entries; give at least one, as in entries=['sgd', 'adam']")
+    twice = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
+    if twice:
+        raise ValueError(f"two entries are named {twice[0]!r}; leave one out, or name it: Entry(rule, name='another')")
+    sizes = {split: len(problem.tensors(split)[0]) for split in ("train", "validation", "test")}
+    batch_size = min(problem.batch_size, sizes["train"])
+    examples = steps * batch_size
+    about = ProblemPlan(
+        problem.name, problem.fingerprint(), problem.metric_name, problem.higher_is_better, batch_size,
+        **sizes, target=problem.target, source=problem.source,
+    )  # fmt: skip
+    planned = tuple(_entry(entry, sizes["train"], batch_size, examples, trials) for entry in entries)
+    return Plan(about, planned, trials, seeds, steps, examples, seed)
+
+
+def _entry(entry: Entry, train: int, default: int, examples: int, trials: int) -> EntryPlan:
+    if isinstance(entry.batch_size, int) and entry.batch_size > train:
+        raise ValueError(
+            f"{entry.name}'s batch_size is {entry.batch_size:,}, the training set has {train:,} examples; "
+            "write batch_size=full for all of them"
+        )
+    size = train if entry.batch_size == "full" else entry.batch_size or default
+    search = {n: Space("log" if isinstance(s, Log) else "linear", s.low, s.high) for n, s in entry.search.items()}
+    steps = max(1, examples // size)
+    return EntryPlan(entry.name, repr(entry.rule), size, steps, trials if search else 1, search, entry.options)
+
+
+def points(n: int, dimensions: int, seed: int) -> list[list[float]]:
+    """`n` points in the unit cube: Hammersley's, the first coordinate evenly spaced, the others Halton's, scrambled.
+
+    The first coordinate is the same for any number of dimensions: two rules that are tuned in their learning rate
+    are tried at the same fractions of their spaces, whatever else either is tuned in.
+    """
+    first = (np.arange(n) + 0.5) / n
+    if dimensions <= 1:
+        return first[:, None][:, :dimensions].tolist()
+    others = qmc.Halton(dimensions - 1, scramble=True, rng=np.random.default_rng(seed)).random(n)
+    return np.column_stack([first, others]).tolist()
+
+
+def tuning(plan: Plan, entry: EntryPlan) -> list[Task]:
+    """The trials of an entry."""
+    spaces = {name: _SCALES[space.scale](space.low, space.high) for name, space in entry.search.items()}
+    return [
+        Task(
+            _key(plan, entry.name, "tune", i, 0), entry.name, "tune", i, 0,
+            {name: space.at(u) for (name, space), u in zip(spaces.items(), point, strict=True)},
+        )
+        for i, point in enumerate(points(entry.trials, len(spaces), plan.seed))
+    ]  # fmt: skip
+
+
+def best(plan: Plan, trials: Sequence[Run]) -> Run | None:
+    """The best of an entry's trials by the validation metric, then its loss, then the order; None if none finished."""
+    sign = -1.0 if plan.problem.higher_is_better else 1.0
+    finished = [run for run in trials if run.status == "finished"]
+    return min(finished, key=lambda r: (sign * r.validation_metric, r.validation_loss, r.trial), default=None)
+
+
+def finals(plan: Plan, chosen: Run) -> list[Task]:
+    """The best trial again, on every fresh seed."""
+    tuned = {name: chosen.settings[name] for name in plan.entry(chosen.entry).search}
+    return [
+        Task(_key(plan, chosen.entry, "final", chosen.trial, s), chosen.entry, "final", chosen.trial, s, tuned)
+        for s in range(plan.seeds)
+    ]
+
+
+def _key(plan: Plan, entry: str, phase: Phase, trial: int, seed: int) -> str:
+    text = json.dumps([plan.hash, entry, phase, trial, seed])
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def seed_for(plan: Plan, task: Task, what: str) -> int:
+    """A seed for `what` is random in a run.
+
+    It depends on the phase and the number of the seed, not on the entry or the trial: so runs of one seed begin with
+    the same weights and see the examples in the same order.
+    """
+    digest = hashlib.sha256(json.dumps([plan.seed, task.phase, task.seed, what]).encode()).digest()
+    return int.from_bytes(digest[:8]) >> 1
+
+
+def marks(steps: int, size: int, examples: int, count: int = 25) -> list[int]:
+    """The steps after which a run is evaluated: the first at or after each of `count` numbers of examples seen."""
+    wanted = (examples * k / count for k in range(count + 1))
+    return sorted({min(steps, int(-(-at // size))) for at in wanted} | {steps})

@@ -1,0 +1,164 @@
+"""A race from its plan to its results."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from thalweg.problems import Problem
+from thalweg.race import plan as planning
+from thalweg.race import workers as places
+from thalweg.race.entry import Entry
+from thalweg.race.plan import Task
+from thalweg.race.training import machine
+from thalweg.rule import Rule
+from thalweg.store import Plan, Results, Run, Store
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a race has come.
+
+    Attributes:
+        run: the run that has just ended; None at the start, when all that counts is kept from before.
+        done: runs that have ended.
+        total: runs that the race will have; an entry none of whose trials finished has no final runs.
+        best: the best trial so far of the run's entry.
+    """
+
+    run: Run | None
+    done: int
+    total: int
+    best: Run | None
+
+
+class Race:
+    """A fair comparison: every entry tuned with the same budget, its best setting run again on fresh seeds.
+
+    Every trial sees the same number of examples, whatever its batch size.  Trials are scored by the validation metric
+    at the end of the run, the earlier one winning where loss and metric are equal; final runs on test data, also at
+    the end.  All trials share one seed, and final runs of one seed share the initial weights and the order of the
+    data across entries.  The same plan gives the same numbers on the same machine, whatever the number of workers.
+
+    Args:
+        problem: a problem, or the text that `thalweg.problems.get` reads one from.
+        entries: who runs: an `Entry`, a rule, or text such as ``"adam(beta2=0.99)"`` or ``"sgd(batch_size=full)"``.
+        trials: settings tried for every entry that has something to tune.
+        seeds: fresh seeds for the best setting of each; from 5 on there are honest intervals.
+        steps: steps of a run at the problem's batch size.
+        seed: where all randomness comes from.
+        store: a file or a database URL to keep every run in, from which the same race goes on; None keeps nothing.
+        workers: processes to use; by default one a core, or this one where the problem cannot be sent to others.
+        data: the folder that belongs to a problem given as text.
+
+    Attributes:
+        plan: what will be run.
+
+    Raises:
+        ValueError: a setting is out of range, entries share a name, or the problem's model, loss and metric do not
+            work together: one small step of it is tried first.
+    """
+
+    plan: Plan
+
+    def __init__(
+        self,
+        problem: Problem | str,
+        entries: Sequence[Entry | Rule | str],
+        *,
+        trials: int = 16,
+        seeds: int = 5,
+        steps: int = 2_000,
+        seed: int = 0,
+        store: str | Path | None = None,
+        workers: int | None = None,
+        data: Path | None = None,
+    ) -> None:
+        if workers is not None and (not isinstance(cast(Any, workers), int) or workers < 1):
+            raise ValueError(f"the race's workers is {workers!r}; allowed is a whole number >= 1")
+        self._source = places.Source(problem, data)
+        self._problem = self._source.load()
+        self._problem.check()
+        if isinstance(entries, str):
+            raise ValueError(f"the race's entries are {entries!r}; give a list of them, as in ['sgd', 'adam']")
+        given = [entry if isinstance(entry, Entry) else Entry(entry) for entry in entries]
+        self.plan = planning.make(self._problem, given, trials=trials, seeds=seeds, steps=steps, seed=seed)
+        self._job = places.Job(self.plan, {entry.name: entry for entry in given})
+        self._store, self._workers = store, workers
+
+    def run(self, progress: Callable[[Progress], None] | None = None) -> Results:
+        """Run what the store does not hold yet.
+
+        Args:
+            progress: is told at the start and after every run, in this thread.
+
+        Raises:
+            StoreError: the store holds another race, or cannot be used.
+            ValueError: there are to be several workers, and the problem cannot be sent to them.
+            KeyboardInterrupt: the user stopped the race; what had ended is kept, and the same race goes on from there.
+        """
+        with Store.open("sqlite://" if self._store is None else self._store, self.plan, machine()) as store:
+            _Course(self.plan, store, progress or (lambda _: None)).run(self._do)
+            return store.results()
+
+    def _do(self, tasks: deque[Task], keep: Callable[[Run], None]) -> None:
+        wanted = min(self._workers or _cores(), self._most())
+        packed = places.pack(self._source, self._job) if wanted > 1 else None
+        if packed:
+            places.apart(self._job, packed, wanted, tasks, keep)
+        elif wanted > 1 and self._workers:
+            raise ValueError(f"problem {self._problem.name!r} cannot be sent to other processes; use workers=1")
+        else:
+            places.here(self._job, self._problem, tasks, keep)
+
+    def _most(self) -> int:
+        """The most runs that there can be at a time."""
+        return sum(max(entry.trials, self.plan.seeds) for entry in self.plan.entries)
+
+
+class _Course:
+    """What is done and what is left; final runs are added as soon as an entry's trials are all there."""
+
+    def __init__(self, plan: Plan, store: Store, progress: Callable[[Progress], None]) -> None:
+        self.plan, self.store, self.progress = plan, store, progress
+        self.runs = {run.key: run for run in store.runs()}
+        self.tasks: deque[Task] = deque()
+        self.trials = {entry.name: planning.tuning(plan, entry) for entry in plan.entries}
+
+    def run(self, do: Callable[[deque[Task], Callable[[Run], None]], None]) -> None:
+        self.progress(Progress(None, len(self.runs), self._total(), None))
+        for trials in self.trials.values():
+            self.tasks.extend(task for task in trials if task.key not in self.runs)
+        for name in self.trials:
+            self._add_finals(name)
+        if self.tasks:
+            do(self.tasks, self._keep)
+
+    def _keep(self, run: Run) -> None:
+        self.store.add(run)
+        self.runs[run.key] = run
+        if run.phase == "tune":
+            self._add_finals(run.entry)
+        self.progress(Progress(run, len(self.runs), self._total(), self._best(run.entry)))
+
+    def _add_finals(self, name: str) -> None:
+        best = self._best(name)
+        if best and all(task.key in self.runs for task in self.trials[name]):
+            left = [task for task in planning.finals(self.plan, best) if task.key not in self.runs]
+            self.tasks.extendleft(reversed(left))  # before the next entry's trials: one result after another
+
+    def _best(self, name: str) -> Run | None:
+        return planning.best(self.plan, [self.runs[t.key] for t in self.trials[name] if t.key in self.runs])
+
+    def _total(self) -> int:
+        total = 0
+        for name, trials in self.trials.items():
+            lost = all(t.key in self.runs for t in trials) and self._best(name) is None
+            total += len(trials) + (0 if lost else self.plan.seeds)
+        return total
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

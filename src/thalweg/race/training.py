@@ -1,0 +1,174 @@
+"""One run: a model trained by one setting of one rule, and how it went."""
+
+import math
+import platform
+import random
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from thalweg import __version__
+from thalweg.optimizer import Optimizer
+from thalweg.problems.problem import Problem, Split
+from thalweg.race.entry import Entry
+from thalweg.race.plan import Task, marks, seed_for
+from thalweg.rule import Rule
+from thalweg.store import Curve, Plan, Run, Status
+
+RUNAWAY = 1000.0
+"""A run has diverged when its validation loss has grown by so many times 1 + |the loss at the start|."""
+
+
+class Diverged(Exception):
+    """The loss ran away; the message says which, and when."""
+
+
+def train(problem: Problem, plan: Plan, entry: Entry, task: Task) -> Run:
+    """Do a run.  What goes wrong in the user's model or loss is in the record, never raised."""
+    session = _Session(problem, plan, entry, entry.rule.replace(**task.tuned), task)
+    status: Status = "finished"
+    message = ""
+    try:
+        with reproducible(seed_for(plan, task, "model")):
+            session.run()
+    except Diverged as divergence:
+        status, message = "diverged", str(divergence)
+    except Exception as error:
+        said = " ".join(str(error).split())
+        status, message = "failed", f"{type(error).__name__} at step {session.step:,}: {said}"
+    curve = Curve(**{name: tuple(column) for name, column in session.columns.items()})
+    measured = session.measured if status == "finished" else {}
+    return record(entry, task, status, **measured, curve=curve, seconds=session.seconds, message=message)
+
+
+def record(entry: Entry, task: Task, status: Status, **known: Any) -> Run:
+    """The record of a run that has ended."""
+    rule = entry.rule.replace(**task.tuned)
+    about = (task.key, task.entry, task.phase, task.trial, task.seed, rule.numbers, str(rule), status)
+    return Run(*about, **known, machine=machine())
+
+
+class _Session:
+    """A run as it goes; what is known stays readable when it breaks off."""
+
+    def __init__(self, problem: Problem, plan: Plan, entry: Entry, rule: Rule, task: Task) -> None:
+        self.problem, self.plan, self.entry, self.rule, self.task = problem, plan, entry, rule, task
+        self.step, self.seconds = 0, 0.0
+        self.columns: dict[str, list[Any]] = {f.name: [] for f in fields(Curve)}
+        self.measured: dict[str, float] = {}
+
+    def run(self) -> None:
+        planned = self.plan.entry(self.entry.name)
+        self.size = planned.batch_size
+        model = self.problem.model()
+        model.train()
+        params = [p for p in model.parameters() if p.requires_grad]
+        optimizer = Optimizer(params, self.rule, **self.entry.options)
+        x, y = self.problem.tensors("train")
+        generator = torch.Generator().manual_seed(seed_for(self.plan, self.task, "order"))
+        batches = stream(len(x), self.size, generator)
+
+        loss, metric = self._point(model, optimizer, math.nan)
+        limit = loss + RUNAWAY * (1 + abs(loss))
+        for start, end in pairwise(marks(planned.steps, self.size, self.plan.examples)):
+            mean = self._train(model, optimizer, batches, x, y, end - start) / (end - start)
+            loss, metric = self._point(model, optimizer, mean)
+            if loss > limit:
+                raise self._diverged(f"the validation loss has grown to {loss:.3g}")
+        if self.task.phase == "final":
+            test_loss, test_metric = self._evaluated(model, optimizer, "test")
+            self.measured = {"test_loss": test_loss, "test_metric": test_metric}
+        self.measured |= {"validation_loss": loss, "validation_metric": metric}
+
+    def _train(
+        self, model: nn.Module, optimizer: Optimizer, batches: Generator[Tensor | None], x: Tensor, y: Tensor, n: int
+    ) -> float:
+        """`n` steps; the sum of their losses."""
+        total = torch.zeros((), dtype=torch.float64)
+        began = time.perf_counter()
+        for _ in range(n):
+            at = next(batches)
+            loss = self.problem.loss(model(x), y) if at is None else self.problem.loss(model(x[at]), y[at])
+            optimizer.zero_grad()
+            loss.backward()  # pyright: ignore[reportUnknownMemberType] -- torch leaves it untyped
+            optimizer.step()
+            total += loss.detach()
+            if self.step == 0:  # the loss at the start, for the first point of the curve
+                self.columns["train_loss"][0] = float(total)
+            self.step += 1
+        self.seconds += time.perf_counter() - began
+        return float(total)
+
+    def _point(self, model: nn.Module, optimizer: Optimizer, train_loss: float) -> tuple[float, float]:
+        """Add a point to the curve; the validation loss and metric."""
+        row = [self.step, self.step * self.size, self.seconds, train_loss, math.nan, math.nan]
+        for column, value in zip(self.columns.values(), row, strict=True):
+            column.append(value)
+        if self.step and not math.isfinite(train_loss):
+            raise self._diverged(f"the training loss is {train_loss}")
+        loss, metric = self._evaluated(model, optimizer, "validation")
+        self.columns["validation_loss"][-1], self.columns["validation_metric"][-1] = loss, metric
+        return loss, metric
+
+    def _evaluated(self, model: nn.Module, optimizer: Optimizer, split: Split) -> tuple[float, float]:
+        optimizer.eval()
+        loss, metric = self.problem.evaluate(model, split)
+        optimizer.train()
+        for name, value in (("loss", loss), (self.problem.metric_name, metric)):
+            if not math.isfinite(value):
+                raise self._diverged(f"the {split} {name} is {value}")
+        return loss, metric
+
+    def _diverged(self, what: str) -> Diverged:
+        return Diverged(f"{what} at step {self.step:,}")
+
+
+def stream(n: int, size: int, generator: torch.Generator) -> Generator[Tensor | None]:
+    """Batches of exactly `size` indices, cut from an endless row of random permutations of `n`; None for all.
+
+    Cut from one row, batches of any size see the examples in the same order.
+    """
+    rest = torch.empty(0, dtype=torch.int64)
+    while size < n:
+        while len(rest) < size:
+            rest = torch.cat([rest, torch.randperm(n, generator=generator)])
+        yield rest[:size]
+        rest = rest[size:]
+    while True:
+        yield None
+
+
+@contextmanager
+def reproducible(seed: int) -> Generator[None]:
+    """Everything random seeded, and one thread, as sums over threads differ with their number; both put back after."""
+    threads, python, arrays = torch.get_num_threads(), random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            random.setstate(python)
+            np.random.set_state(arrays)
+
+
+def machine() -> Mapping[str, str]:
+    """What runs here: versions, and the kind of machine, without its name."""
+    return {
+        "thalweg": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "threads": "1 a run",
+    }
