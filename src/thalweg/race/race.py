@@ -96,7 +96,7 @@ class Race:
 
         Raises:
             StoreError: the store holds another race, or cannot be used.
-            ValueError: there are to be several workers, and the problem cannot be sent to them.
+            WorkerError: there are to be several workers, and the problem cannot be sent to them.
             KeyboardInterrupt: the user stopped the race; what had ended is kept, and the same race goes on from there.
         """
         with Store.open("sqlite://" if self._store is None else self._store, self.plan, machine()) as store:
@@ -109,7 +109,7 @@ class Race:
         if packed:
             places.apart(self._job, packed, wanted, tasks, keep)
         elif wanted > 1 and self._workers:
-            raise ValueError(f"problem {self._problem.name!r} cannot be sent to other processes; use workers=1")
+            raise places.WorkerError(f"problem {self._problem.name!r} cannot be sent to other processes; use workers=1")
         else:
             places.here(self._job, self._problem, tasks, keep)
 

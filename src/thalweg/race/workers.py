@@ -30,6 +30,10 @@ ATTEMPTS = 3
 """How often a run is begun before it is recorded as one that kills its worker."""
 
 
+class WorkerError(ValueError):
+    """The race cannot be sent to worker processes; the message says what to do."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Where a problem comes from: itself, or the text and the folder that `thalweg.problems.get` reads it from."""
@@ -157,7 +161,7 @@ def _send(worker: subprocess.Popen[bytes], thing: Any) -> None:
 def _receive(worker: subprocess.Popen[bytes]) -> Run:
     answer: Run | str = pickle.load(cast("IO[bytes]", worker.stdout))
     if isinstance(answer, str):
-        raise ValueError(answer)
+        raise WorkerError(answer)
     return answer
 
 
