@@ -1,13 +1,17 @@
 """`Optimizer`: any rule as a ``torch.optim.Optimizer``."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
 import torch
 from torch import Tensor
+from torch.autograd import _profiler_enabled as profiler_enabled  # pyright: ignore
 from torch.optim.optimizer import Optimizer as TorchOptimizer
 from torch.optim.optimizer import ParamsT
+from torch.optim.optimizer import _global_optimizer_post_hooks as _post_hooks  # pyright: ignore[reportPrivateUsage]
+from torch.optim.optimizer import _global_optimizer_pre_hooks as _pre_hooks  # pyright: ignore[reportPrivateUsage]
 
 from thalweg import kernels
 from thalweg.kernels import Work, eager
@@ -16,7 +20,26 @@ from thalweg.stages import DecayForm, Scalars, Stages
 
 Nonfinite = Literal["propagate", "skip", "raise"]
 
-_CONFIGURATION = ("rule", "clip_norm", "clip_value", "ema", "nonfinite", "backend", "training", "skipped_steps")
+_CONFIGURATION = (
+    "rule", "clip_norm", "clip_value", "ema", "nonfinite", "state_dtype", "seed", "backend", "training",
+    "skipped_steps",
+)  # fmt: skip
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _hooked(step: F) -> F:
+    """`step` with torch's hooks and profiling around it where there are any: torch's own wrapper costs 10 µs a step."""
+    watched = TorchOptimizer.profile_hook_step(step)
+
+    @functools.wraps(step)
+    def plain_or_watched(self: Any, *args: Any, **kwargs: Any) -> Any:
+        hooks = (self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks, _pre_hooks, _post_hooks)
+        return (watched if any(hooks) or profiler_enabled() else step)(self, *args, **kwargs)
+
+    setattr(plain_or_watched, "hooked", True)  # noqa: B010 -- what torch looks for before it wraps a step itself
+    return cast(F, plain_or_watched)
 
 
 class Optimizer(TorchOptimizer):
@@ -38,7 +61,11 @@ class Optimizer(TorchOptimizer):
         nonfinite: what to do about a gradient that is not finite: ``propagate`` it, ``skip`` the whole step, or
             ``raise``.  Neither of the last two changes anything.
         maximize: step up rather than down.
-        backend: ``auto``, or ``eager`` for the plain formula on tensors.
+        state_dtype: ``torch.bfloat16`` halves the memory of the state, which is then rounded up or down by chance so
+            that small changes are kept in the mean; by default float32, or the parameter's own where that is wider.
+        seed: of that rounding.
+        backend: ``numba`` for the fused CPU kernels, ``eager`` for the plain formula on tensors, ``auto`` for the
+            fastest there is, or what ``THALWEG_BACKEND`` says.
 
     Attributes:
         skipped_steps: how many steps ``nonfinite="skip"`` has left out.
@@ -65,6 +92,8 @@ class Optimizer(TorchOptimizer):
         ema: float | None = None,
         nonfinite: Nonfinite = "propagate",
         maximize: bool = False,
+        state_dtype: torch.dtype | None = None,
+        seed: int = 0,
         backend: str = "auto",
     ) -> None:
         self.rule = _rule(rule)
@@ -72,6 +101,9 @@ class Optimizer(TorchOptimizer):
         self.clip_value: float | None = check("clip_value", clip_value, Positive | None)
         self.ema: float | None = check("ema", ema, Decay | None)
         self.nonfinite: Nonfinite = check("nonfinite", nonfinite, Nonfinite)
+        if state_dtype not in (None, torch.float32, torch.bfloat16):
+            raise ValueError(f"state_dtype is {state_dtype}; allowed is None, torch.float32 or torch.bfloat16")
+        self.state_dtype, self.seed = state_dtype, int(seed)
         self.backend = backend
         self._reset()
         self.training = True
@@ -123,6 +155,7 @@ class Optimizer(TorchOptimizer):
     def step(self, closure: None = None, *, zero_grad: bool = False) -> None: ...
     @overload
     def step(self, closure: Callable[[], float], *, zero_grad: bool = False) -> float: ...
+    @_hooked
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None, *, zero_grad: bool = False) -> float | None:
         """Take one step.
@@ -153,6 +186,15 @@ class Optimizer(TorchOptimizer):
                     group["interim"] = work.after
         return loss
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients, or with ``set_to_none=False`` set them to zero."""
+        if not set_to_none or profiler_enabled():
+            super().zero_grad(set_to_none)
+            return
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
     def _work(self, i: int, group: dict[str, Any]) -> Work:
         """What is to be done to a group."""
         rule: Rule = group["rule"]
@@ -161,7 +203,7 @@ class Optimizer(TorchOptimizer):
                 group["decay_form"] if decay else None, self.ema is not None)  # fmt: skip
         key = (rule, id(group["params"]), form)
         if self._works.get(i, (None,))[0] != key:
-            self._works[i] = key, Work(rule, Stages(False, *form), group["params"])
+            self._works[i] = key, Work(rule, Stages(False, *form), group["params"], self.state_dtype, self.seed)
         work = self._works[i][1]
         work.numbers = {name: float(group[name]) for name in work.names}
         work.after = work.numbers

@@ -60,18 +60,25 @@ def step(work: Work, p: Tensor, held: dict[str, Any], zero_grad: bool) -> None:
     rule, before, after = (work.template.bind(numbers) for numbers in (work.numbers, work.before, work.after))
     new = stages.step(
         work.form, rule, before, after, real(p.to(dtype)), real(g.to(dtype)), read(rule, held),
-        real(held["ema"]) if work.form.ema else None, int(held["step"]), work.scalars,
+        _widened(real(held["ema"])) if work.form.ema else None, int(held["step"]), work.scalars,
     )  # fmt: skip
     real(p).copy_(new.p)
-    for name, value in new.state._asdict().items():
+    for name, value in {**new.state._asdict(), "ema": new.ema}.items():
         if isinstance(value, Tensor):
-            real(held[name]).copy_(value)
+            _keep(real(held[name]), value, work.seed + int(held["step"]))
         elif value is not ABSENT:
             held[name].fill_(value)
-    if new.ema is not None:
-        real(held["ema"]).copy_(new.ema)
     if zero_grad:
         g.zero_()
+
+
+def _keep(held: Tensor, x: Tensor, seed: int) -> None:
+    """Copy into a state; into bfloat16 rounded up or down by chance, as what it gathers would be lost otherwise."""
+    if held.dtype == torch.bfloat16:
+        chance = torch.randint(0, 1 << 16, x.shape, dtype=torch.int32, generator=torch.Generator().manual_seed(seed))
+        bits = x.contiguous().view(torch.int32)
+        x = torch.where(x.isfinite(), ((bits + chance) & -0x10000).view(torch.float32), x)
+    held.copy_(x)
 
 
 def start(work: Work, p: Tensor, held: dict[str, Any]) -> None:
@@ -80,18 +87,23 @@ def start(work: Work, p: Tensor, held: dict[str, Any]) -> None:
     held["step"] = torch.tensor(0.0)
     for name, value in work.template.bind(work.numbers).init(first)._asdict().items():
         if value is not ABSENT:
-            held[name] = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+            kept = value.to(work.state_dtype) if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+            held[name] = kept
     if work.form.ema:
-        held["ema"] = first.clone(memory_format=torch.preserve_format)
+        held["ema"] = first.to(work.state_dtype, copy=True)
 
 
 def read(rule: Rule, held: Mapping[str, Any]) -> Any:
     """A rule's state from its tensors: values as they are, numbers as floats."""
     numbers = number_fields(rule.State)
     return rule.State(*(
-        ABSENT if name not in held else held[name].item() if name in numbers else real(held[name])
+        ABSENT if name not in held else held[name].item() if name in numbers else _widened(real(held[name]))
         for name in rule.State._fields
     ))  # fmt: skip
+
+
+def _widened(x: Tensor) -> Tensor:
+    return x.to(arithmetic(x.dtype))
 
 
 def real(x: Tensor) -> Tensor:

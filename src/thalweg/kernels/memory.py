@@ -15,12 +15,13 @@ _STREAMS = 16
 _FLUSH = 0x8040  # flush-to-zero and denormals-are-zero, of x86's MXCSR
 
 
-def stream(index: int, dtype: str) -> tuple[Any, Any]:
-    """``load(address, i)`` and ``store(address, i, x)`` for the array `index` of a kernel.
+def stream(index: int, dtype: str) -> tuple[Any, Any, Any]:
+    """``load(address, i)``, ``store(address, i, x)`` and ``dither(address, i, x, salt)`` for an array of a kernel.
 
     Args:
         index: which array it is; arrays of one kernel never overlap.
         dtype: of its elements; float16 and bfloat16 are loaded as float32 and stored rounded to nearest, ties to even.
+            ``dither`` rounds to bfloat16 up or down by chance, so that the mean is right; equal salts, equal chances.
     """
     real = _REALS.get(dtype, types.float32)
 
@@ -42,7 +43,51 @@ def stream(index: int, dtype: str) -> tuple[Any, Any]:
 
         return types.none(types.int64, types.intp, real), generate
 
-    return load, store
+    @intrinsic
+    def dither(typing: Any, address: Any, i: Any, x: Any, salt: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            word = ir.IntType(32)
+            bits = builder.bitcast(args[2], word)
+            chance = builder.and_(_hash(builder, builder.trunc(args[3], word), index), word(0xFFFF))
+            finite = builder.icmp_unsigned("!=", builder.and_(bits, word(0x7F800000)), word(0x7F800000))
+            rounded = builder.add(bits, builder.select(finite, chance, word(0)))
+            kept = builder.trunc(builder.lshr(rounded, word(16)), ir.IntType(16))
+            _alone(builder, builder.store(kept, _pointer(builder, dtype, args[0], args[1])), index)
+            return context.get_dummy_value()
+
+        return types.none(types.int64, types.intp, types.float32, types.int64), generate
+
+    return load, store, dither
+
+
+def _hash(builder: Any, x: Any, index: int) -> Any:
+    """32 bits that look like chance: the finalizer of MurmurHash3, on a number and the index of an array."""
+    word = ir.IntType(32)
+    x = builder.add(x, word(index * 0x9E3779B9 & 0xFFFFFFFF))
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        x = builder.mul(builder.xor(x, builder.lshr(x, word(shift))), word(factor))
+    return builder.xor(x, builder.lshr(x, word(16)))
+
+
+@intrinsic
+def word(typing: Any, address: Any, i: Any) -> Any:
+    """The int64 at index `i` of an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(builder.gep(builder.inttoptr(args[0], ir.IntType(64).as_pointer()), [args[1]]))
+
+    return types.int64(types.int64, types.intp), generate
+
+
+@intrinsic
+def take(typing: Any, address: Any) -> Any:
+    """The int64 at an address, which is counted up for the next thread that asks."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.IntType(64)
+        return builder.atomic_rmw("add", builder.inttoptr(args[0], kind.as_pointer()), kind(1), "monotonic")
+
+    return types.int64(types.int64), generate
 
 
 def _pointer(builder: Any, dtype: str, address: Any, i: Any) -> Any:

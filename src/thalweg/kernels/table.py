@@ -1,6 +1,6 @@
 """A bank of parameters whose step is one formula on the same types, and its work table.
 
-The table has a row a chunk of at most `CHUNK` elements: the count, which row of scalars it uses, and the address of
+The table has a row a chunk of so many elements at most: the count, which row of scalars it uses, and the address of
 each array there.  It is kept between steps; only addresses that moved are written again.
 """
 
@@ -17,8 +17,6 @@ from thalweg.kernels import states
 from thalweg.kernels.work import Work
 from thalweg.printers import numba as printer
 from thalweg.printers.numba import Source, Types
-
-CHUNK = 4096
 
 _dtype = operator.attrgetter("dtype")
 
@@ -50,7 +48,6 @@ class Bank:
         self.form = works[0]
         self._layouts = [(p.dtype, p.shape, p.stride()) for p in params]
         self._plain = all(p.is_contiguous() for p in params)
-        self._grads: list[Tensor] = []
         self._copied: list[tuple[Tensor, Tensor]] = []
         self._numbers = states.adopt(self.params, self.works, state, self.types.state)
         source = self.step_source(False)
@@ -75,11 +72,11 @@ class Bank:
     def _lay(self, state: Mapping[Tensor, dict[str, Any]], arrays: tuple[str, ...]) -> None:
         """Cut the parameters into chunks."""
         counts = np.array([p.numel() for p in self.params])
-        chunks = -(-counts // CHUNK)
+        chunks = -(-counts // printer.MOST)
         self.owner = np.repeat(np.arange(len(counts)), chunks)
-        start = (np.arange(len(self.owner)) - np.repeat(np.cumsum(chunks) - chunks, chunks)) * CHUNK
+        start = (np.arange(len(self.owner)) - np.repeat(np.cumsum(chunks) - chunks, chunks)) * printer.MOST
         self.table = np.zeros((len(self.owner), 4 + len(arrays)), np.int64)
-        self.table[:, 0] = np.minimum(counts[self.owner] - start, CHUNK)
+        self.table[:, 0] = np.minimum(counts[self.owner] - start, printer.MOST)
         self.table[:, 1] = self._row_of.numpy()[self.owner]
         for column, name in enumerate(arrays, 4):
             base = np.array([state[p][name.removeprefix("s.")].data_ptr() for p in self.params])
@@ -88,10 +85,14 @@ class Bank:
         self._at: list[list[int]] = [[], []]
         self.total = int(counts.sum())
 
-    def aim(self, grads: list[Tensor]) -> bool:
-        """Point the table at the memory of parameters and gradients; False if a parameter's layout has changed."""
-        if len(self._grads) != len(grads) or not all(map(operator.is_, grads, self._grads)):
-            self._grads = grads
+    def aim(self, grads: list[Tensor], fresh: bool) -> bool:
+        """Point the table at the memory of parameters and gradients; False if a parameter's layout has changed.
+
+        Args:
+            grads: the gradients, in the order of the parameters.
+            fresh: whether there are others among them than last time.
+        """
+        if fresh:
             plain = self._plain and all(map(Tensor.is_contiguous, grads))
             same = plain and all(d is self.types.parameter for d in map(_dtype, grads))
             self._copied = [] if same else self._unlike(grads)
@@ -122,6 +123,10 @@ class Bank:
         """Set to zero the gradients that the kernel saw as copies."""
         for g, _ in self._copied:
             g.zero_()
+
+    def salt(self) -> int:
+        """What the chances of this step's rounding depend on: the seed and the step."""
+        return self.rows[0].work.seed * 0x9E3779B97F4A7C15 + self.rows[0].t * 0xD1B54A32D192ED03 & 0x3FFFFFFFFFFFFFFF
 
     def advance(self, names: list[str], further: list[tuple[float, ...]]) -> None:
         """Count a step, and keep the new numbers of the state: `further`, a row a tuple."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from thalweg.rule import Rule
@@ -18,6 +19,8 @@ class Work:
         template: the rule; its options are the formula's, its numbers are not used.
         form: which stages there are around the rule.
         params: the group's parameters; those without a gradient are left out.
+        state_dtype: of the values of the state, or None for that of the arithmetic.
+        seed: of rounding to a 16-bit state.
         numbers: the rule's numbers in this step.
         before: the numbers that the interim points were made with.
         after: the numbers of the next step.
@@ -29,6 +32,8 @@ class Work:
     template: Rule
     form: Stages
     params: list[Tensor]
+    state_dtype: torch.dtype | None = None
+    seed: int = 0
     numbers: dict[str, float] = field(default_factory=dict[str, float])
     before: dict[str, float] = field(default_factory=dict[str, float])
     after: dict[str, float] = field(default_factory=dict[str, float])

@@ -7,6 +7,9 @@ import torch
 from thalweg.maths import WORDS, Symbol
 from thalweg.trace import Graph, graph, operands
 
+MOST = 4096
+"""The most elements that a chunk may have."""
+
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**"}
 _COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 _CALLS = {word: f"math.{word}({{}})" for word in ("sqrt", "exp", "log", "sin", "cos", "tanh")} | {
@@ -23,12 +26,14 @@ _MODULE = '''"""Printed by thalweg from an update rule's formula."""
 
 import math
 
-from numba import float32, float64, njit, prange
+from numba import cfunc, float32, float64, njit
 
 from thalweg import maths
-from thalweg.kernels.memory import flush, restore, stream
+from thalweg.kernels.memory import flush, restore, stream, take, word
 
 {streams}
+scalar, _, _ = stream({scalars}, "{real}")
+_, put, _ = stream({totals}, "float64")
 
 
 def host({numbers}):
@@ -37,7 +42,7 @@ def host({numbers}):
 
 
 @njit(error_model="numpy", fastmath={fastmath})
-def chunk(count, {bases}, scalars, row):
+def chunk(count, {bases}, scalars, salt):
     zero, one = {real}(0), {real}(1)
     total = float64(0)
 {lifted}
@@ -46,20 +51,19 @@ def chunk(count, {bases}, scalars, row):
     return total
 
 
-@njit(nogil=True, cache=CACHE)
-def serial(table, first, last, scalars, totals):
+@cfunc("void(int64)", nopython=True, error_model="numpy", cache=CACHE)
+def worker(job):
     mode = flush()
-    for c in range(first, last):
-        total = chunk(table[c, 0], {columns}, scalars, table[c, 1])
-        if totals.size:
-            totals[c] = total
+    pieces, cuts, table, scalars, totals = word(job, 1), word(job, 2), word(job, 3), word(job, 4), word(job, 5)
+    piece = take(job)
+    while piece < pieces:
+        for c in range(word(cuts, piece), word(cuts, piece + 1)):
+            row = table + c * word(job, 6)
+            total = chunk(word(row, 0), {columns}, scalars + word(row, 1) * {width}, word(job, 7) + c * {most})
+            if totals:
+                put(totals, c, total)
+        piece = take(job)
     restore(mode)
-
-
-@njit(nogil=True, cache=CACHE, parallel=True)
-def parallel(table, cuts, scalars, totals):
-    for w in prange(cuts.size - 1):
-        serial(table, cuts[w], cuts[w + 1], scalars, totals)
 '''
 
 
@@ -81,8 +85,8 @@ class Source:
     """What is printed from a graph.
 
     Attributes:
-        text: a module; its ``serial`` and ``parallel`` step the chunks of a table whose columns are a chunk's count,
-            its row of scalars and the addresses of the `arrays`, and ``host`` computes a row.
+        text: a module.  Its ``host`` computes a row of scalars; its ``worker`` does a `thalweg.kernels.launch.Job`, on
+            a table whose columns are a chunk's count, its row of scalars and the addresses of the `arrays`.
         arrays: the arrays that the kernel works on, by their names in the trace.
         numbers: the arguments of ``host``, by their names in the trace.
         width: how many of the host's results are scalars of the kernel.
@@ -98,17 +102,25 @@ class Source:
 
 def step(traced: Graph, types: Types, zero_grad: bool) -> Source:
     """The source of a whole step, of a graph from `thalweg.trace.step`; with `zero_grad` it leaves gradients zero."""
-    lowered = graph(traced.outputs, reduce=True)
+    # In float64, whose users want the formula's own numbers, nothing is reordered or contracted.
+    exact = types.arithmetic == torch.float64
+    lowered = graph(traced.outputs, reduce=not exact)
     changed = {
         n: x for n, x in lowered.outputs.items() if x.kind == "value" and not (x.op == "input" and x.args == (n,))
     }
     body = _Body(lowered)
     arrays = tuple(dict.fromkeys(["p", "g", *body.read, *changed]))
-    lines = [f"store{arrays.index(name)}(a{arrays.index(name)}, i, {body.use(x)})" for name, x in changed.items()]
+    lines = [_store(arrays.index(name), body.use(x), types.of(name), name) for name, x in changed.items()]
     if zero_grad:
         lines.append(f"store{arrays.index('g')}(a{arrays.index('g')}, i, zero)")
     kept = tuple(name for name, x in lowered.outputs.items() if x.kind == "number")
-    return _print(body, arrays, types, lines, kept, '{"contract"}')
+    return _print(body, arrays, types, lines, kept, "False" if exact else '{"contract"}')
+
+
+def _store(k: int, x: str, dtype: torch.dtype, name: str) -> str:
+    if dtype == torch.bfloat16 and name != "p":  # what a state gathers in small steps would be lost in rounding
+        return f"dither{k}(a{k}, i, {x}, salt + i)"
+    return f"store{k}(a{k}, i, {x})"
 
 
 def norm(traced: Graph, types: Types) -> Source:
@@ -174,7 +186,7 @@ def _print(
     real = str(types.arithmetic).removeprefix("torch.")
     text = _MODULE.format(
         streams="\n".join(
-            f'load{i}, store{i} = stream({i}, "{str(types.of(name)).removeprefix("torch.")}")'
+            f'load{i}, store{i}, dither{i} = stream({i}, "{str(types.of(name)).removeprefix("torch.")}")'
             for i, name in enumerate(arrays)
         ),
         numbers=", ".join(inputs[name] for name in arguments),
@@ -183,8 +195,12 @@ def _print(
         fastmath=fastmath,
         real=real,
         bases=", ".join(f"a{i}" for i in range(len(arrays))),
-        columns=", ".join(f"table[c, {i + 2}]" for i in range(len(arrays))),
-        lifted="\n".join(f"    {name} = scalars[row, {i}]" for i, name in enumerate(body.scalars.values())),
+        columns=", ".join(f"word(row, {i + 2})" for i in range(len(arrays))),
+        scalars=len(arrays),
+        totals=len(arrays) + 1,
+        most=MOST,
+        width=max(len(body.scalars), 1) * types.arithmetic.itemsize,
+        lifted="\n".join(f"    {name} = scalar(scalars, {i})" for i, name in enumerate(body.scalars.values())),
         body="\n".join(f"        {line}" for line in [*loads, *body.lines, *lines]),
     )
     return Source(text, arrays, tuple(arguments), len(body.scalars), kept)
