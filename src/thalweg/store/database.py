@@ -79,6 +79,7 @@ class Store:
         """
         row = {f.name: getattr(run, f.name) for f in fields(run)}
         row.update({name: _or_none(row[name]) for name in _MEASURED})
+        row["message"] = run.message.replace("\0", "").encode(errors="replace").decode()  # PostgreSQL takes no \0
         row["curve"] = {name: [_or_none(x) for x in column] for name, column in vars(run.curve).items()}
         with _one_sentence(None, self._place):
             try:

@@ -1,0 +1,206 @@
+"""Entries and the plan: what will be run, before anything runs."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from thalweg import Entry, Problem
+from thalweg.race import plan as planning
+from thalweg.rule import Linear, Log
+from thalweg.rules import SGD, Adam, Lion
+from thalweg.store import Plan
+
+TRAIN = (torch.arange(120.0).reshape(40, 3), torch.arange(40.0)[:, None])
+
+
+def line(**changes: Any) -> Problem:
+    settings: dict[str, Any] = {
+        "name": "line",
+        "model": lambda: nn.Linear(3, 1),
+        "loss": nn.functional.mse_loss,
+        "train": TRAIN,
+        "validation": TRAIN,
+        "test": TRAIN,
+        "metric": nn.functional.mse_loss,
+        "metric_name": "error",
+        "higher_is_better": False,
+        "batch_size": 8,
+    }
+    return Problem(**{**settings, **changes})
+
+
+def plan(problem: Problem | None = None, entries: str = "sgd adam", **changes: int) -> Plan:
+    numbers = {"trials": 4, "seeds": 2, "steps": 10, "seed": 0, **changes}
+    return planning.make(line() if problem is None else problem, [Entry(text) for text in entries.split()], **numbers)
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "rule", "batch_size", "options", "tuned"),
+    [
+        (Entry("adam"), "adam", Adam(), None, {}, ["lr"]),
+        (Entry(" Adam( lr = 0.01 ) "), "Adam( lr = 0.01 )", Adam(lr=0.01), None, {}, []),
+        (Entry("adam(lr=0.001)"), "adam(lr=0.001)", Adam(), None, {}, []),
+        (Entry("adam(beta2=0.99)"), "adam(beta2=0.99)", Adam(beta2=0.99), None, {}, ["lr"]),
+        (Entry("nadam"), "nadam", Adam(lr=2e-3, nesterov="scheduled"), None, {}, ["lr"]),
+        (Entry("sgd(batch_size=full)"), "sgd(batch_size=full)", SGD(), "full", {}, ["lr"]),
+        (Entry("sgd(batch_size=1)", "one"), "one", SGD(), 1, {}, ["lr"]),
+        (
+            Entry("adam(weight_decay=0.01, decay_form=scaled)"),
+            "adam(weight_decay=0.01, decay_form=scaled)",
+            Adam(),
+            None,
+            {"weight_decay": 0.01, "decay_form": "scaled"},
+            ["lr"],
+        ),
+        (Entry(Adam()), "Adam", Adam(), None, {}, ["lr"]),
+        (Entry(Adam(lr=0.01)), "Adam(lr=0.01)", Adam(lr=0.01), None, {}, []),
+        (Entry(SGD(), batch_size="full", clip_norm=1), "SGD(batch_size=full, clip_norm=1.0)", SGD(), "full",
+         {"clip_norm": 1.0}, ["lr"]),
+        (Entry(Adam(), search={"beta2": Linear(0.9, 0.99)}), "Adam", Adam(), None, {}, ["beta2"]),
+        (Entry("adam(weight_decay=0)"), "adam(weight_decay=0)", Adam(), None, {}, ["lr"]),
+    ],
+)  # fmt: skip
+def test_an_entry_from_text_or_rule(
+    entry: Entry, name: str, rule: Any, batch_size: Any, options: dict[str, Any], tuned: list[str]
+):
+    assert (entry.name, entry.rule, entry.batch_size, entry.options) == (name, rule, batch_size, options)
+    assert list(entry.search) == tuned
+
+
+@pytest.mark.parametrize(
+    ("rule", "settings", "says"),
+    [
+        ("adm", {}, "did you mean 'adam'"),
+        ("adam(beta3=1)", {}, "adam(beta3=1) has no setting 'beta3'"),
+        ("adam(batchsize=1)", {}, "did you mean 'batch_size'"),
+        ("adam(lr=-1)", {}, "Adam's lr is -1"),
+        ("sgd(batch_size=0)", {}, "batch_size is 0; allowed is a whole number >= 1, or 'full'"),
+        ("sgd(batch_size=1.5)", {}, "batch_size is 1.5"),
+        ("sgd(batch_size=all)", {}, "batch_size is 'all'"),
+        ("sgd(clip_norm=-1)", {}, "clip_norm is -1"),
+        ("sgd", {"momentum": 0.9}, "an entry has no option 'momentum'"),
+        ("sgd", {"search": {"rate": Log(0.1, 1)}}, "sgd cannot be tuned in 'rate'; its numbers are lr"),
+        ("sgd", {"search": {"lr": Log(1, 0.1)}}, "low must be less"),
+        ("sgd", {"search": {"lr": Linear(-1, 1)}}, "SGD's lr is -1"),
+    ],
+)
+def test_a_wrong_entry_is_one_sentence(rule: str, settings: dict[str, Any], says: str):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 -- what it says is looked at below
+        Entry(rule, **settings)
+    assert says in str(caught.value)
+
+
+def test_an_entry_of_something_else_is_refused():
+    wrong: Any = SGD
+    with pytest.raises(TypeError, match="write a rule or its name"):
+        Entry(wrong)
+
+
+@pytest.mark.parametrize(
+    ("entries", "changes", "says"),
+    [
+        ("sgd adam sgd", {}, "two entries are named 'sgd'"),
+        ("", {}, "no entries"),
+        ("sgd(batch_size=41)", {}, "batch_size is 41, the training set has 40 examples"),
+        ("sgd", {"trials": 0}, "trials is 0"),
+        ("sgd", {"seeds": 0}, "seeds is 0"),
+        ("sgd", {"steps": True}, "steps is True"),
+        ("sgd", {"seed": -1}, "seed is -1"),
+    ],
+)
+def test_a_wrong_plan_is_one_sentence(entries: str, changes: dict[str, int], says: str):
+    with pytest.raises(ValueError, match=says.replace("(", r"\(")):
+        plan(None, entries, **changes)
+
+
+def test_the_same_plan_has_the_same_hash():
+    assert plan().hash == plan().hash
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        plan(trials=5),
+        plan(seeds=3),
+        plan(steps=11),
+        plan(seed=1),
+        plan(entries="adam sgd"),
+        plan(entries="sgd adam(beta2=0.99)"),
+        plan(entries="sgd adam(lr=0.001)"),
+        plan(entries="sgd(batch_size=full) adam"),
+        plan(entries="sgd adam(ema=0.9)"),
+        plan(line(batch_size=4)),
+        plan(line(name="another")),
+        plan(line(train=(TRAIN[0] + 1, TRAIN[1]))),
+        plan(line(higher_is_better=True)),
+    ],
+)
+def test_whatever_changes_the_numbers_changes_the_hash(other: Plan):
+    assert other.hash != plan().hash
+
+
+def test_every_entry_gets_the_same_examples_whatever_its_batch():
+    made = plan(entries="sgd sgd(batch_size=full) sgd(batch_size=1) sgd(batch_size=12)")
+    assert made.examples == 80
+    assert [(e.batch_size, e.steps) for e in made.entries] == [(8, 10), (40, 2), (1, 80), (12, 6)]
+    # One step at least, even where the whole training set is more than the budget.
+    assert plan(entries="sgd(batch_size=full)", steps=1).entries[0].steps == 1
+
+
+def test_every_rule_is_tried_at_the_same_fractions_of_its_space():
+    made = plan(entries="sgd adam lion", trials=8)
+    spaces = [SGD.search["lr"], Adam.search["lr"], Lion.search["lr"]]
+    rates = [[task.tuned["lr"] for task in planning.tuning(made, entry)] for entry in made.entries]
+    expected = [[space.at((i + 0.5) / 8) for i in range(8)] for space in spaces]
+    assert rates == expected
+
+
+def test_what_is_fixed_is_tried_once():
+    made = plan(entries="sgd(lr=0.5) adam")
+    assert [e.trials for e in made.entries] == [1, 4]
+    assert [task.tuned for task in planning.tuning(made, made.entries[0])] == [{}]
+
+
+@given(st.integers(1, 40), st.integers(0, 3), st.integers(0, 5))
+def test_points_fill_the_unit_cube_evenly(n: int, dimensions: int, seed: int):
+    found = planning.points(n, dimensions, seed)
+    assert len(found) == n
+    assert all(len(point) == dimensions and all(0 <= u <= 1 for u in point) for point in found)
+    assert found == planning.points(n, dimensions, seed)
+    if dimensions:
+        assert [point[0] for point in found] == [point[0] for point in planning.points(n, 1, 0)]
+    for k in range(dimensions):
+        # Star discrepancy of a coordinate: no interval from 0 has many more or fewer points than its share.
+        column = sorted(point[k] for point in found)
+        assert max(abs((i + 0.5) / n - u) for i, u in enumerate(column)) <= (2.5 if k else 1e-9) / n**0.5
+
+
+def test_keys_and_seeds_tell_runs_apart():
+    made = plan(entries="sgd adam momentum", seeds=3)
+    tasks = [task for entry in made.entries for task in planning.tuning(made, entry)]
+    tasks += [replace(task, phase="final", seed=s, key="") for task in tasks[:1] for s in range(3)]
+    assert len({task.key for task in tasks[:-3]}) == 12
+    seeds = {
+        (t.phase, t.seed): {
+            planning.seed_for(made, o, "order") for o in tasks if o.seed == t.seed and o.phase == t.phase
+        }
+        for t in tasks
+    }
+    assert all(len(of) == 1 for of in seeds.values())
+    assert len({min(of) for of in seeds.values()}) == 4
+    assert planning.seed_for(made, tasks[0], "model") != planning.seed_for(made, tasks[0], "order")
+
+
+@given(st.integers(1, 300), st.integers(1, 50), st.integers(1, 30))
+def test_marks_are_a_common_grid_of_examples_and_end_with_the_run(steps: int, size: int, count: int):
+    marks = planning.marks(steps, size, steps * size, count)
+    assert (marks[0], marks[-1]) == (0, steps)
+    assert marks == sorted(set(marks))
+    assert len(marks) <= count + 1
+    halved = planning.marks(2 * steps, size, 2 * steps * size, count)
+    assert len(halved) >= len(marks)
