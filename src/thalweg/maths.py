@@ -259,8 +259,10 @@ log = _unary("log", math.log, torch.log, "The natural logarithm; -inf at zero, n
 sin = _unary("sin", math.sin, torch.sin, "The sine.")
 cos = _unary("cos", math.cos, torch.cos, "The cosine.")
 tanh = _unary("tanh", math.tanh, torch.tanh, "The hyperbolic tangent.")
-maximum = _binary("maximum", lambda a, b: a if a >= b else b, _clamped(True), "The larger of two.")
-minimum = _binary("minimum", lambda a, b: a if a <= b else b, _clamped(False), "The smaller of two.")
+maximum = _binary("maximum", lambda a, b: b if a < b or b != b else a, _clamped(True), "The larger; nan if either is.")
+minimum = _binary(
+    "minimum", lambda a, b: b if a > b or b != b else a, _clamped(False), "The smaller; nan if either is."
+)
 
 
 @overload
@@ -284,9 +286,11 @@ WORDS["where"] = where
 
 
 def full_like(p: V, value: float) -> V:
-    """`value` in the shape and dtype of `p`: for a rule's first state."""
+    """`value` in the shape and dtype of `p`: for a rule's first state; complex ones are pairs of it."""
     if isinstance(p, Tensor):
-        return cast(Any, torch.full_like(p, value, memory_format=torch.preserve_format))
+        # Added rather than filled in: under vmap `value` may be a traced tensor.
+        zeros = torch.zeros_like(p, memory_format=torch.preserve_format)
+        return cast(Any, zeros + (value * complex(1, 1) if p.is_complex() else value))
     return value
 
 

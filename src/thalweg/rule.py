@@ -227,11 +227,11 @@ def check(name: str, value: Any, annotation: Any) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, (bool, str)):
+    if isinstance(value, (bool, str, bytes)):
         return None
     try:
         return float(value)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
 
 
@@ -265,9 +265,12 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
     name, arguments = found.groups()
     try:
         call = ast.parse(f"f{arguments or '()'}", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
             raise ValueError
-        return name, {_keyword(k): _literal(k.value) for k in call.keywords}
+        settings = {_keyword(k): _literal(k.value) for k in call.keywords}
+        if len(settings) < len(call.keywords):  # a name said twice
+            raise ValueError
+        return name, settings
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise ValueError(
             f"the settings in {text!r} cannot be read; write name=value, separated by commas, as in adam(lr=0.01)"

@@ -50,7 +50,8 @@ def names() -> dict[str, tuple[type[Rule], dict[str, Any]]]:
     found: dict[str, tuple[type[Rule], dict[str, Any]]] = {}
     for name, cls in all().items():
         found[name.lower()] = (cls, {})
-        found.update({variant: (cls, dict(settings)) for variant, settings in cls.variants.items()})
+        own = vars(cls).get("variants", {})  # not those of a rule that it extends
+        found.update({variant: (cls, dict(settings)) for variant, settings in own.items()})
     return found
 
 

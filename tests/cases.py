@@ -1,0 +1,103 @@
+"""What the tests of the core have in common: the rules with their options, the backends, gradients to step with."""
+
+import itertools
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import thalweg
+from thalweg import rules
+from thalweg.rule import ABSENT, Rule, annotations, number_fields
+
+# A backend is added here, and every test of the optimizer runs on it too.
+BACKENDS = ("eager", "numba")
+
+RULES: dict[str, type[Rule]] = {
+    name: cls for name, cls in rules.all().items() if cls.__module__.startswith("thalweg.rules.")
+}
+
+# Settings that choose a formula but are no closed list of choices.
+_OPTIONAL = {"momentum": (None, 0.9), "eps": (1e-3, None), "eps_root": (None, 1e-4)}
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    if annotation is bool:
+        return (False, True)
+    return typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
+
+
+def variants(cls: type[Rule]) -> Iterator[Rule]:
+    """A rule with every allowed combination of its options."""
+    axes: dict[str, tuple[Any, ...]] = {}
+    for name, hint in annotations(cls).items():
+        if type(None) in typing.get_args(hint):
+            axes[name] = _OPTIONAL[name]
+        elif name in cls.__dataclass_fields__ and _choices(hint):  # pyright: ignore[reportAttributeAccessIssue]
+            axes[name] = _choices(hint)
+    for chosen in itertools.product(*axes.values()):
+        try:
+            yield cls(**dict(zip(axes, chosen, strict=True)))
+        except ValueError:  # allowed one by one, but not together
+            continue
+
+
+ALL: list[Rule] = [rule for cls in RULES.values() for rule in variants(cls)]
+"""Every rule with every combination of its options: each a formula of its own."""
+
+# RMSProp's deviation after one corrected step is 0 but for rounding: its numbers there are nobody's.
+STABLE: list[Rule] = [
+    rule for rule in ALL if not (rule.options.get("centered") and rule.options.get("bias_correction"))
+]
+
+LOOKAHEAD: list[Rule] = [rule for rule in ALL if rule.looks_ahead]
+
+
+def gradients(steps: int, size: int = 7, seed: int = 0) -> Tensor:
+    """Random gradients, one row a step: coordinate 0 never has one, coordinate 1 has none in steps 5 to 8."""
+    g = torch.randn(steps, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    g[:, 0] = 0
+    g[4:8, 1] = 0
+    return g
+
+
+def start(size: int = 7, seed: int = 1) -> Tensor:
+    """A random point to start from."""
+    return torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def run(rule: Rule, p: Any, gs: Any) -> tuple[list[Any], Any]:
+    """The oracle: the points after each step, and the last state."""
+    points: list[Any] = []
+    state = rule.init(p)
+    for t, g in enumerate(gs, 1):
+        p, state = rule.update(p, g, state, t)
+        points.append(p)
+    return points, state
+
+
+def values(rule: Rule, state: Any) -> dict[str, Any]:
+    """The fields of a state that there are, split off the numbers."""
+    numbers = number_fields(rule.State)
+    return {k: v for k, v in state._asdict().items() if v is not ABSENT and k not in numbers}
+
+
+def optimizer(p: Any, rule: Rule, backend: str, **settings: Any) -> thalweg.Optimizer:
+    """An optimizer of one parameter, or of several."""
+    return thalweg.Optimizer([p] if isinstance(p, Tensor) else p, rule, backend=backend, **settings)
+
+
+def parameter(values: Tensor | None = None, dtype: torch.dtype = torch.float64) -> torch.nn.Parameter:
+    """A parameter of these values, by default those of `start`."""
+    return torch.nn.Parameter((start() if values is None else values.clone()).to(dtype))
+
+
+def drive(opt: torch.optim.Optimizer, params: list[Any], steps: int, seed: int = 0) -> None:
+    """Steps with random gradients, the same for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        for p in params:
+            p.grad = torch.randn(p.shape, dtype=torch.float64, generator=generator).to(p.dtype)
+        opt.step()
