@@ -1,5 +1,6 @@
 """`Optimizer`: any rule as a ``torch.optim.Optimizer``."""
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -15,13 +16,14 @@ from torch.optim.optimizer import _global_optimizer_pre_hooks as _pre_hooks  # p
 
 from thalweg import kernels
 from thalweg.kernels import Work, eager
-from thalweg.rule import Decay, Positive, Rate, Rule, check, parse_call
+from thalweg.rule import Decay, Positive, Rate, Rule, annotations, check, parse_call
+from thalweg.schedules import Schedule
 from thalweg.stages import DecayForm, Scalars, Stages
 
 Nonfinite = Literal["propagate", "skip", "raise"]
 
 _CONFIGURATION = (
-    "rule", "clip_norm", "clip_value", "ema", "nonfinite", "state_dtype", "seed", "backend", "training",
+    "rule", "schedule", "clip_norm", "clip_value", "ema", "nonfinite", "state_dtype", "seed", "backend", "training",
     "skipped_steps",
 )  # fmt: skip
 
@@ -52,6 +54,8 @@ class Optimizer(TorchOptimizer):
         params: parameters, named parameters or parameter groups.  A group may have its own ``rule``, any of its
             hyperparameters by name, ``weight_decay``, ``decay_form`` and ``maximize``.
         rule: the update rule, for the groups that have none of their own.
+        schedule: a schedule of the learning rate, or of any hyperparameter and ``weight_decay`` by name; a group may
+            have its own.  Its step counts the updates that were applied, and is saved with the state.
         weight_decay: λ ≥ 0.
         decay_form: ``l2``, λθ added to the gradient; ``scaled``, θ ← θ − ηλθ (Loshchilov & Hutter 2019, as torch's
             AdamW has it); ``independent``, θ ← θ − λ(η/η₀)θ (the same paper, as written: only a schedule scales it).
@@ -85,6 +89,7 @@ class Optimizer(TorchOptimizer):
         params: ParamsT,
         rule: Rule,
         *,
+        schedule: Schedule | Mapping[str, Schedule] | None = None,
         weight_decay: float = 0.0,
         decay_form: DecayForm = "l2",
         clip_norm: float | None = None,
@@ -106,6 +111,7 @@ class Optimizer(TorchOptimizer):
         self.state_dtype, self.seed = state_dtype, int(seed)
         self.backend = backend
         self._reset()
+        self.schedule = _schedules(schedule)
         self.training = True
         self.skipped_steps = 0
         defaults = {
@@ -138,6 +144,7 @@ class Optimizer(TorchOptimizer):
         if group["decay_form"] == "independent":
             group.setdefault("initial_lr", group["lr"])
         group["rule"] = rule
+        _follow(group, _schedules(group.pop("schedule", self.schedule)))
         super().add_param_group(group)
 
         added = self.param_groups[-1]
@@ -177,14 +184,24 @@ class Optimizer(TorchOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._upcoming = [_scheduled(group, 1) for group in self.param_groups]
         works = [self._work(i, group) for i, group in enumerate(self.param_groups)]
         self._engine.prepare(works, self.state)
         if self._look(works):
             self._engine.step(works, self.state, zero_grad)
-            for work, group in zip(works, self.param_groups, strict=True):
+            for work, group, upcoming in zip(works, self.param_groups, self._upcoming, strict=True):
                 if work.looks_ahead:
                     group["interim"] = work.after
+                if upcoming:
+                    group.update(upcoming, steps=group["steps"] + 1)
         return loss
+
+    def observe(self, metric: float) -> None:
+        """Tell data-driven schedules, such as ``schedules.plateau``, what a validation gave; others do not mind."""
+        for group in self.param_groups:
+            for name, schedule in group.get("schedule", {}).items():
+                schedule.observe(metric, group["steps"])
+                group[name] = schedule.value(group[f"initial_{name}"], group["steps"])
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients, or with ``set_to_none=False`` set them to zero."""
@@ -199,14 +216,17 @@ class Optimizer(TorchOptimizer):
         """What is to be done to a group."""
         rule: Rule = group["rule"]
         decay = float(group["weight_decay"])
+        decays = decay or "weight_decay" in self._upcoming[i]
         form = (self.clip_value is not None, self.clip_norm is not None, group["maximize"],
-                group["decay_form"] if decay else None, self.ema is not None)  # fmt: skip
+                group["decay_form"] if decays else None, self.ema is not None)  # fmt: skip
         key = (rule, id(group["params"]), form)
         if self._works.get(i, (None,))[0] != key:
             self._works[i] = key, Work(rule, Stages(False, *form), group["params"], self.state_dtype, self.seed)
         work = self._works[i][1]
         work.numbers = {name: float(group[name]) for name in work.names}
         work.after = work.numbers
+        if work.looks_ahead:
+            work.after = {name: self._upcoming[i].get(name, x) for name, x in work.numbers.items()}
         work.before = group.get("interim") or work.numbers
         work.scalars = Scalars(
             clip_value=math.inf if self.clip_value is None else self.clip_value,
@@ -280,7 +300,10 @@ class Optimizer(TorchOptimizer):
     def state_dict(self) -> dict[str, Any]:
         """As torch's, of tensors, numbers and texts only; rules are in it as text, and checked when loading."""
         state = super().state_dict()
-        state["param_groups"] = [{**group, "rule": str(group["rule"])} for group in state["param_groups"]]
+        for group in state["param_groups"]:
+            group["rule"] = str(group["rule"])
+            if "schedule" in group:
+                group["schedule"] = {name: schedule.state_dict() for name, schedule in group["schedule"].items()}
         state["training"], state["skipped_steps"] = self.training, self.skipped_steps
         return state
 
@@ -290,11 +313,15 @@ class Optimizer(TorchOptimizer):
         Raises:
             ValueError: its groups, rules, parameters or shapes are not those of this optimizer.
         """
-        own = [group["rule"] for group in self.param_groups]
+        own = [(group["rule"], group.get("schedule", {})) for group in self.param_groups]
         _check_fits(self.param_groups, state_dict)
         super().load_state_dict(dict(state_dict))
-        for group, rule in zip(self.param_groups, own, strict=True):
+        for group, (rule, schedules) in zip(self.param_groups, own, strict=True):
+            saved = group.pop("schedule", {})
             group["rule"] = rule
+            for name, schedule in schedules.items():
+                schedule.load_state_dict(saved.get(name, {}))
+            _follow(group, schedules)
         # torch casts state to the parameter's dtype; numbers are kept in float64, and 16-bit parameters in float32.
         indices = (i for group in state_dict["param_groups"] for i in group["params"])
         params = (p for group in self.param_groups for p in group["params"])
@@ -315,6 +342,43 @@ def _rule(rule: Any) -> Rule:
         return rule
     hint = f"rules.named({rule!r})" if isinstance(rule, str) else "rules.Adam(lr=1e-3), for instance"
     raise TypeError(f"rule is {rule!r}, which is no thalweg.Rule; write thalweg.{hint}")
+
+
+def _schedules(schedule: Schedule | Mapping[str, Schedule] | None) -> dict[str, Schedule]:
+    if schedule is None:
+        return {}
+    return {"lr": schedule} if isinstance(schedule, Schedule) else dict(schedule)
+
+
+def _follow(group: dict[str, Any], schedules: Mapping[str, Schedule]) -> None:
+    """Have a group's hyperparameters follow schedules, from where it is.
+
+    Raises:
+        ValueError: a schedule is of no hyperparameter, does not know its length, or leaves the range.
+    """
+    if not schedules:
+        return
+    rule: Rule = group["rule"]
+    known = [*rule.numbers, "weight_decay"]
+    group.setdefault("steps", 0)
+    group["schedule"] = copy.deepcopy(dict(schedules))  # a data-driven one remembers: each group has its own
+    for name, schedule in group["schedule"].items():
+        if name not in known:
+            raise ValueError(f"there is a schedule of {name!r}, which {rule} does not have; it has {', '.join(known)}")
+        base = group.setdefault(f"initial_{name}", group[name])
+        for t in (group["steps"], schedule.length or 0):
+            value = check(f"the scheduled {name} at step {t}", schedule.value(base, int(t)), _range(rule, name))
+            group[name] = value if t == group["steps"] else group[name]
+
+
+def _range(rule: Rule, name: str) -> Any:
+    return Rate if name == "weight_decay" else annotations(type(rule))[name]
+
+
+def _scheduled(group: Mapping[str, Any], ahead: int) -> dict[str, float]:
+    """The scheduled hyperparameters of a group, so many steps ahead."""
+    t = group.get("steps", 0) + ahead
+    return {name: s.value(group[f"initial_{name}"], t) for name, s in group.get("schedule", {}).items()}
 
 
 def _name(group: Mapping[str, Any], i: int) -> str:
