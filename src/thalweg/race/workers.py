@@ -109,34 +109,32 @@ class _Crew:
         """The run of a task, by the worker of this thread; a worker that died is replaced, and the run begun again."""
         ended = ""
         for _ in range(ATTEMPTS):
-            worker = self._worker()
+            worker: subprocess.Popen[bytes] | None = getattr(self._of_thread, "worker", None)
             try:
+                if worker is None:
+                    worker = self._of_thread.worker = self._started()
+                    _send(worker, *self._packed)
                 _send(worker, task)
                 return _receive(worker)
-            except (EOFError, OSError, pickle.UnpicklingError):
-                ended = _end(worker.wait())
+            except (EOFError, pickle.UnpicklingError):
+                ended = _end(worker.wait()) if worker else ""
                 self._of_thread.worker = None
                 if self._dismissed:
                     break
         return self._job.lost(task, f"the worker process ended {ATTEMPTS} times, at last {ended}")
 
-    def _worker(self) -> subprocess.Popen[bytes]:
-        worker = getattr(self._of_thread, "worker", None)
-        if worker is None:
-            with self._lock:
-                if self._dismissed:
-                    raise EOFError("the race has ended")
-                # In a session of its own, Ctrl-C reaches this process only, which then ends the workers.
-                worker = subprocess.Popen(
-                    [sys.executable, "-m", "thalweg.race.worker"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    start_new_session=True,
-                )
-                self._all.append(worker)
-            self._of_thread.worker = worker
-            for part in self._packed:
-                _send(worker, part)
+    def _started(self) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._dismissed:
+                raise EOFError
+            # In a session of its own, Ctrl-C reaches this process only, which then ends the workers.
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "thalweg.race.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+            self._all.append(worker)
         return worker
 
     def dismiss(self) -> None:
@@ -152,10 +150,12 @@ class _Crew:
                         cast("IO[bytes]", pipe).close()
 
 
-def _send(worker: subprocess.Popen[bytes], thing: Any) -> None:
+def _send(worker: subprocess.Popen[bytes], *things: Any) -> None:
     pipe = cast("IO[bytes]", worker.stdin)
-    pickle.dump(thing, pipe)
-    pipe.flush()
+    with suppress(OSError):  # it has ended: what it said before is still to be read
+        for thing in things:
+            pickle.dump(thing, pipe)
+        pipe.flush()
 
 
 def _receive(worker: subprocess.Popen[bytes]) -> Run:

@@ -1,0 +1,356 @@
+"""Races that run: pairing, divergence, failure, determinism, and going on after a kill."""
+
+import json
+import math
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from thalweg import Entry, Problem, Race, verdict
+from thalweg.race import Progress, Results
+from thalweg.race.training import stream
+from thalweg.store import Run, StoreError, read
+
+GENERATOR = torch.Generator().manual_seed(0)
+X = torch.randn(40, 3, generator=GENERATOR)
+Y = X @ torch.tensor([[1.0], [-2.0], [0.5]]) + 0.1 * torch.randn(40, 1, generator=GENERATOR)
+
+
+def line(**changes: Any) -> Problem:
+    """Least squares, three weights, 40 examples."""
+    settings: dict[str, Any] = {
+        "name": "line",
+        "model": lambda: nn.Linear(3, 1),
+        "loss": nn.functional.mse_loss,
+        "train": (X, Y),
+        "validation": (X[:20], Y[:20]),
+        "test": (X[20:], Y[20:]),
+        "metric": nn.functional.mse_loss,
+        "metric_name": "error",
+        "higher_is_better": False,
+        "batch_size": 8,
+        "target": 0.05,
+    }
+    return Problem(**{**settings, **changes})
+
+
+def race(problem: Problem, *entries: str, **changes: Any) -> Results:
+    settings: dict[str, Any] = {"trials": 4, "seeds": 3, "steps": 40, "workers": 1, **changes}
+    return Race(problem, entries, **settings).run()
+
+
+def numbers(runs: tuple[Run, ...]) -> str:
+    """All that a plan decides: everything but the time it took and the machine."""
+    timeless = [replace(run, seconds=0.0, machine={}, curve=replace(run.curve, seconds=())) for run in runs]
+    return json.dumps([asdict(run) for run in timeless])
+
+
+def test_a_race_tunes_picks_the_best_and_tests_it():
+    results = race(line(), "sgd", "adam(lr=0.01)", "sgd(batch_size=full)")
+    assert results.complete
+    assert [len(results.of(e.name, "tune")) for e in results.plan.entries] == [4, 1, 4]
+    for entry in results.plan.entries:
+        tune, final = results.of(entry.name, "tune"), results.of(entry.name, "final")
+        finished = [run for run in tune if run.status == "finished"]
+        best = min(finished, key=lambda run: run.validation_metric)
+        assert [(run.trial, run.seed, run.settings) for run in final] == [
+            (best.trial, s, best.settings) for s in range(3)
+        ]
+        assert all(math.isnan(run.test_metric) for run in tune)
+        for run in final:
+            curve = run.curve
+            assert run.validation_metric == curve.validation_metric[-1]
+            assert (curve.step[0], curve.step[-1], curve.examples[-1]) == (
+                0,
+                entry.steps,
+                entry.steps * entry.batch_size,
+            )
+            assert len(curve.train_loss) == len(curve.step) == len(set(curve.examples))
+            assert sorted(curve.seconds) == list(curve.seconds)
+            assert run.test_metric == pytest.approx(run.test_loss)
+            assert run.validation_metric < curve.validation_metric[0]
+    assert results.of("adam(lr=0.01)", "final")[0].settings["lr"] == 0.01
+
+
+class Watched(nn.Linear):
+    """Keeps its first weights and the inputs it was trained on."""
+
+    seen: list["Watched"] = []
+
+    def __init__(self) -> None:
+        super().__init__(3, 1)
+        self.first, self.inputs = self.weight.detach().clone(), list[Tensor]()
+        Watched.seen.append(self)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training:
+            self.inputs.append(input.clone())
+        return super().forward(input)
+
+
+def test_runs_of_one_seed_share_initial_weights_and_the_order_of_the_data():
+    entries = ["sgd(lr=0.01)", "adam(lr=0.1)", "sgd(batch_size=3, lr=0.01)", "adam(batch_size=full, lr=1)"]
+    contest = Race(line(model=Watched), entries, trials=1, seeds=2, steps=20, workers=1)
+    Watched.seen.clear()
+    contest.run()
+    # An entry runs its one trial and then its seeds: the order of the models is tune, seed 0, seed 1, tune …
+    runs = [Watched.seen[i::3] for i in range(3)]
+    for models in runs:
+        assert len(models) == 4
+        assert all(torch.equal(model.first, models[0].first) for model in models)
+        whole, other, small, full = (torch.cat(model.inputs) for model in models)
+        assert torch.equal(whole, other)
+        assert torch.equal(small, whole[: len(small)])
+        assert len(small) == 53 * 3
+        assert torch.equal(full, torch.cat([X] * 4))
+    assert not torch.equal(runs[1][0].first, runs[2][0].first)
+    assert not torch.equal(runs[1][0].inputs[0], runs[2][0].inputs[0])
+    assert not torch.equal(runs[0][0].first, runs[1][0].first)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 10, 39])
+def test_a_stream_of_batches_is_permutation_after_permutation(size: int):
+    batches = stream(10 if size < 10 else 40, size, torch.Generator().manual_seed(1))
+    n = 10 if size < 10 else 40
+    row = torch.cat([batch for batch, _ in zip(batches, range(3 * n), strict=False) if batch is not None])
+    for epoch in range(len(row) // n):
+        assert torch.equal(row[epoch * n : (epoch + 1) * n].sort().values, torch.arange(n))
+    assert row[:n].tolist() != row[n : 2 * n].tolist()
+
+
+@pytest.mark.parametrize(
+    ("rate", "says"), [("1e30", "is nan at step|is inf at step"), ("3", "the validation loss has grown to .* at step")]
+)
+def test_a_run_that_diverges_is_recorded_and_the_race_goes_on(rate: str, says: str):
+    results = race(line(), f"sgd(lr={rate})", "sgd")
+    (lost,) = results.of(f"sgd(lr={rate})", "tune")
+    assert lost.status == "diverged"
+    assert re.search(says, lost.message)
+    assert lost.curve.validation_loss[0] > 0
+    assert lost.curve.step[-1] < 40
+    assert results.of(f"sgd(lr={rate})", "final") == ()
+    assert results.complete
+    found = verdict.judge(results)
+    assert [row.entry for row in found.rows] == ["sgd", f"sgd(lr={rate})"]
+    assert any("has no result" in warning for warning in found.warnings)
+
+
+def test_an_error_in_the_users_loss_is_recorded_with_the_step_and_the_race_goes_on():
+    def loss(prediction: Tensor, target: Tensor) -> Tensor:
+        if prediction.abs().max() > 50:
+            raise ArithmeticError("too\nlarge")
+        return nn.functional.mse_loss(prediction, target)
+
+    results = race(line(loss=loss), "sgd(lr=3)", "sgd(lr=0.01)")
+    (lost,) = results.of("sgd(lr=3)", "tune")
+    assert lost.status == "failed"
+    assert lost.message.startswith("ArithmeticError at step ")
+    assert lost.message.endswith(": too large")
+    assert len(results.of("sgd(lr=0.01)", "final")) == 3
+
+
+def test_a_metric_that_is_not_a_number_is_no_result():
+    results = race(line(metric=lambda prediction, target: float("nan")), "sgd(lr=0.01)")  # pyright: ignore[reportUnknownLambdaType]
+    assert results.runs[0].message == "the validation error is nan at step 0"
+
+
+def test_dropout_and_noise_from_elsewhere_repeat_and_the_callers_random_numbers_stay():
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.line, self.dropout = nn.Linear(3, 1), nn.Dropout(0.5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.dropout(self.line(x)) + random.random() + float(np.random.rand())
+
+    contest = Race(line(model=Noisy), ["adam"], trials=4, seeds=2, steps=40, workers=1)
+    torch.manual_seed(3)
+    before = torch.get_rng_state(), random.getstate(), torch.get_num_threads()
+    first = contest.run()
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (random.getstate(), torch.get_num_threads()) == before[1:]
+    torch.manual_seed(4)
+    assert numbers(race(line(model=Noisy), "adam", seeds=2).runs) == numbers(first.runs)
+    assert numbers(race(line(model=Noisy), "adam", seeds=2, seed=1).runs) != numbers(first.runs)
+
+
+def test_look_ahead_and_averaged_weights_are_evaluated_where_they_count():
+    results = race(line(), "nesterov(lr=0.01)", "sgd(lr=0.01, ema=0.99)", "sgd(lr=0.01)")
+    ends = {e.name: results.of(e.name, "final")[0].test_loss for e in results.plan.entries}
+    # The average of the weights lags behind the weights.
+    assert ends["sgd(lr=0.01, ema=0.99)"] > 1.1 * ends["sgd(lr=0.01)"]
+    assert all(run.status == "finished" for run in results.runs)
+
+
+def test_progress_is_told_at_the_start_and_after_every_run():
+    told: list[Progress] = []
+    Race(line(), ["sgd(lr=1e30)", "sgd"], trials=3, seeds=2, steps=5, workers=1).run(told.append)
+    assert told[0].run is None
+    assert [p.done for p in told] == list(range(7))
+    assert [p.total for p in told] == [8, *[6] * 6]  # the first entry has no final runs after all
+    assert told[-1].best is not None
+    assert told[-1].best.validation_metric == min(p.run.validation_metric for p in told[2:5] if p.run)
+
+
+def test_problems_from_lambdas_and_local_classes_go_to_workers_with_the_same_numbers(tmp_path: Path):
+    class Local(nn.Linear):
+        pass
+
+    # The very first run kills its worker, once: it is begun again in another one.
+    parent, marker = os.getpid(), tmp_path / "killed"
+
+    def model() -> nn.Module:
+        if os.getpid() != parent and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Local(3, 1)
+
+    here = race(line(model=model), "sgd", "adam", trials=3, seeds=2)
+    assert not marker.exists()
+    apart = race(line(model=model), "sgd", "adam", trials=3, seeds=2, workers=2)
+    assert marker.exists()
+    assert numbers(apart.runs) == numbers(here.runs)
+
+
+def test_a_run_that_always_kills_its_worker_is_recorded_as_failed():
+    parent = os.getpid()
+
+    def model() -> nn.Module:
+        if os.getpid() != parent:
+            os._exit(3)
+        return nn.Linear(3, 1)
+
+    results = race(line(model=model), "sgd(lr=0.1)", workers=2)
+    assert [(run.status, run.settings) for run in results.runs] == [("failed", {"lr": 0.1})]
+    assert "ended 3 times, at last with exit code 3" in results.runs[0].message
+
+
+def test_what_cannot_be_sent_runs_here_or_is_refused():
+    lock = threading.Lock()  # which no process can hand to another
+
+    def model() -> nn.Module:
+        with lock:
+            return nn.Linear(3, 1)
+
+    assert race(line(model=model), "sgd", workers=None, trials=2, seeds=1).complete
+    with pytest.raises(ValueError, match="cannot be sent to other processes; use workers=1"):
+        race(line(model=model), "sgd", workers=2)
+
+
+def test_a_problem_that_the_workers_cannot_read_is_one_sentence(tmp_path: Path):
+    file = tmp_path / "gone.py"
+    file.write_text("from thalweg import problems\ndef make():\n    return problems.get('digits')\n")
+    contest = Race(f"{file}:make", ["sgd"], trials=2, seeds=1, steps=5, workers=2)
+    file.unlink()
+    with pytest.raises(ValueError, match=r"a worker process cannot read the race .*there is no file .*; use workers=1"):
+        contest.run()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Race(line(), ["sgd"], workers=0), "workers is 0"),
+        (lambda: Race(line(), "sgd"), "give a list of them"),
+        (lambda: Race("digit", ["sgd"]), "did you mean 'digits'"),
+        (lambda: Race(line(train=(X[:0], Y[:0])), ["sgd"]), "the train set is empty"),
+        (lambda: Race(line(loss=torch.sub), ["sgd"]), "the loss has shape"),
+    ],
+)  # fmt: skip
+def test_a_wrong_race_is_refused_before_anything_runs(make: Callable[[], Race], says: str):
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+def test_another_races_store_is_refused_and_the_same_race_runs_nothing_again(tmp_path: Path):
+    first = race(line(), "sgd", store=tmp_path / "race.db")
+    told: list[Progress] = []
+    again = Race(line(), ["sgd"], trials=4, seeds=3, steps=40, workers=1, store=tmp_path / "race.db").run(told.append)
+    assert again == first
+    assert len(told) == 1
+    with pytest.raises(StoreError, match="its steps is 40, this one's is 50"):
+        race(line(), "sgd", steps=50, store=tmp_path / "race.db")
+
+
+RACE = """
+    import sys
+    from thalweg import Race
+
+    # No `if __name__ == "__main__"`: workers do not run this file again.
+    Race("digits", ["sgd", "adam", "sgd(batch_size=full)"], trials=4, seeds=3, steps={steps}, store=sys.argv[1],
+         workers=int(sys.argv[2])).run(lambda p: print(p.done, p.total, flush=True))
+"""
+
+
+def children(pid: int) -> list[int]:
+    return [int(p) for task in Path(f"/proc/{pid}/task").iterdir() for p in (task / "children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads /proc to find the workers")
+def test_a_race_that_is_killed_goes_on_and_ends_as_one_that_was_not(tmp_path: Path):
+    script = tmp_path / "race.py"
+    script.write_text(textwrap.dedent(RACE.format(steps=100)))
+    kept = 0
+    for workers, runs in ((2, 3), (1, 2)):
+        with subprocess.Popen(
+            [sys.executable, str(script), str(tmp_path / "race.db"), str(workers)], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            started, total = map(int, process.stdout.readline().split())
+            assert (started, total) == (len(read(tmp_path / "race.db").runs), 21)
+            assert started >= kept
+            for _ in range(runs):
+                kept = int(process.stdout.readline().split()[0])
+            orphans = children(process.pid)
+            process.kill()
+        assert len(orphans) == (2 if workers == 2 else 0)
+        patience = time.monotonic() + 60
+        while any(map(alive, orphans)):
+            assert time.monotonic() < patience, "workers outlive the race"
+            time.sleep(0.05)
+        assert len(read(tmp_path / "race.db").runs) >= kept
+
+    entries = ["sgd", "adam", Entry("sgd(batch_size=full)")]
+    told: list[Progress] = []
+    settings: dict[str, Any] = {"trials": 4, "seeds": 3, "steps": 100, "workers": 1}
+    resumed = Race("digits", entries, **settings, store=tmp_path / "race.db").run(told.append)
+    assert len(told) == 1 + 21 - told[0].done
+    undisturbed = Race("digits", entries, **settings).run()
+    assert numbers(resumed.runs) == numbers(undisturbed.runs)
+    boards = [verdict.judge(results).rows for results in (resumed, undisturbed)]
+    assert [replace(row, seconds=0) for row in boards[0]] == [replace(row, seconds=0) for row in boards[1]]
+
+
+def test_ctrl_c_keeps_what_has_ended_and_leaves_no_worker(tmp_path: Path):
+    contest = Race("digits", ["sgd"], trials=4, seeds=2, steps=50, workers=2, store=tmp_path / "race.db")
+
+    def press(progress: Progress) -> None:
+        if progress.done == 2:
+            raise KeyboardInterrupt
+
+    before = children(os.getpid())
+    with pytest.raises(KeyboardInterrupt):
+        contest.run(press)
+    assert children(os.getpid()) == before
+    assert len(read(tmp_path / "race.db").runs) == 2
