@@ -1,0 +1,421 @@
+"""The fused kernels against their referee: the same formula, run word by word on tensors."""
+
+import copy
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import thalweg
+from cases import ALL, RULES
+from thalweg import rules
+from thalweg.kernels import build
+from thalweg.maths import sqrt, where
+from thalweg.rule import Rule
+
+SHAPES = [(7,), (), (3, 5), (0, 4), (130, 67)]
+
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"clip_norm": 1.0},
+    {"clip_value": 0.3, "weight_decay": 0.1},
+    {"clip_norm": 2.0, "weight_decay": 0.1, "decay_form": "scaled"},
+    {"weight_decay": 0.1, "decay_form": "independent", "maximize": True},
+    {"ema": 0.9, "nonfinite": "skip"},
+    {"clip_norm": 0.5, "clip_value": 1.0, "weight_decay": 0.01, "decay_form": "scaled", "maximize": True, "ema": 0.99},
+]
+
+
+def parameters(dtype: torch.dtype = torch.float64, shapes: Any = SHAPES) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(s, dtype=torch.float64, generator=generator).to(dtype).requires_grad_() for s in shapes]
+
+
+def train(
+    rule: Rule,
+    backend: str,
+    make: Callable[[], list[Tensor]] = parameters,
+    steps: int = 8,
+    zero_grad: bool = False,
+    layout: Callable[[Tensor], Tensor] = lambda g: g,
+    **settings: Any,
+) -> tuple[list[Tensor], thalweg.Optimizer]:
+    """Some steps with given gradients; the second parameter has none in the third and fourth."""
+    ps = make()
+    groups = [{"params": ps[:2], "lr": rule.lr / 2}, {"params": ps[2:]}]
+    optimizer = thalweg.Optimizer(groups, rule, backend=backend, **settings)
+    generator = torch.Generator().manual_seed(1)
+    for i in range(steps):
+        for j, p in enumerate(ps):
+            g = torch.randn(p.shape, dtype=torch.float64, generator=generator).to(p.dtype)
+            p.grad = None if j == 1 and i in (2, 3) else layout(g)
+        optimizer.step(zero_grad=zero_grad)
+        if zero_grad:
+            assert all(p.grad is None or not p.grad.any() for p in ps)
+    return ps, optimizer
+
+
+def agree(a: tuple[list[Tensor], thalweg.Optimizer], b: tuple[list[Tensor], thalweg.Optimizer], close: float) -> None:
+    for p, q in zip(a[0], b[0], strict=True):
+        torch.testing.assert_close(p, q, rtol=close, atol=close)
+        held, other = a[1].state[p], b[1].state[q]
+        assert held.keys() == other.keys()
+        for name in held:
+            torch.testing.assert_close(
+                held[name], other[name], rtol=close, atol=close, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
+def _well_posed(rule: Rule) -> bool:
+    """At its first step a corrected variance is exactly 0: what is left of it is rounding, on either side."""
+    return not (rule.options.get("centered") and rule.options.get("bias_correction"))
+
+
+FORMULAS = [rule for rule in ALL if _well_posed(rule)]
+
+
+@pytest.mark.parametrize("i", range(len(FORMULAS)), ids=[str(rule) for rule in FORMULAS])
+def test_every_formula(i: int) -> None:
+    settings = SETTINGS[i % len(SETTINGS)]
+    zero_grad = i % 3 == 0
+    fast, slow = (train(FORMULAS[i], b, zero_grad=zero_grad, **settings) for b in ("numba", "eager"))
+    agree(fast, slow, 1e-12)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("rule", [rules.Adam(), rules.named("nesterov"), rules.ASGD(t0=3)], ids=str)
+def test_every_stage(rule: Rule, settings: dict[str, Any]) -> None:
+    agree(train(rule, "numba", **settings), train(rule, "eager", **settings), 1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", RULES)
+def test_every_type(name: str, dtype: torch.dtype) -> None:
+    fast, slow = (train(RULES[name](), b, lambda: parameters(dtype), clip_norm=1.0) for b in ("numba", "eager"))
+    agree(fast, slow, 1e-5 if dtype is torch.float32 else torch.finfo(dtype).eps)
+    for p in fast[0]:
+        assert all(x.dtype != dtype or dtype is torch.float32 for x in fast[1].state[p].values())
+
+
+def images() -> list[Tensor]:
+    return [p.detach().requires_grad_() for p in parameters(shapes=[(4, 3, 5, 5), (6, 3, 5, 5)])]
+
+
+def channels_last(x: Tensor) -> Tensor:
+    return x.to(memory_format=torch.channels_last)
+
+
+LAYOUTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "both channels last": (channels_last, channels_last),
+    "gradient channels last": (lambda p: p, channels_last),
+    "parameter channels last": (channels_last, lambda g: g),
+    "transposed": (lambda p: p.transpose(0, 3), lambda g: g),
+    "every other element": (lambda p: p[..., ::2], lambda g: g),
+    "expanded gradient": (lambda p: p, lambda g: g[:1].expand_as(g)),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("zero_grad", [False, True])
+def test_every_layout(name: str, zero_grad: bool) -> None:
+    if name == "expanded gradient" and zero_grad:
+        pytest.skip("torch cannot write to an expanded tensor")
+    of_p, of_g = LAYOUTS[name]
+
+    def make() -> list[Tensor]:
+        return [of_p(p.detach()).requires_grad_() for p in images()]
+
+    fast, slow = (train(rules.Adam(), b, make, layout=of_g, zero_grad=zero_grad) for b in ("numba", "eager"))
+    agree(fast, slow, 1e-12)
+
+
+class Anchored(Rule):
+    """Pulled back to where it began: its state begins with the parameter itself."""
+
+    lr: float = 0.1
+    strength: float = 0.5
+
+    class State(rules.Lion.State):
+        pass
+
+    def init(self, p: Tensor) -> Any:
+        return self.State(p * 1)
+
+    def update(self, p: Tensor, g: Tensor, s: Any, t: float) -> Any:
+        away = p - s.exp_avg
+        return p - self.lr * g - where(away * away > 0.01, self.strength * away / sqrt(1 + away * away), 0 * away), s
+
+
+def test_a_users_rule() -> None:
+    agree(train(Anchored(), "numba", ema=0.5), train(Anchored(), "eager", ema=0.5), 1e-12)
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    texts: list[str] = []
+    load = build.load
+
+    def noted(text: str) -> Any:
+        texts.append(text)
+        return load(text)
+
+    monkeypatch.setattr(build, "load", noted)
+    return texts
+
+
+def test_nothing_compiles_again(compiled: list[str]) -> None:
+    """Rates, schedules, gradients anew, parameters frozen, thawed and added: the kernel stays."""
+    ps = parameters(torch.float32, [(8,), (70, 70)])
+    optimizer = thalweg.Optimizer(ps, rules.Adam(), schedule=thalweg.schedules.cosine(10), clip_norm=1.0)
+
+    def step(*there: Tensor) -> None:
+        optimizer.zero_grad()
+        for p in there:
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+
+    step(*ps)
+    before = set(compiled)
+    step(ps[0])
+    optimizer.param_groups[0]["initial_lr"] = 0.5
+    step(*ps)
+    more = torch.zeros(9, requires_grad=True)
+    optimizer.add_param_group({"params": [more], "lr": 1e-2})
+    step(*ps, more)
+    assert set(compiled) == before
+    assert [int(optimizer.state[p]["step"]) for p in (*ps, more)] == [4, 3, 1]
+
+
+@pytest.mark.parametrize("backend", ["numba", "eager"])
+def test_a_parameter_that_moves(backend: str) -> None:
+    """`p.data = …` gives a parameter other memory, of another layout even, without changing the object."""
+    p = torch.zeros(3, 4, 5, 5, requires_grad=True)
+    optimizer = thalweg.Optimizer([p], rules.Momentum(lr=1.0, momentum=0.5), backend=backend)
+    for i in range(4):
+        if i == 2:
+            p.data = p.data.clone()
+        if i == 3:
+            p.data = p.data.to(memory_format=torch.channels_last).clone(memory_format=torch.preserve_format)
+        p.grad = torch.ones_like(p)
+        optimizer.step()
+    torch.testing.assert_close(p, torch.full_like(p, -(1 + 1.5 + 1.75 + 1.875)))
+
+
+def test_the_same_parameter_twice_is_stepped_once() -> None:
+    p = torch.zeros(3, requires_grad=True)
+    with pytest.warns(UserWarning, match="duplicate"):
+        optimizer = thalweg.Optimizer([p, p], rules.SGD(lr=1.0))
+    p.grad = torch.ones(3)
+    optimizer.step()
+    torch.testing.assert_close(p.detach(), -torch.ones(3))
+
+
+def test_a_population_is_rows_of_one_table() -> None:
+    rates = [1e-3, 1e-2, 1e-1]
+    shapes = [(5, 3), (3,)]
+    alone = [train(rules.Adam(lr=lr), "numba", lambda: parameters(shapes=shapes))[0] for lr in rates]
+    together = [parameters(shapes=shapes) for _ in rates]
+    groups = [
+        {"params": [p], "lr": lr / (2 if i < 2 else 1)}
+        for ps, lr in zip(together, rates, strict=True)
+        for i, p in enumerate(ps)
+    ]
+    optimizer = thalweg.Optimizer(groups, rules.Adam())
+    generators = [torch.Generator().manual_seed(1) for _ in rates]
+    for step in range(8):
+        for ps, generator in zip(together, generators, strict=True):
+            for j, p in enumerate(ps):
+                g = torch.randn(p.shape, dtype=torch.float64, generator=generator)
+                p.grad = None if j == 1 and step in (2, 3) else g
+        optimizer.step()
+    assert len(optimizer._engine._banks) == 1  # pyright: ignore
+    for ps, qs in zip(alone, together, strict=True):
+        assert all(map(torch.equal, ps, qs))
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    had = torch.get_num_threads()
+    yield
+    torch.set_num_threads(had)
+
+
+@pytest.mark.usefixtures("threads")
+def test_the_same_bits_whatever_the_threads() -> None:
+    found: list[tuple[list[Tensor], float]] = []
+    shapes = [(300, 301), (9,), (5000,)]
+    for n in (1, 2, 2, 3):
+        torch.set_num_threads(n)
+        ps, optimizer = train(rules.Adam(), "numba", lambda: parameters(torch.float32, shapes), clip_norm=1.0)
+        works = [w for _, w in optimizer._works.values()]  # pyright: ignore
+        found.append((ps, optimizer._engine.norm(works)))  # pyright: ignore
+    for ps, norm in found[1:]:
+        assert norm == found[0][1]
+        assert all(map(torch.equal, ps, found[0][0]))
+
+
+def test_many_threads_each_with_its_own() -> None:
+    expected = train(rules.Adam(), "numba", lambda: parameters(torch.float32, [(200, 201), (9,)]))[0]
+    results: list[list[Tensor]] = []
+
+    def work() -> None:
+        results.append(train(rules.Adam(), "numba", lambda: parameters(torch.float32, [(200, 201), (9,)]))[0])
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(results) == 4
+    assert all(torch.equal(p, q) for ps in results for p, q in zip(ps, expected, strict=True))
+
+
+def of_child() -> list[Tensor]:
+    """More than our kernels take on one thread, and less than torch's own: those hang in a forked child."""
+    return parameters(torch.float32, [(150, 150), (9,), (40,)])
+
+
+def _in_a_child(queue: Any) -> None:
+    ps, _ = train(rules.Adam(), "numba", of_child)
+    queue.put([p.detach().numpy() for p in ps])
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_other_processes(method: str) -> None:
+    expected = train(rules.Adam(), "numba", of_child)[0]
+    context: Any = multiprocessing.get_context(method)
+    queue = context.Queue()
+    child = context.Process(target=_in_a_child, args=(queue,), daemon=True)
+    child.start()
+    found: list[Any] = queue.get(timeout=120)
+    child.join(timeout=60)
+    assert child.exitcode == 0
+    assert all((p.detach().numpy() == q).all() for p, q in zip(expected, found, strict=True))
+    again = train(rules.Adam(), "numba", of_child)[0]
+    assert all(map(torch.equal, again, expected))
+
+
+def test_no_subnormal_state_is_left() -> None:
+    p = torch.zeros(5000, requires_grad=True)
+    optimizer = thalweg.Optimizer([p], rules.Adam(beta2=0.9), backend="numba")
+    p.grad = torch.full((5000,), 1e-3)
+    optimizer.step()
+    p.grad = torch.zeros(5000)
+    lowest = torch.finfo(torch.float32).tiny
+    for _ in range(1000):
+        optimizer.step()
+        for name in ("exp_avg", "exp_avg_sq"):
+            x = float(optimizer.state[p][name][17])
+            assert x == 0 or abs(x) >= lowest
+    assert not optimizer.state[p]["exp_avg"].any()
+
+
+@pytest.mark.parametrize("backend", ["numba", "eager"])
+def test_a_16_bit_state_is_right_in_the_mean(backend: str) -> None:
+    """0.001 of the gradient is less than bfloat16 can add to the state: rounded to nearest it would stay behind."""
+    n, steps = 20_000, 100
+    p = torch.zeros(n, requires_grad=True)
+    optimizer = thalweg.Optimizer([p], rules.Adam(), backend=backend, state_dtype=torch.bfloat16)
+    for _ in range(steps):
+        p.grad = torch.ones(n)
+        optimizer.step()
+    v = optimizer.state[p]["exp_avg_sq"]
+    assert v.dtype == torch.bfloat16
+    exact = 1 - 0.999**steps
+    # Every step rounds by up to 2⁻⁸ of the value, uniformly: an error of the mean of less than this, 5 sigma.
+    assert abs(float(v.double().mean()) - exact) < 5 * exact * 2**-8 * steps**0.5 / n**0.5
+    neighbours = torch.corrcoef(torch.stack([v[:-1].float(), v[1:].float()]))[0, 1]
+    assert abs(float(neighbours)) < 5 / n**0.5
+
+
+def test_a_16_bit_state_is_seeded() -> None:
+    def run(seed: int) -> Tensor:
+        make = lambda: parameters(torch.float32, [(3,), (2,), (4000,)])  # noqa: E731
+        ps, optimizer = train(rules.Adam(), "numba", make, state_dtype=torch.bfloat16, seed=seed)
+        return optimizer.state[ps[2]]["exp_avg_sq"]
+
+    assert torch.equal(run(0), run(0))
+    assert not torch.equal(run(0), run(1))
+
+
+def test_the_table_is_small() -> None:
+    p = torch.zeros(1_000_000, requires_grad=True)
+    p.grad = torch.ones_like(p)
+    optimizer = thalweg.Optimizer([p], rules.Adam(), clip_norm=1.0, backend="numba")
+    optimizer.step()
+    [(bank, _)] = optimizer._engine._banks  # pyright: ignore
+    arrays: list[Any] = [x for x in vars(bank).values() if hasattr(x, "nbytes")]  # pyright: ignore
+    assert sum(int(x.nbytes) for x in arrays) < 0.01 * p.nbytes
+
+
+def test_copies_go_their_own_way() -> None:
+    ps, optimizer = train(rules.Adam(), "numba")
+    twin_ps, twin = copy.deepcopy((ps, optimizer))
+    before = {name: x.clone() for name, x in optimizer.state[ps[0]].items()}
+    for p in twin_ps:
+        p.grad = torch.ones_like(p)
+    twin.step()
+    assert all(torch.equal(x, optimizer.state[ps[0]][name]) for name, x in before.items())
+    assert not torch.equal(twin_ps[0], ps[0])
+
+
+SCRIPT = """
+import torch, thalweg
+from thalweg import rules
+p = torch.zeros(10, requires_grad=True); p.grad = torch.ones(10)
+thalweg.Optimizer([p], rules.Adam(), backend="numba").step()
+print(float(p[0]))
+"""
+
+
+def _process(cache: Path) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "THALWEG_CACHE_DIR": str(cache)}
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_kernels_are_kept_on_disk(tmp_path: Path) -> None:
+    """Three processes that are here first, at once; a fourth that finds all done."""
+    out = ""
+    for process in [_process(tmp_path) for _ in range(3)]:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert float(out) == pytest.approx(-1e-3)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert any(path.suffix == ".nbc" for path in kept)
+    process = _process(tmp_path)
+    assert process.communicate(timeout=120)[0].strip() == out.strip()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == kept
+
+
+def test_a_folder_that_others_can_write_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THALWEG_CACHE_DIR", str(tmp_path))
+    kernels = tmp_path / "kernels"
+    kernels.mkdir()
+    kernels.chmod(0o777)
+    assert build.folder() is None
+    process = _process(tmp_path)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert float(out) == pytest.approx(-1e-3)
+    assert list(kernels.iterdir()) == []
+
+
+def test_a_backend_that_is_not() -> None:
+    with pytest.raises(ValueError, match=r"backend is 'nmba'; allowed is .*'numba'"):
+        thalweg.Optimizer([torch.zeros(1, requires_grad=True)], rules.SGD(), backend="nmba")
+
+
+def test_import_is_lazy() -> None:
+    code = "import sys, thalweg; thalweg.Optimizer; assert 'numba' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
