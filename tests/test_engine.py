@@ -74,12 +74,19 @@ def agree(a: tuple[list[Tensor], thalweg.Optimizer], b: tuple[list[Tensor], thal
             )
 
 
+def _changes(rule: Rule) -> int:
+    """How many options are other than the defaults."""
+    default = type(rule)()
+    return sum(getattr(rule, name) != getattr(default, name) for name in {**rule.options, **default.options})
+
+
 def _well_posed(rule: Rule) -> bool:
     """At its first step a corrected variance is exactly 0: what is left of it is rounding, on either side."""
     return not (rule.options.get("centered") and rule.options.get("bias_correction"))
 
 
-FORMULAS = [rule for rule in ALL if _well_posed(rule)]
+# Every option beside every other; a kernel takes a second to compile, and all combinations are hundreds.
+FORMULAS = [rule for rule in ALL if _changes(rule) <= 2 and _well_posed(rule)]
 
 
 @pytest.mark.parametrize("i", range(len(FORMULAS)), ids=[str(rule) for rule in FORMULAS])
