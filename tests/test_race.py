@@ -74,7 +74,8 @@ def test_a_race_tunes_picks_the_best_and_tests_it():
         assert all(math.isnan(run.test_metric) for run in tune)
         for run in final:
             curve = run.curve
-            assert run.validation_metric == curve.validation_metric[-1]
+            assert run.validation_metric == min(curve.validation_metric)
+            assert run.best_step == curve.step[curve.validation_metric.index(run.validation_metric)]
             assert (curve.step[0], curve.step[-1], curve.examples[-1]) == (
                 0,
                 entry.steps,
@@ -187,6 +188,19 @@ def test_dropout_and_noise_from_elsewhere_repeat_and_the_callers_random_numbers_
     torch.manual_seed(4)
     assert numbers(race(line(model=Noisy), "adam", seeds=2).runs) == numbers(first.runs)
     assert numbers(race(line(model=Noisy), "adam", seeds=2, seed=1).runs) != numbers(first.runs)
+
+
+def test_a_run_counts_as_it_was_at_its_best_point_on_validation_data():
+    # Towards weights that fit the training set, and away from those that fit validation and test: the first is best.
+    x = torch.ones(8, 1)
+    problem = line(
+        model=lambda: nn.Linear(1, 1, bias=False), train=(x, x), validation=(x, -x), test=(x, -2 * x), batch_size=8
+    )  # fmt: skip
+    (tune, final) = race(problem, "sgd(lr=0.1)", seeds=1).runs
+    assert (tune.best_step, final.best_step) == (0, 0)
+    assert final.validation_metric == min(final.curve.validation_metric) == final.curve.validation_metric[0]
+    weight = -1 + final.validation_metric**0.5  # the start, from (weight + 1)² on validation data
+    assert final.test_metric == pytest.approx((weight + 2) ** 2, rel=1e-5)
 
 
 def test_look_ahead_and_averaged_weights_are_evaluated_where_they_count():

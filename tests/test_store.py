@@ -14,7 +14,7 @@ from thalweg.store import Curve, EntryPlan, Plan, ProblemPlan, Run, Space, Store
 ADAM = EntryPlan("adam", "Adam(lr=0.001)", 64, 100, 16, {"lr": Space("log", 1e-5, 0.1)})
 SGD = EntryPlan("sgd, full", "SGD(lr=0.01)", 1000, 6, 16, {"lr": Space("log", 1e-3, 10.0)}, {"clip_norm": 1.0})
 PLAN = Plan(ProblemPlan("digits", "abc", "accuracy", True, 64, 1000, 300, 300, 0.9), (ADAM, SGD), 16, 5, 100, 6400, 0)
-RUN = Run("k", "adam", "tune", 0, 0, {"lr": 0.01}, "Adam(lr=0.01)", "finished", 0.9, 0.3)
+RUN = Run("k", "adam", "tune", 0, 0, {"lr": 0.01}, "Adam(lr=0.01)", "finished", 100, 0.9, 0.3)
 
 
 def same(one: Run, other: Run) -> bool:
@@ -48,6 +48,7 @@ runs = st.builds(
     settings=st.dictionaries(st.text(), finite),
     rule=st.text(),
     status=st.sampled_from(["finished", "diverged", "failed"]),
+    best_step=st.integers(0, 10**9),
     validation_metric=numbers,
     validation_loss=numbers,
     test_metric=numbers,

@@ -25,14 +25,14 @@ def entry(name: str) -> EntryPlan:
 
 def trial(name: str, i: int, metric: float = 0.5, status: Status = "finished") -> Run:
     numbers = {"lr": RATES[i]}
-    return Run(f"{name}-tune-{i}", name, "tune", i, 0, numbers, f"SGD(lr={RATES[i]})", status, metric, 1.0)
+    return Run(f"{name}-tune-{i}", name, "tune", i, 0, numbers, f"SGD(lr={RATES[i]})", status, 100, metric, 1.0)
 
 
 def final(name: str, seed: int, metric: float, status: Status = "finished", best: int = 1) -> Run:
     curve = Curve((0, 50, 100), (0, 3200, 6400), (0.0, 1.0, 2.0), (2.0, 1.0, 0.5), (2.0, 1.0, 0.5), (0.1, 0.8, metric))
     loss = 1 - metric + 1e-3 * seed
     return Run(
-        f"{name}-final-{seed}", name, "final", best, seed, {"lr": RATES[best]}, f"SGD(lr={RATES[best]})", status,
+        f"{name}-final-{seed}", name, "final", best, seed, {"lr": RATES[best]}, f"SGD(lr={RATES[best]})", status, 100,
         metric, loss, metric, loss, curve, seconds=2.0,
     )  # fmt: skip
 

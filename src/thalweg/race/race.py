@@ -37,9 +37,11 @@ class Progress:
 class Race:
     """A fair comparison: every entry tuned with the same budget, its best setting run again on fresh seeds.
 
-    Every trial sees the same number of examples, whatever its batch size.  Trials are scored by the validation metric
-    at the end of the run, the earlier one winning where loss and metric are equal; final runs on test data, also at
-    the end.  All trials share one seed, and final runs of one seed share the initial weights and the order of the
+    Every run sees the same number of examples, whatever its batch size, and is evaluated on validation data 25 times
+    on the way.  It counts as it was at its best point, by the validation metric, then the loss: the model that one
+    would keep.  Trials are compared by that; final runs by the test metric at that point, which played no part in
+    choosing it.  (At the end of a run, where a constant rate makes steps as large as ever, results are several times
+    as noisy.)  All trials share one seed, and final runs of one seed share the initial weights and the order of the
     data across entries.  The same plan gives the same numbers on the same machine, whatever the number of workers.
 
     Args:

@@ -62,7 +62,8 @@ class _Session:
         self.problem, self.plan, self.entry, self.rule, self.task = problem, plan, entry, rule, task
         self.step, self.seconds = 0, 0.0
         self.columns: dict[str, list[Any]] = {f.name: [] for f in fields(Curve)}
-        self.measured: dict[str, float] = {}
+        self.best = (math.inf, math.inf)
+        self.measured: dict[str, Any] = {}
 
     def run(self) -> None:
         planned = self.plan.entry(self.entry.name)
@@ -75,17 +76,13 @@ class _Session:
         generator = torch.Generator().manual_seed(seed_for(self.plan, self.task, "order"))
         batches = stream(len(x), self.size, generator)
 
-        loss, metric = self._point(model, optimizer, math.nan)
-        limit = loss + RUNAWAY * (1 + abs(loss))
+        start_loss = self._point(model, optimizer, math.nan)
+        limit = start_loss + RUNAWAY * (1 + abs(start_loss))
         for start, end in pairwise(marks(planned.steps, self.size, self.plan.examples)):
             mean = self._train(model, optimizer, batches, x, y, end - start) / (end - start)
-            loss, metric = self._point(model, optimizer, mean)
+            loss = self._point(model, optimizer, mean)
             if loss > limit:
                 raise self._diverged(f"the validation loss has grown to {loss:.3g}")
-        if self.task.phase == "final":
-            test_loss, test_metric = self._evaluated(model, optimizer, "test")
-            self.measured = {"test_loss": test_loss, "test_metric": test_metric}
-        self.measured |= {"validation_loss": loss, "validation_metric": metric}
 
     def _train(
         self, model: nn.Module, optimizer: Optimizer, batches: Generator[Tensor | None], x: Tensor, y: Tensor, n: int
@@ -106,8 +103,8 @@ class _Session:
         self.seconds += time.perf_counter() - began
         return float(total)
 
-    def _point(self, model: nn.Module, optimizer: Optimizer, train_loss: float) -> tuple[float, float]:
-        """Add a point to the curve; the validation loss and metric."""
+    def _point(self, model: nn.Module, optimizer: Optimizer, train_loss: float) -> float:
+        """Add a point to the curve, and measure the model there if it is the best so far; the validation loss."""
         row = [self.step, self.step * self.size, self.seconds, train_loss, math.nan, math.nan]
         for column, value in zip(self.columns.values(), row, strict=True):
             column.append(value)
@@ -115,7 +112,14 @@ class _Session:
             raise self._diverged(f"the training loss is {train_loss}")
         loss, metric = self._evaluated(model, optimizer, "validation")
         self.columns["validation_loss"][-1], self.columns["validation_metric"][-1] = loss, metric
-        return loss, metric
+        score = (-metric if self.problem.higher_is_better else metric, loss)
+        if score < self.best:
+            self.best = score
+            self.measured = {"best_step": self.step, "validation_loss": loss, "validation_metric": metric}
+            if self.task.phase == "final":
+                test_loss, test_metric = self._evaluated(model, optimizer, "test")
+                self.measured |= {"test_loss": test_loss, "test_metric": test_metric}
+        return loss
 
     def _evaluated(self, model: nn.Module, optimizer: Optimizer, split: Split) -> tuple[float, float]:
         optimizer.eval()

@@ -33,6 +33,7 @@ _run = sa.Table(
     Column("key", sa.String(64), primary_key=True),
     Column("plan", sa.String(64), sa.ForeignKey("plan.hash"), nullable=False),
     *_columns(entry=_TEXT, phase=_TEXT, trial=_INTEGER, seed=_INTEGER, settings=_JSON, rule=_TEXT, status=_TEXT),
+    *_columns(best_step=_INTEGER),
     *_columns(validation_metric=_FLOAT, validation_loss=_FLOAT, test_metric=_FLOAT, test_loss=_FLOAT),
     *_columns(curve=_JSON, seconds=_FLOAT, message=_TEXT, machine=_JSON),
 )

@@ -161,8 +161,9 @@ class Run:
         settings: all numbers of the rule, the tuned ones (those in the entry's `search`) and the others.
         rule: the rule as it ran, in a form that ``rules.parse`` reads.
         status: ``finished``; ``diverged``, the loss ran away; ``failed``, the model or the loss raised an error.
-        validation_metric, validation_loss: at the end of the run.
-        test_metric, test_loss: at the end of a final run.
+        best_step: the step of the run's best point: by the validation metric, then its loss, then the earliest.
+        validation_metric, validation_loss: at that point.
+        test_metric, test_loss: at that point, of a final run.
         curve: how it went.
         seconds: time spent in training.
         message: why it diverged or failed.
@@ -177,6 +178,7 @@ class Run:
     settings: Mapping[str, float]
     rule: str
     status: Status
+    best_step: int = 0
     validation_metric: float = math.nan
     validation_loss: float = math.nan
     test_metric: float = math.nan
