@@ -2,21 +2,21 @@
 
 import sys
 
+_LAB = {"cloudpickle", "plotly", "rich", "scipy", "sklearn", "sqlalchemy", "typer"}
+
 
 def main() -> None:
     """Run the command line; without the ``lab`` extra say how to get it and exit with 2."""
     try:
         from thalweg import cli
+
+        cli.main()
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("thalweg"):
+        name = (error.name or "").partition(".")[0]
+        if name not in _LAB:
             raise
-        sys.exit(_missing(error.name))
-    cli.main()
-
-
-def _missing(name: str | None) -> int:
-    print(f"the thalweg command needs {name}; install it with: pip install 'thalweg[lab]'", file=sys.stderr)
-    return 2
+        print(f"thalweg: this needs {name}; install it with: pip install 'thalweg[lab]'", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

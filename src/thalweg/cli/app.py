@@ -1,0 +1,184 @@
+"""The commands, their options and what ``--help`` teaches.
+
+What a command does is imported when it runs, so that ``thalweg --help`` answers at once.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from thalweg import __version__
+from thalweg.cli.benching import EXAMPLES, bench
+from thalweg.cli.exits import ended
+
+LECTURE = "sgd,momentum,nesterov,adagrad,rmsprop,rmsprop_nesterov,adam"
+"""The lectures' methods: what a race runs unless told otherwise."""
+
+WALKERS = "sgd,momentum,adagrad,rmsprop,adam"
+"""The methods of the lectures' moving pictures."""
+
+app = typer.Typer(
+    name="thalweg",
+    help="Race optimizers on your problem, honestly; see what each rule does; read its formula.",
+    epilog="[bold]Start with[/]  thalweg race digits",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line (of `arguments`, else of this process) and exit: 0, 2 (user), 1 (us) or 130 (Ctrl-C)."""
+    command = get_command(app)
+    given = None if arguments is None else list(arguments)
+    sys.exit(ended(lambda: command.main(given, prog_name="thalweg", standalone_mode=False)))
+
+
+@app.callback(invoke_without_command=True)
+def _start(  # pyright: ignore[reportUnusedFunction] -- typer calls it
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        print(f"thalweg {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        context.get_help()  # prints it, as typer has it
+        raise typer.Exit
+
+
+def _examples(title: str, commands: dict[str, str]) -> str:
+    """Commands to copy, each below what it shows."""
+    shown = "\n\n".join(f"[dim]# {what}[/]\n{command}" for what, command in commands.items())
+    return f"[bold]{title}[/]\n\n{shown}"
+
+
+def _option(metavar: str, help: str, default: str | None = None, min: int | None = None) -> Any:
+    return typer.Option(metavar=metavar, help=help, show_default=default or False, min=min)
+
+
+_SYNTAX = "separated by commas, with settings if wanted, as in [bold]sgd,'adam(beta2=0.99)'[/]"
+
+_RACE = _examples(
+    "The lectures' advice, a command each",
+    {
+        "all samples, 64 or one a step, on equal numbers of examples":
+            'thalweg race digits --rules "sgd(batch_size=full),sgd,sgd(batch_size=1)" \\\n'
+            "    --steps 500 --out races/batches",
+        "momentum against none, and looking ahead":
+            "thalweg race digits --rules sgd,momentum,nesterov --out races/momentum",
+        "AdaGrad's rate dies out, RMSProp's does not":
+            "thalweg race digits --rules adagrad,rmsprop --steps 8000 --out races/rates",
+        "Adam with and without bias correction":
+            'thalweg race digits --rules "adam,adam(bias_correction=False)" \\\n    --out races/correction',
+        "MNIST, from files that you have": "thalweg race mnist --data ~/mnist --rules sgd,momentum",
+        "your own: make() returns a thalweg.Problem": "thalweg race my_problem.py:make --rules sgd,adam",
+    },
+)  # fmt: skip
+
+
+@app.command(epilog=_RACE)
+def race(
+    problem: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROBLEM",
+            help="[bold]digits[/], [bold]logistic[/], [bold]mnist[/] …, with settings if wanted, as in "
+            "[bold]'digits(dropout=0.2)'[/]; or your own, [bold]FILE.py:FUNCTION[/].",
+        ),
+    ],
+    rules: Annotated[
+        str,
+        _option("RULES", f"What races: rules {_SYNTAX}; batch_size is a number or full.", "the lectures' seven"),
+    ] = LECTURE,
+    data: Annotated[Path | None, _option("DIR", "The folder with the problem's data files.")] = None,
+    trials: Annotated[int | None, _option("N", "Settings tried for each rule.", min=1)] = None,
+    seeds: Annotated[int | None, _option("N", "Fresh seeds for each rule's best setting.", min=1)] = None,
+    steps: Annotated[int | None, _option("N", "Steps of a run at the problem's batch size.", min=1)] = None,
+    seed: Annotated[int, _option("N", "Where all random numbers of the race come from.", "0", min=0)] = 0,
+    out: Annotated[Path | None, _option("DIR", "Where to write.", "races/PROBLEM")] = None,
+    workers: Annotated[int | None, _option("N", "Processes to use.", "one a core", min=1)] = None,
+) -> None:
+    """Race rules on a problem, and say what is shown and what is not.
+
+    Every rule gets the same number of trials in its own search space,
+    tuned on validation data.  Its best setting then runs on fresh seeds,
+    the same first weights and order of data for all, and is measured on
+    test data.
+
+    Writes leaderboard.csv and race.db.  Every finished run is kept:
+    after an interruption the same command goes on.
+    """
+    from thalweg.cli import racing
+
+    racing.race(problem, rules, data=data, trials=trials, seeds=seeds, steps=steps, seed=seed, out=out, workers=workers)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a race, such as races/digits.")],
+) -> None:
+    """Print a race's leaderboard and verdict again from its records, and write leaderboard.csv."""
+    from thalweg.cli import racing
+
+    racing.report(folder)
+
+
+_RULES = _examples(
+    "Examples",
+    {
+        "every rule": "thalweg rules",
+        "one, with its settings": "thalweg rules adam",
+        "an option changes the formula": 'thalweg rules "adam(bias_correction=False, eps_at=inside)"',
+    },
+)
+
+
+@app.command(epilog=_RULES)
+def rules(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="One rule, with settings if wanted.", show_default=False)
+    ] = None,
+) -> None:
+    """Show the rules: formula, source, settings, and the bytes that a step moves."""
+    from thalweg.cli import listing
+
+    listing.rules(name)
+
+
+_SURFACES = _examples(
+    "Examples",
+    {
+        "momentum runs along the ravine, plain descent zigzags": "thalweg surfaces ravine",
+        "plain descent is stuck at the saddle": "thalweg surfaces saddle",
+        "… until there is noise": "thalweg surfaces saddle --noise 0.1 --seed 1",
+        "one rule at two rates, from a start of yours":
+            'thalweg surfaces rosenbrock --rules "sgd(lr=1e-4),sgd(lr=1e-3)" --start -1.5,2',
+    },
+)  # fmt: skip
+
+
+@app.command(epilog=_SURFACES)
+def surfaces(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="bowl, ravine, saddle, plateau, hills, rosenbrock, beale or himmelblau."),
+    ],
+    rules: Annotated[str, _option("RULES", f"What walks: rules {_SYNTAX}.", WALKERS)] = WALKERS,
+    start: Annotated[str | None, _option("X,Y", "Where all begin.", "the surface's own")] = None,
+    noise: Annotated[float, _option("σ", "Standard deviation of the noise on a gradient.", "0", min=0)] = 0.0,
+    seed: Annotated[int, _option("N", "Where the noise comes from.", "0", min=0)] = 0,
+    steps: Annotated[int | None, _option("N", "Steps to show.", min=1)] = None,
+    out: Annotated[Path | None, _option("FILE", "The page to write.", "races/surfaces/NAME.html")] = None,
+) -> None:
+    """Draw rules walking down a surface: a moving picture, in 3-D and from above."""
+    from thalweg.cli import drawing
+
+    drawing.surfaces(name, rules, start=start, noise=noise, seed=seed, steps=steps, out=out)
+
+
+app.command(epilog=EXAMPLES)(bench)

@@ -1,0 +1,24 @@
+"""Reading what the user writes after ``--rules``."""
+
+from thalweg.cli.exits import Mistake
+
+_OPEN, _CLOSE = "([{", ")]}"
+
+
+def split(text: str) -> list[str]:
+    """The parts between commas that stand outside brackets: ``"sgd,adam(lr=1, eps=0)"`` has two.
+
+    Raises:
+        Mistake: a part is empty.
+    """
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in _OPEN) - (letter in _CLOSE)
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    parts = [part.strip() for part in parts]
+    if not all(parts):
+        raise Mistake(f"--rules {text!r} has an empty place; write rules separated by single commas, as in sgd,adam")
+    return parts

@@ -1,0 +1,69 @@
+"""``thalweg rules``: what each rule is, read from its class."""
+
+import dataclasses
+import inspect
+from typing import Any, cast
+
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+
+import thalweg.rules
+from thalweg import rule as words
+from thalweg import trace
+from thalweg.cli.exits import users_input
+from thalweg.printers.plain import plain, symbol
+from thalweg.rule import Log, Rule
+
+
+def rules(text: str | None) -> None:
+    """Print every rule in short, or the one that `text` names in full."""
+    console = Console(highlight=False)
+    if text is None:
+        for cls in thalweg.rules.all().values():
+            _short(console, cls())
+        console.print("[dim]One with its settings: thalweg rules NAME; an option of it: thalweg rules 'NAME(…)'.[/]")
+        return
+    with users_input():
+        rule = thalweg.rules.parse(text)
+    _short(console, rule)
+    _full(console, rule)
+
+
+def _short(console: Console, rule: Rule) -> None:
+    paragraph = (inspect.getdoc(type(rule)) or "").split("\n\n")[0].replace("\n", " ")
+    what, _, source = paragraph.partition("  ")  # two spaces end the sentence that says what it is
+    also = f" [dim]and[/] {', '.join(type(rule).variants)}" if type(rule).variants else ""
+    console.print(f"[bold]{type(rule).__name__.lower()}[/]{also}  {escape(what)}")
+    for line in plain(rule):
+        console.print(Padding(f"[cyan]{escape(line)}[/]", (0, 4)))
+    console.print(Padding(f"[dim]{escape(source)}[/]", (0, 4)))
+    console.print()
+
+
+def _full(console: Console, rule: Rule) -> None:
+    _, _, rest = (inspect.getdoc(type(rule)) or "").partition("\n\n")
+    if rest:
+        console.print(Padding(escape(rest.replace("``", "").replace("\n", " ")), (0, 4, 1, 4)))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for column in ("setting", "", "value", "allowed"):
+        table.add_column(column, header_style="dim", no_wrap=column != "allowed")
+    for field in dataclasses.fields(cast(Any, type(rule))):
+        value = getattr(rule, field.name)
+        letter = symbol(field.name) if field.name in rule.numbers else ""
+        shown = _value(value) if value == field.default else f"[bold]{_value(value)}[/], not {_value(field.default)}"
+        accepted = " or ".join(words.allowed(words.annotations(type(rule))[field.name]))
+        table.add_row(field.name, f"[cyan]{letter}[/]", shown, escape(accepted))
+    console.print(Padding(table, (0, 4, 1, 4)))
+    for name, space in rule.search.items():
+        scale = ", on a logarithmic scale" if isinstance(space, Log) else ""
+        console.print(f"    A race tries {name} from {space.low:g} to {space.high:g}{scale}.")
+    console.print(f"    A step moves at least {trace.bytes_per_parameter(rule)} bytes a parameter in float32.")
+    for variant, settings in type(rule).variants.items():
+        said = ", ".join(f"{name}={_value(value)}" for name, value in settings.items())
+        console.print(f"    {variant} is {type(rule).__name__.lower()}({escape(said)}).")
+
+
+def _value(x: Any) -> str:
+    return f"{x:g}" if isinstance(x, float) else str(x)

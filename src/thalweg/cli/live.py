@@ -1,0 +1,59 @@
+"""A race in the terminal while it runs: a bar for all of it, and a line an entry."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from thalweg.race import Progress as Event
+from thalweg.store import Plan, Run
+
+
+class Board:
+    """Shows a race's events on stderr; where that is no terminal, only that it starts."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._best: dict[str, Run] = {}
+        self._lost: dict[str, int] = {entry.name: 0 for entry in plan.entries}
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("runs"),
+            TimeElapsedColumn(), TextColumn("[dim]left[/]"), TimeRemainingColumn(),
+        )  # fmt: skip
+        self._task = self._bar.add_task(plan.problem.name, total=None)
+        self._console = Console(stderr=True)
+        self._live = Live(self._shown(), console=self._console, transient=True, refresh_per_second=4)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Take in what has happened."""
+        if event.run is None and not self._console.is_terminal:
+            kept = f", {event.done:,} of them kept from before" if event.done else ""
+            self._console.print(f"{self._plan.problem.name}: {event.total:,} runs{kept} …", highlight=False)
+        if event.run is not None:
+            self._lost[event.run.entry] += event.run.status != "finished"
+            if event.best is not None:
+                self._best[event.run.entry] = event.best
+        self._bar.update(self._task, completed=event.done, total=event.total)
+        self._live.update(self._shown())
+
+    def _shown(self) -> Group:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for column in ("entry", f"best {self._plan.problem.metric} so far, validation", "at lr", "diverged or failed"):
+            table.add_column(column)
+        for entry in self._plan.entries:
+            best, lost = self._best.get(entry.name), self._lost[entry.name]
+            found = (f"{best.validation_metric:.4f}", f"{best.settings['lr']:.2g}") if best else ("", "")
+            table.add_row(escape(entry.name), *found, f"[yellow]{lost}[/]" if lost else "")
+        return Group(self._bar, table)

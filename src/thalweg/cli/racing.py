@@ -1,0 +1,68 @@
+"""``thalweg race`` and ``thalweg report``."""
+
+import re
+from pathlib import Path
+
+from rich.console import Console
+
+from thalweg import verdict
+from thalweg.cli import contenders
+from thalweg.cli.exits import Interrupted, users_input
+from thalweg.cli.live import Board
+from thalweg.cli.standing import standing
+from thalweg.race import Entry, Race, WorkerError
+from thalweg.store import Results, StoreError, read
+
+RECORDS, TABLE = "race.db", "leaderboard.csv"
+
+
+def race(
+    problem: str,
+    rules: str,
+    *,
+    data: Path | None,
+    trials: int | None,
+    seeds: int | None,
+    steps: int | None,
+    seed: int,
+    out: Path | None,
+    workers: int | None,
+) -> None:
+    """Run what is left of a race, keep it, write its report and print how it ended."""
+    given = {"trials": trials, "seeds": seeds, "steps": steps}
+    folder = out or Path("races") / folder_name(problem)
+    with users_input():
+        entries = [Entry(text) for text in contenders.split(rules)]
+        contest = Race(
+            problem, entries, seed=seed, store=folder / RECORDS, workers=workers, data=data,
+            **{name: value for name, value in given.items() if value is not None},
+        )  # fmt: skip
+    try:
+        with users_input((StoreError, WorkerError)), Board(contest.plan) as board:
+            results = contest.run(board)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted; runs that had ended are kept in {folder / RECORDS}, and the same command goes on from them"
+        ) from None
+    _publish(results, folder)
+
+
+def report(folder: Path) -> None:
+    """Write the report of the race in `folder` again, and print how it ended."""
+    with users_input():
+        results = read(folder / RECORDS)
+    _publish(results, folder)
+
+
+def _publish(results: Results, folder: Path) -> None:
+    with users_input(()):
+        (folder / TABLE).write_text(verdict.to_csv(verdict.judge(results).rows), encoding="utf-8")
+    Console(highlight=False).print(standing(results))
+    print(f"\nWritten: {folder / TABLE}; the record of every run: {folder / RECORDS}")
+
+
+def folder_name(problem: str) -> str:
+    """A problem's text as the name of a folder: ``my_problem.py:make`` is ``my_problem-make``."""
+    file, colon, function = problem.rpartition(":")
+    named = f"{Path(file).stem}-{function}" if colon and file.endswith(".py") else problem
+    return re.sub(r"[^\w.-]+", "-", named).strip("-.") or "race"
