@@ -11,7 +11,7 @@ import torch
 from thalweg import conventions
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
-CLOSE = {"textbook": 1e-12}
+CLOSE = {"torch": 1e-12, "keras": 1e-9, "optax": 1e-12, "textbook": 1e-12}
 
 
 @cache
@@ -30,11 +30,13 @@ def _ids() -> list[Any]:
     return found or [pytest.param("textbook", 0, marks=skip)]
 
 
+@pytest.mark.parametrize("backend", ["eager", "numba"])
 @pytest.mark.parametrize(("framework", "index"), _ids())
-def test_trajectory(framework: str, index: int) -> None:
+def test_trajectory(framework: str, index: int, backend: str) -> None:
     case = _cases(framework)[index]
     p = torch.nn.Parameter(torch.tensor(case["start"], dtype=torch.float64))
-    optimizer = conventions.optimizer(framework, case["optimizer"], [p], lr=case["lr"][0], **case["kwargs"])
+    theirs = case["kwargs"]
+    optimizer = conventions.optimizer(framework, case["optimizer"], [p], lr=case["lr"][0], **theirs, backend=backend)
     for lr, gradient, expected in zip(case["lr"], case["gradients"], case["parameters"], strict=True):
         optimizer.param_groups[0]["lr"] = lr
         p.grad = torch.tensor(gradient, dtype=torch.float64)

@@ -10,6 +10,7 @@ a step on the host, in float64.  A *value* has an element for every parameter.
 import linecache
 import math
 import operator
+import struct
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeAlias, TypeVar, cast, overload
@@ -239,6 +240,13 @@ def _ieee(number: Callable[[float], float], x: float) -> float:
         return math.inf
 
 
+def _single(x: float) -> float:
+    try:
+        return struct.unpack("f", struct.pack("f", x))[0]
+    except OverflowError:
+        return math.copysign(math.inf, x)
+
+
 def _clamped(least: bool) -> Callable[[Any, Any], Tensor]:
     pair = torch.maximum if least else torch.minimum
 
@@ -259,6 +267,7 @@ log = _unary("log", math.log, torch.log, "The natural logarithm; -inf at zero, n
 sin = _unary("sin", math.sin, torch.sin, "The sine.")
 cos = _unary("cos", math.cos, torch.cos, "The cosine.")
 tanh = _unary("tanh", math.tanh, torch.tanh, "The hyperbolic tangent.")
+single = _unary("single", _single, lambda x: x.to(torch.float32).to(x.dtype), "Rounded to float32.")
 maximum = _binary("maximum", lambda a, b: b if a < b or b != b else a, _clamped(True), "The larger; nan if either is.")
 minimum = _binary(
     "minimum", lambda a, b: b if a > b or b != b else a, _clamped(False), "The smaller; nan if either is."

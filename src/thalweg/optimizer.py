@@ -23,8 +23,8 @@ from thalweg.stages import DecayForm, Scalars, Stages
 Nonfinite = Literal["propagate", "skip", "raise"]
 
 _CONFIGURATION = (
-    "rule", "schedule", "clip_norm", "clip_value", "ema", "nonfinite", "state_dtype", "seed", "backend", "training",
-    "skipped_steps",
+    "rule", "schedule", "clip_norm", "clip_eps", "clip_each", "clip_value", "ema", "nonfinite", "state_dtype", "seed",
+    "backend", "training", "skipped_steps",
 )  # fmt: skip
 
 
@@ -60,6 +60,9 @@ class Optimizer(TorchOptimizer):
         decay_form: ``l2``, λθ added to the gradient; ``scaled``, θ ← θ − ηλθ (Loshchilov & Hutter 2019, as torch's
             AdamW has it); ``independent``, θ ← θ − λ(η/η₀)θ (the same paper, as written: only a schedule scales it).
         clip_norm: the largest global norm of all gradients together, as ``torch.nn.utils.clip_grad_norm_`` has it.
+        clip_eps: what clipping by the global norm adds to it: torch 1e-6, Keras and optax nothing.
+        clip_each: the largest norm of each parameter's own gradient, as Keras's ``clipnorm`` has it; the gradients
+            themselves are scaled.
         clip_value: the largest magnitude of an element, as ``torch.nn.utils.clip_grad_value_`` has it.
         ema: the decay of a moving average of the weights, which `eval` puts in place.
         nonfinite: what to do about a gradient that is not finite: ``propagate`` it, ``skip`` the whole step, or
@@ -83,6 +86,9 @@ class Optimizer(TorchOptimizer):
     rule: Rule
     skipped_steps: int
     training: bool
+    _step_supports_amp_scaling = (
+        True  # torch.amp.GradScaler leaves the unscaling to `step`, as grad_scale and found_inf
+    )
 
     def __init__(
         self,
@@ -93,6 +99,8 @@ class Optimizer(TorchOptimizer):
         weight_decay: float = 0.0,
         decay_form: DecayForm = "l2",
         clip_norm: float | None = None,
+        clip_eps: float = 1e-6,
+        clip_each: float | None = None,
         clip_value: float | None = None,
         ema: float | None = None,
         nonfinite: Nonfinite = "propagate",
@@ -103,6 +111,8 @@ class Optimizer(TorchOptimizer):
     ) -> None:
         self.rule = _rule(rule)
         self.clip_norm: float | None = check("clip_norm", clip_norm, Positive | None)
+        self.clip_eps: float = check("clip_eps", clip_eps, Rate)
+        self.clip_each: float | None = check("clip_each", clip_each, Positive | None)
         self.clip_value: float | None = check("clip_value", clip_value, Positive | None)
         self.ema: float | None = check("ema", ema, Decay | None)
         self.nonfinite: Nonfinite = check("nonfinite", nonfinite, Nonfinite)
@@ -184,6 +194,11 @@ class Optimizer(TorchOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if getattr(self, "found_inf", None):
+            return loss
+        self._scale = float(getattr(self, "grad_scale", None) or 1.0)
+        if self.clip_each is not None:
+            self._clip_each(self.clip_each * self._scale)
         self._upcoming = [_scheduled(group, 1) for group in self.param_groups]
         works = [self._work(i, group) for i, group in enumerate(self.param_groups)]
         self._engine.prepare(works, self.state)
@@ -214,14 +229,15 @@ class Optimizer(TorchOptimizer):
 
     def _work(self, i: int, group: dict[str, Any]) -> Work:
         """What is to be done to a group."""
+        group = self._settings(i, group)
         rule: Rule = group["rule"]
         decay = float(group["weight_decay"])
         decays = decay or "weight_decay" in self._upcoming[i]
-        form = (self.clip_value is not None, self.clip_norm is not None, group["maximize"],
+        form = (self._scale != 1.0, self.clip_value is not None, self.clip_norm is not None, group["maximize"],
                 group["decay_form"] if decays else None, self.ema is not None)  # fmt: skip
         key = (rule, id(group["params"]), form)
         if self._works.get(i, (None,))[0] != key:
-            self._works[i] = key, Work(rule, Stages(False, *form), group["params"], self.state_dtype, self.seed)
+            self._works[i] = key, Work(rule, Stages(*form), group["params"], self.state_dtype, self.seed)
         work = self._works[i][1]
         work.numbers = {name: float(group[name]) for name in work.names}
         work.after = work.numbers
@@ -229,12 +245,23 @@ class Optimizer(TorchOptimizer):
             work.after = {name: self._upcoming[i].get(name, x) for name, x in work.numbers.items()}
         work.before = group.get("interim") or work.numbers
         work.scalars = Scalars(
+            unscale=1.0 / self._scale,
             clip_value=math.inf if self.clip_value is None else self.clip_value,
             weight_decay=decay,
             base_lr=float(group.get("initial_lr", group["lr"])) or 1.0,
             ema=self.ema or 0.0,
         )
         return work
+
+    def _settings(self, i: int, group: dict[str, Any]) -> dict[str, Any]:
+        """The settings of group `i` under our names, for classes that call them otherwise."""
+        return group
+
+    def _clip_each(self, largest: float) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.grad.mul_(largest / torch.linalg.vector_norm(p.grad).clamp(min=largest))
 
     def _look(self, works: list[Work]) -> bool:
         """Look at all gradients together: clip by their norm; False where the step is to be left out."""
@@ -243,7 +270,8 @@ class Optimizer(TorchOptimizer):
         norm = self._engine.norm(works)
         if self.clip_norm is not None:
             for work in works:
-                work.scalars = work.scalars._replace(clip_norm=min(1.0, self.clip_norm / (norm + 1e-6)))
+                least = max(norm + self.clip_eps, self.clip_norm)
+                work.scalars = work.scalars._replace(clip_norm=self.clip_norm / least)
         if self.nonfinite == "propagate" or math.isfinite(norm):
             return True
         if self.nonfinite == "raise":
@@ -290,8 +318,8 @@ class Optimizer(TorchOptimizer):
 
     def _stepped(self) -> Iterator[tuple[Tensor, dict[str, Any], Rule]]:
         """Each parameter that was ever stepped, its state, and the rule with the numbers its interim point has."""
-        for group in self.param_groups:
-            template: Rule = group["rule"]
+        for i, group in enumerate(self.param_groups):
+            template: Rule = self._settings(i, group)["rule"]
             before = template.bind(group.get("interim") or {name: group[name] for name in template.numbers})
             for p in group["params"]:
                 if self.state.get(p):

@@ -1,6 +1,7 @@
 """The referee: the formula of a whole step, run word by word on tensors."""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -37,24 +38,67 @@ class Eager:
 def norm(params: Iterable[tuple[Work, Tensor]]) -> float:
     """The global 2-norm of the gradients of parameters, each with its group."""
     each: list[Any] = [
-        torch.linalg.vector_norm(stages.gradient(w.form, real(p.grad), w.scalars), dtype=torch.float64)
+        torch.linalg.vector_norm(stages.gradient(w.form, real(_values(p.grad)), w.scalars), dtype=torch.float64)
         for w, p in params
         if p.grad is not None
     ]
     return float(cast(Any, torch.linalg.vector_norm(torch.stack(each)))) if each else 0.0
 
 
+def _values(g: Tensor) -> Tensor:
+    return g if g.layout == torch.strided else g.coalesce().values()
+
+
 def step(work: Work, p: Tensor, held: dict[str, Any], zero_grad: bool) -> None:
     """Step one parameter."""
     g = p.grad
     assert g is not None
-    if g.layout != torch.strided:
-        raise RuntimeError(
-            f"a parameter of shape {tuple(p.shape)} has a sparse gradient; thalweg's rules take dense ones: "
-            "make it dense (sparse=False in the embedding), or leave the parameter to torch.optim.SparseAdam"
-        )
-    if not held:
+    if not work.kept <= held.keys():
         start(work, p, held)
+    with torch.set_grad_enabled(work.differentiable):
+        if g.layout == torch.strided:
+            _step(work, p, g, held)
+        else:
+            _sparse(work, p, g, held)
+        if zero_grad:
+            g.zero_()
+
+
+def _sparse(work: Work, p: Tensor, g: Tensor, held: dict[str, Any]) -> None:
+    """Step the rows that a sparse gradient has, where the rule leaves all others as they are."""
+    if work.form.decay == "l2":
+        raise RuntimeError("weight_decay option is not compatible with sparse gradients")
+    if _rests(work.template):
+        g = g.coalesce()
+        at = tuple(g.indices())
+        rows = p[at]
+        own = {name: x[at] if x.ndim else x for name, x in held.items()}
+        _step(work, rows, g.values(), own)
+        p[at] = rows
+        for name, x in own.items():
+            if x.ndim:
+                held[name][at] = x
+    elif work.densify:
+        _step(work, p, g.to_dense(), held)
+    else:
+        raise RuntimeError(
+            f"{type(work.template).__name__} does not support sparse gradients: a parameter of shape "
+            f"{tuple(p.shape)} has one; make it dense (sparse=False in the embedding), or leave the parameter to "
+            "torch.optim.SparseAdam"
+        )
+
+
+@cache
+def _rests(rule: Rule) -> bool:
+    """Whether a gradient of zero changes nothing: neither the parameter nor the state."""
+    p = torch.ones(1, dtype=torch.float64)
+    number_names = number_fields(rule.State)
+    kept = {n: x if n in number_names or x is ABSENT else p / 2 for n, x in rule.init(p)._asdict().items()}
+    before = rule.State(**kept)
+    return rule.update(p, torch.zeros_like(p), before, 3) == (p, before)
+
+
+def _step(work: Work, p: Tensor, g: Tensor, held: dict[str, Any]) -> None:
     held["step"] += 1
     dtype = arithmetic(p.dtype)
     rule, before, after = (work.template.bind(numbers) for numbers in (work.numbers, work.before, work.after))
@@ -64,12 +108,12 @@ def step(work: Work, p: Tensor, held: dict[str, Any], zero_grad: bool) -> None:
     )  # fmt: skip
     real(p).copy_(new.p)
     for name, value in {**new.state._asdict(), "ema": new.ema}.items():
-        if isinstance(value, Tensor):
+        if work.differentiable and isinstance(value, Tensor):
+            held[name] = torch.view_as_complex(value) if p.is_complex() else value  # what autograd saved stays as it is
+        elif isinstance(value, Tensor):
             _keep(real(held[name]), value, work.seed + int(held["step"]))
         elif value is not ABSENT:
             held[name].fill_(value)
-    if zero_grad:
-        g.zero_()
 
 
 def _keep(held: Tensor, x: Tensor, seed: int) -> None:
@@ -82,14 +126,14 @@ def _keep(held: Tensor, x: Tensor, seed: int) -> None:
 
 
 def start(work: Work, p: Tensor, held: dict[str, Any]) -> None:
-    """Fill the state of a parameter that was never stepped."""
+    """Fill in what is missing in the state of a parameter."""
     first = p.detach().to(arithmetic(p.dtype))
-    held["step"] = torch.tensor(0.0)
+    held.setdefault("step", torch.tensor(0.0))
     for name, value in work.template.bind(work.numbers).init(first)._asdict().items():
-        if value is not ABSENT:
-            kept = value.to(work.state_dtype) if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
-            held[name] = kept
-    if work.form.ema:
+        if value is not ABSENT and name not in held:
+            is_value = isinstance(value, Tensor)
+            held[name] = value.to(work.state_dtype) if is_value else torch.tensor(value, dtype=torch.float64)
+    if work.form.ema and "ema" not in held:
         held["ema"] = first.to(work.state_dtype, copy=True)
 
 

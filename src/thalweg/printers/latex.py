@@ -25,6 +25,7 @@ class _Latex(Printer):
         "sqrt": r"\sqrt{{{}}}",
         "abs": r"\lvert {} \rvert",
         "sign": r"\operatorname{{sign}}({})",
+        "single": r"\operatorname{{single}}({})",
         "maximum": r"\max({}, {})",
         "minimum": r"\min({}, {})",
         "where": r"\begin{{cases}} {1} & \text{{if }} {0} \\ {2} & \text{{otherwise}} \end{{cases}}",

@@ -14,7 +14,7 @@ def _call(name: str, *operands: str) -> str:
 class _MathML(Printer):
     operations = {
         **{op: f"{{}}<mo>{sign}</mo>{{}}" for op, sign in _SIGNS.items()},
-        **{word: _call(word, "{}") for word in ("sign", "exp", "log", "sin", "cos", "tanh")},
+        **{word: _call(word, "{}") for word in ("sign", "single", "exp", "log", "sin", "cos", "tanh")},
         "mul": "{}<mspace width='0.17em'/>{}",
         "div": "<mfrac><mrow>{}</mrow><mrow>{}</mrow></mfrac>",
         "pow": "<msup><mrow>{}</mrow><mrow>{}</mrow></msup>",

@@ -15,6 +15,7 @@ _COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="
 _CALLS = {word: f"math.{word}({{}})" for word in ("sqrt", "exp", "log", "sin", "cos", "tanh")} | {
     "abs": "abs({})",
     "neg": "-{}",
+    "single": "(one * float32({0}))",
     "sign": "(one if {0} > zero else (-one if {0} < zero else zero))",
     # As torch has them: not a number if either is.
     "maximum": "({0} if {0} >= {1} or {0} != {0} else {1})",

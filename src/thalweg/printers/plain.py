@@ -30,7 +30,7 @@ class _Plain(Printer):
         "maximum": "max({}, {})",
         "minimum": "min({}, {})",
         "where": "({1} if {0}, else {2})",
-        **{word: f"{word}({{}})" for word in ("sign", "exp", "log", "sin", "cos", "tanh")},
+        **{word: f"{word}({{}})" for word in ("sign", "single", "exp", "log", "sin", "cos", "tanh")},
     }
 
     def join(self, op: str, parts: list[str]) -> str:

@@ -11,13 +11,24 @@ def root(r: Value, eps: float, eps_at: str) -> Value:
     return sqrt(r + eps) if eps_at == "inside" else sqrt(r) + eps
 
 
+def over_root(g: Value, r: Value, eps: float | None, eps_at: str) -> Value:
+    """A gradient over √r; without an ε, 0 where r is 0."""
+    if eps is None:
+        # Without ever dividing by zero: floats would raise, and derivatives be nan.
+        return where(r > 0, g / sqrt(where(r > 0, r, 1.0)), 0 * g)
+    return g / root(r, eps, eps_at)
+
+
 class Adagrad(Rule):
-    """Adaptive subgradients.  Duchi, Hazan & Singer 2011; Goodfellow et al. 2016, Algorithm 8.4."""
+    """Adaptive subgradients.  Duchi, Hazan & Singer 2011; Goodfellow et al. 2016, Algorithm 8.4.
+
+    ``eps=None`` leaves ε out and takes 0/0 as 0, as optax does.
+    """
 
     lr: Rate = 1e-2
     lr_decay: Rate = 0.0
     initial_accumulator: Rate = 0.0
-    eps: Epsilon = 1e-10
+    eps: Epsilon | None = 1e-10
     eps_at: EpsAt = "outside"
 
     search = {"lr": Log(1e-3, 1.0)}
@@ -30,7 +41,7 @@ class Adagrad(Rule):
 
     def update(h, p: Value, g: Value, s: State, t: Number):
         r = s.sum + g * g
-        return p - h.lr / (1 + (t - 1) * h.lr_decay) * g / root(r, h.eps, h.eps_at), Adagrad.State(r)
+        return p - h.lr / (1 + (t - 1) * h.lr_decay) * over_root(g, r, h.eps, h.eps_at), Adagrad.State(r)
 
 
 class RMSProp(Rule):
@@ -90,9 +101,9 @@ class RMSProp(Rule):
     def update(h, p: Value, g: Value, s: State, t: Number):
         r = h.decay * s.square_avg + (1 - h.decay) * g * g
         m = h.decay * s.grad_avg + (1 - h.decay) * g if h.centered else ABSENT
-        corrected = r / (1 - h.decay**t) if h.bias_correction else r
-        spread = corrected - m * m if h.centered else corrected
-        scaled = where(spread > 0, g / sqrt(spread), 0 * g) if h.eps is None else g / root(spread, h.eps, h.eps_at)
+        correct = 1 - h.decay**t if h.bias_correction else 1.0
+        spread = r / correct - (m / correct) * (m / correct) if h.centered else r / correct
+        scaled = over_root(g, spread, h.eps, h.eps_at)
         if h.momentum is None:
             return p - h.lr * scaled, RMSProp.State(r, m)
         if h.momentum_form == "velocity":

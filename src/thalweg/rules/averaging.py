@@ -1,8 +1,8 @@
 """The average of the path rather than its end: ASGD."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from thalweg.maths import Number, Value, maximum, zeros_like
+from thalweg.maths import Number, Value, maximum, single, zeros_like
 from thalweg.rule import Log, Positive, Rate, Rule
 
 
@@ -10,13 +10,15 @@ class ASGD(Rule):
     """Averaged stochastic gradient descent.  Polyak & Juditsky 1992; Bottou's form, as torch has it.
 
     The average is in the state, as ``ax``; from step ``t0`` on it averages all later points.  As in torch, the rate
-    that a step leaves behind is used in the next one.
+    that a step leaves behind is used in the next one.  ``numbers_in``: torch keeps it, and the weight of the average,
+    in its default dtype.
     """
 
     lr: Rate = 1e-2
     lambd: Rate = 1e-4
     alpha: Rate = 0.75
     t0: Positive = 1e6
+    numbers_in: Literal["float64", "float32"] = "float64"
 
     search = {"lr": Log(1e-3, 10.0)}
 
@@ -26,9 +28,14 @@ class ASGD(Rule):
         mu: Number
 
     def init(h, p: Value):
-        return ASGD.State(zeros_like(p), h.lr, 1.0)
+        return ASGD.State(zeros_like(p), h.kept(h.lr), 1.0)
+
+    def kept(h, x: Number) -> Number:
+        """A number as the state keeps it."""
+        return single(x) if h.numbers_in == "float32" else x
 
     def update(h, p: Value, g: Value, s: State, t: Number):
         p = p * (1 - h.lambd * s.eta) - s.eta * g
         ax = s.ax + s.mu * (p - s.ax)
-        return p, ASGD.State(ax, h.lr / (1 + h.lambd * h.lr * t) ** h.alpha, 1 / maximum(1.0, t - h.t0))
+        eta = h.lr / (1 + h.lambd * h.lr * t) ** h.alpha
+        return p, ASGD.State(ax, h.kept(eta), h.kept(1 / maximum(1.0, t - h.t0)))

@@ -1,9 +1,9 @@
 """Moments of the gradient, the first over the root of the second: Adam and its relatives."""
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from thalweg.maths import Number, Value, abs, maximum, sqrt, where, zeros_like
-from thalweg.rule import ABSENT, Decay, EpsAt, Epsilon, Fraction, Log, Rate, Rule
+from thalweg.maths import Number, Value, abs, maximum, single, sqrt, where, zeros_like
+from thalweg.rule import ABSENT, Decay, EpsAt, Epsilon, Fraction, Log, Range, Rate, Rule
 from thalweg.rules.adaptive import root
 
 
@@ -13,7 +13,9 @@ class Adam(Rule):
     ``eps_at``: ``outside`` √v̂ + ε, ``inside`` √(v̂ + ε), or ``uncorrected``, ε̂ beside the uncorrected √v, as in
     Kingma & Ba §2, TensorFlow and Keras.  ``amsgrad`` keeps the largest v (Reddi et al. 2018, as torch and Keras have
     it) or the largest ``corrected`` v̂ (optax).  ``nesterov`` looks one momentum ahead (Dozat 2016), with the paper's
-    warm-up of the momentum, ``scheduled`` (torch and Keras), or ``constant`` (optax).
+    warm-up of the momentum, ``scheduled`` (torch and Keras), or ``constant`` (optax).  ``bias_correction`` may be that
+    of the ``first`` or of the ``second`` moment alone.  ``product_in``: torch rounds the product of the warm-up's
+    momenta to its default dtype.
     """
 
     lr: Rate = 1e-3
@@ -23,9 +25,10 @@ class Adam(Rule):
     eps_root: Epsilon | None = None
     momentum_decay: Rate = 4e-3
     eps_at: Literal["outside", "inside", "uncorrected"] = "outside"
-    bias_correction: bool = True
+    bias_correction: Literal[True, False, "first", "second"] = True
     amsgrad: Literal[False, True, "corrected"] = False
     nesterov: Literal[False, "scheduled", "constant"] = False
+    product_in: Literal["float64", "float32"] = "float64"
 
     search = {"lr": Log(1e-5, 1e-1)}
     variants = {"nadam": {"lr": 2e-3, "nesterov": "scheduled"}, "amsgrad": {"amsgrad": True}}
@@ -47,8 +50,9 @@ class Adam(Rule):
     def update(h, p: Value, g: Value, s: State, t: Number):
         m = h.beta1 * s.exp_avg + (1 - h.beta1) * g
         v = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
-        correct1 = 1 - h.beta1**t if h.bias_correction else 1.0
-        correct2 = 1 - h.beta2**t if h.bias_correction else 1.0
+        first, second = h.bias_correction in (True, "first"), h.bias_correction in (True, "second")
+        correct1 = 1 - h.beta1**t if first else 1.0
+        correct2 = 1 - h.beta2**t if second else 1.0
 
         highest = ABSENT
         if h.amsgrad == "corrected":
@@ -63,10 +67,10 @@ class Adam(Rule):
         if h.nesterov == "scheduled":
             mu = h.beta1 * (1 - 0.5 * 0.96 ** (t * h.momentum_decay))
             mu_next = h.beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * h.momentum_decay))
-            product = s.mu_product * mu
+            product = single(s.mu_product * single(mu)) if h.product_in == "float32" else s.mu_product * mu
             m_hat = mu_next / (1 - product * mu_next) * m + (1 - mu) / (1 - product) * g
         elif h.nesterov == "constant":
-            correct1_next = 1 - h.beta1 ** (t + 1) if h.bias_correction else 1.0
+            correct1_next = 1 - h.beta1 ** (t + 1) if first else 1.0
             m_hat = h.beta1 / correct1_next * m + (1 - h.beta1) / correct1 * g
         else:
             m_hat = m / correct1
@@ -134,13 +138,18 @@ class RAdam(Rule):
     """Adam whose adaptive rate is rectified, and left out while its variance is unbounded.  Liu et al. 2020, Alg. 2.
 
     ``eps_at``: ``uncorrected``, beside the uncorrected √v (torch), or ``outside``, √v̂ + ε (the paper, optax).
+    ``threshold``: the length of the average from which on the rate is adaptive; just above 4 in the paper.
+    ``nesterov`` and ``eps_root`` are optax's, as in `Adam`.
     """
 
     lr: Rate = 1e-3
     beta1: Decay = 0.9
     beta2: Decay = 0.999
     eps: Epsilon = 1e-8
+    eps_root: Epsilon | None = None
+    threshold: Annotated[float, Range(4, low_open=True)] = 5.0
     eps_at: Literal["outside", "uncorrected"] = "outside"
+    nesterov: bool = False
 
     search = {"lr": Log(1e-5, 1e-1)}
 
@@ -151,13 +160,16 @@ class RAdam(Rule):
     def update(h, p: Value, g: Value, s: State, t: Number):
         m = h.beta1 * s.exp_avg + (1 - h.beta1) * g
         v = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
-        m_hat = m / (1 - h.beta1**t)
-        correct2 = 1 - h.beta2**t
-        rho_end = 2 / (1 - h.beta2) - 1
-        rho = rho_end - 2 * t * h.beta2**t / correct2
+        correct1: Number = 1 - h.beta1**t
+        correct2: Number = 1 - h.beta2**t
+        m_hat = m / correct1
+        if h.nesterov:
+            correct1_next: Number = 1 - h.beta1 ** (t + 1)
+            m_hat = h.beta1 / correct1_next * m + (1 - h.beta1) / correct1 * g
+        # Up to the threshold nothing is ever rectified; held there, the division below is never by zero.
+        rho_end: Number = maximum(2 / (1 - h.beta2) - 1, h.threshold)
+        rho: Number = rho_end - 2 * t * h.beta2**t / correct2
         rectifier: Number = sqrt((rho - 4) * (rho - 2) * rho_end / ((rho_end - 4) * (rho_end - 2) * rho))
-        if h.eps_at == "uncorrected":
-            denominator = sqrt(v / correct2) + h.eps / sqrt(correct2)
-        else:
-            denominator = sqrt(v / correct2) + h.eps
-        return p - h.lr * where(rho > 5, rectifier * m_hat / denominator, m_hat), RAdam.State(m, v)
+        v_hat = v / correct2 if h.eps_root is None else v / correct2 + h.eps_root
+        denominator = sqrt(v_hat) + (h.eps / sqrt(correct2) if h.eps_at == "uncorrected" else h.eps)
+        return p - h.lr * where(rho > h.threshold, rectifier * m_hat / denominator, m_hat), RAdam.State(m, v)

@@ -1,0 +1,178 @@
+"""What a name of a framework means here: the parts that the table is written in, and how a call is read by them."""
+
+import inspect
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+
+from thalweg.optimizer import Optimizer
+from thalweg.rule import Rule, annotations, check, nearest
+
+REQUIRED = inspect.Parameter.empty
+"""The default of an argument that must be given."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """What an argument of theirs means.
+
+    Attributes:
+        default: its value where it is not given, or `REQUIRED`.
+        ours: the settings of our rule or of `Optimizer` that it gives: none, one or a pair.
+        values: what single values of theirs are called here; all others are called the same.
+        closed: whether there are no values but these.
+        refused: where there are no settings that it could give: why other values than the default are refused; or
+            nothing, where it changes no number.
+    """
+
+    default: Any
+    ours: tuple[str, ...] = ()
+    values: Mapping[Any, Any] = field(default_factory=dict[Any, Any])
+    closed: bool = False
+    refused: str = ""
+
+    def read(self, value: Any) -> dict[str, Any]:
+        """Our settings, from its value."""
+        if len(self.ours) == 2:
+            return dict(zip(self.ours, value, strict=True))
+        if not self.ours:
+            return {}
+        return {self.ours[0]: self.values.get(value, value) if isinstance(value, Hashable) else value}
+
+    def check(self, said: str, value: Any, rule: type[Rule]) -> None:
+        """Raise ``ValueError``, naming the argument as `said`, for a value that it cannot have here."""
+        if self.refused and value != self.default:
+            raise ValueError(f"{said} is {value!r}; allowed is {self.default!r}: {self.refused}")
+        if self.closed and not any(value is known or value == known for known in self.values):
+            raise ValueError(f"{said} is {value!r}; allowed is {' or '.join(map(repr, self.values))}")
+        if len(self.ours) == 2 and not (isinstance(value, Iterable) and len(list(cast("Iterable[Any]", value))) == 2):
+            raise ValueError(f"{said} is {value!r}; allowed is a pair of numbers")
+        for name, setting in self.read(value).items():
+            if name in annotations(rule):
+                check(said, setting, annotations(rule)[name])
+
+
+def inert(default: Any) -> Argument:
+    """An argument that changes no number: how they compute, what they call things."""
+    return Argument(default)
+
+
+def number(default: Any, ours: str, values: Mapping[Any, Any] | None = None) -> Argument:
+    """A number; `values` are those that mean something else here."""
+    return Argument(default, (ours,), values or {})
+
+
+def unset(default: float | None, ours: str) -> Argument:
+    """A number that 0 and None turn off."""
+    return Argument(default, (ours,), {0: None, None: None})
+
+
+def pair(default: tuple[float, float], first: str, second: str) -> Argument:
+    """Two numbers in one argument."""
+    return Argument(default, (first, second))
+
+
+def switch(default: bool, ours: str, on: Any, off: Any) -> Argument:
+    """True or False, as one of our options."""
+    return Argument(default, (ours,), {True: on, False: off}, closed=True)
+
+
+def refused(default: Any, why: str) -> Argument:
+    """An argument that has no counterpart here."""
+    return Argument(default, refused=why)
+
+
+class Meaning(NamedTuple):
+    """What a call of theirs means: our rule, and the arguments of `Optimizer` around it."""
+
+    rule: Rule
+    around: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What one name means.
+
+    Attributes:
+        rule: our rule.
+        source: where the name stands.
+        arguments: theirs, in their order.
+        fixed: the settings of our rule and of `Optimizer` that the name implies; a function is asked for its own.
+        without_momentum: the rule where the momentum is None; it ignores the arguments that it has no setting for.
+        sparse: whether it takes sparse gradients there.
+    """
+
+    rule: type[Rule]
+    source: str
+    arguments: Mapping[str, Argument]
+    fixed: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    without_momentum: type[Rule] | None = None
+    sparse: bool = False
+
+    def settings(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
+        """Our settings, of the rule and of `Optimizer`, from arguments of theirs, unchecked; others are ignored."""
+        found = {name: value() if callable(value) else value for name, value in self.fixed.items()}
+        for name, argument in self.arguments.items():
+            found.update(argument.read(theirs.get(name, argument.default)))
+        return found
+
+    def meaning(self, settings: Mapping[str, Any]) -> Meaning:
+        """The rule of `settings`, and the arguments of `Optimizer` among them."""
+        rule, of_rule = self.rule, dict(settings)
+        around = {name: of_rule.pop(name) for name in settings if name in OPTIMIZER}
+        if self.without_momentum is not None and settings["momentum"] is None:
+            rule = self.without_momentum
+            of_rule = {name: x for name, x in of_rule.items() if name in annotations(rule)}
+        return Meaning(rule(**of_rule), around)
+
+    def read(self, said: str, theirs: Mapping[str, Any]) -> Meaning:
+        """What the name means with arguments of theirs; ``ValueError`` begins with `said`."""
+        for name, value in theirs.items():
+            if name not in self.arguments:
+                known = list(self.arguments)
+                raise ValueError(f"{said} has no argument {name!r}{nearest(name, known)}; it has {', '.join(known)}")
+            self.arguments[name].check(f"{said}'s {name}", value, self.rule)
+        for name, argument in self.arguments.items():
+            if argument.default is REQUIRED and name not in theirs:
+                raise ValueError(f"{said} needs {name}: it has no default there")
+        return self.meaning(self.settings(theirs))
+
+
+@dataclass(frozen=True)
+class Framework:
+    """A column of the table.
+
+    Attributes:
+        name: the framework's.
+        call: how an optimizer is called there, with a place for its name.
+        rate: what the learning rate is called there.
+        names: what each optimizer means.
+        refused: optimizers that cannot be expressed, and why.
+    """
+
+    name: str
+    call: str
+    rate: str
+    names: Mapping[str, Convention]
+    refused: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def find(self, name: str) -> Convention:
+        """What a name means; ``ValueError`` names the nearest, or says why it cannot be expressed."""
+        if name in self.refused:
+            raise ValueError(f"{self.name}'s {name} cannot be expressed: {self.refused[name]}")
+        if name not in self.names:
+            raise ValueError(
+                f"{self.name} has no optimizer {name!r}{nearest(name, self.names)}; it has {', '.join(self.names)}"
+            )
+        return self.names[name]
+
+    def read(self, name: str, theirs: Mapping[str, Any]) -> Meaning:
+        """What a call means; ``lr`` is understood as the learning rate everywhere."""
+        arguments = dict(theirs)
+        if "lr" in arguments and self.rate not in arguments:
+            arguments[self.rate] = arguments.pop("lr")
+        return self.find(name).read(f"{self.name}'s {name}", arguments)
+
+
+OPTIMIZER: frozenset[str] = frozenset(inspect.signature(Optimizer.__init__).parameters) - {"self", "params", "rule"}
+"""What `Optimizer` has around a rule."""
