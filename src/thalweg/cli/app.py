@@ -153,7 +153,7 @@ def rules(
 _SURFACES = _examples(
     "Examples",
     {
-        "momentum runs along the ravine, plain descent zigzags": "thalweg surfaces ravine",
+        "momentum swings, and is the first along the ravine": "thalweg surfaces ravine",
         "plain descent is stuck at the saddle": "thalweg surfaces saddle",
         "… until there is noise": "thalweg surfaces saddle --noise 0.1 --seed 1",
         "one rule at two rates, from a start of yours":
