@@ -1,0 +1,128 @@
+"""The contenders of one row: this engine and torch's ways, on the same parameters and gradients.
+
+Gradients are put back, untimed, before every call.  Where the gradient is dropped by ``zero_grad()`` they come as new
+tensors in other memory than the last, as a real backward makes them; where it is kept or zeroed in place (a step alone,
+``step(zero_grad=True)``) backward would add to the same tensors, and so they stay the same.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from thalweg.bench.pairs import PAIRS, Pair
+from thalweg.bench.result import OURS, ZEROING, Kind
+from thalweg.bench.timing import Contender
+from thalweg.bench.workloads import Shape
+from thalweg.optimizer import Optimizer
+from thalweg.stages import Stages
+
+CLIP_NORM = 1.0
+EMA = 0.999
+
+
+def form(pair: Pair, kind: Kind) -> Stages:
+    """The stages of our step."""
+    return Stages(clip_norm=kind != "step", decay=pair.decay_form if pair.weight_decay else None, ema=kind == "ema")
+
+
+@dataclass
+class Model:
+    """Parameters, which all contenders step in turn, and their gradients.
+
+    Attributes:
+        params: the parameters.
+        noise: what their gradients are.
+        kept: the gradients where these stay the same tensors.
+        memory: where fresh gradients go: by turns into the one and the other.
+    """
+
+    params: list[torch.nn.Parameter]
+    noise: list[Tensor]
+    kept: list[Tensor]
+    memory: tuple[list[Tensor], list[Tensor]]
+
+    @classmethod
+    def random(cls, shapes: tuple[Shape, ...], dtype: torch.dtype) -> "Model":
+        """Parameters and gradients of normal noise, the same for every run."""
+        generator = torch.Generator().manual_seed(0)
+
+        def tensors() -> list[Tensor]:
+            return [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
+
+        noise = tensors()
+        kept, other = ([torch.zeros_like(g) for g in noise] for _ in range(2))
+        return cls([torch.nn.Parameter(p) for p in tensors()], noise, kept, (kept, other))
+
+    def same(self) -> None:
+        """Put the gradients back into the same tensors."""
+        for p, g, noise in zip(self.params, self.kept, self.noise, strict=True):
+            g.copy_(noise)
+            p.grad = g
+
+    def fresh(self) -> None:
+        """Give the parameters gradients that are new tensors, in other memory than the last."""
+        self.memory = self.memory[1], self.memory[0]
+        for p, g, noise in zip(self.params, self.memory[0], self.noise, strict=True):
+            p.grad = g.copy_(noise).detach()
+
+
+def contenders(pair: Pair, kind: Kind, model: Model, compiled: bool) -> list[Contender]:
+    """Everyone who does this kind of step: this engine first, then torch's ways."""
+    prepare = model.same if kind == "step" else model.fresh
+    ours = [Contender(OURS, prepare, _ours(pair, kind, model, zeroing=False))]
+    if kind != "step":
+        ours.append(Contender(ZEROING, model.same, _ours(pair, kind, model, zeroing=True)))
+    theirs = [Contender(way, prepare, _theirs(pair, kind, model, way)) for way in pair.ways]
+    if compiled:
+        theirs.append(Contender("compiled", prepare, _theirs(pair, kind, model, "compiled")))
+    return ours + theirs
+
+
+def adam(params: list[torch.nn.Parameter], way: str) -> tuple[torch.optim.Optimizer, Callable[[], object]]:
+    """An optimizer for Adam, this engine's or one of torch's, and its step."""
+    found = PAIRS["adam"]
+    ours = way == OURS
+    optimizer = Optimizer(params, found.rule) if ours else found.constructed(params, way)
+    return optimizer, optimizer.step
+
+
+def _ours(pair: Pair, kind: Kind, model: Model, zeroing: bool) -> Callable[[], object]:
+    optimizer = Optimizer(
+        model.params, pair.rule, weight_decay=pair.weight_decay, decay_form=pair.decay_form,
+        clip_norm=None if kind == "step" else CLIP_NORM, ema=EMA if kind == "ema" else None,
+    )  # fmt: skip
+
+    def whole() -> None:
+        optimizer.step()
+        optimizer.zero_grad()
+
+    if zeroing:
+        return lambda: optimizer.step(zero_grad=True)
+    return optimizer.step if kind == "step" else whole
+
+
+def _theirs(pair: Pair, kind: Kind, model: Model, way: str) -> Callable[[], object]:
+    optimizer = pair.constructed(model.params, way)
+    average = [p.detach().clone() for p in model.params] if kind == "ema" else []
+    # torch's own for averaged models, on the parameters at once: its fastest eager way, and quicker than AveragedModel.
+    update_average = cast("Callable[..., object]", get_ema_multi_avg_fn(EMA))
+
+    def step() -> None:
+        if kind != "step":
+            clip_grad_norm_(model.params, CLIP_NORM)
+        optimizer.step()
+
+    stepped = torch.compile(step) if way == "compiled" else step
+
+    def whole() -> None:
+        stepped()
+        optimizer.zero_grad()
+        if kind == "ema":
+            update_average(average, model.params, None)
+
+    return stepped if kind == "step" else whole

@@ -1,0 +1,62 @@
+"""The plain kernel: what the memory allows, on the same streams as a rule and with next to no arithmetic.
+
+Every array that the step reads is read and every one that it writes is written, once, in long contiguous pieces:
+x ← k·x + g.  Bytes over time is the bandwidth that a step of that mix of reads and writes can hope for.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from thalweg import trace
+from thalweg.kernels import build, launch
+from thalweg.printers import numba as printer
+from thalweg.printers.numba import Types
+from thalweg.rule import Rule
+from thalweg.stages import Stages
+
+LARGEST = 2**25
+"""The most elements an array has: far beyond any cache, and the bandwidth no longer depends on it."""
+
+_PIECE = 2**20
+
+
+class Plain:
+    """The plain kernel with arrays of its own.
+
+    Attributes:
+        arrays: what it works on.
+        bytes: what one run moves.
+    """
+
+    def __init__(self, rule: Rule, form: Stages, dtype: torch.dtype, parameters: int) -> None:
+        count = min(parameters, LARGEST)
+        g, k = trace.value("g"), trace.number("k")
+        plain = trace.graph({name: k * trace.value(name) + g for name in written(rule, form)})
+        arithmetic = torch.float64 if dtype == torch.float64 else torch.float32
+        types = Types(dtype, arithmetic, arithmetic)
+        source = printer.step(plain, types, zero_grad=False)
+        self.arrays = [torch.ones(count, dtype=types.of(name)) for name in source.arrays]
+        self.bytes = count * sum(
+            types.of(name).itemsize * (1 + (name in plain.outputs)) for name in source.arrays
+        )  # fmt: skip
+        piece = min(_PIECE, -(-count // torch.get_num_threads()))
+        starts = np.arange(0, count, piece)
+        table = np.zeros((len(starts), 2 + len(self.arrays)), np.int64)
+        table[:, 0] = np.minimum(count - starts, piece)
+        for column, array in enumerate(self.arrays, 2):
+            table[:, column] = array.data_ptr() + starts * array.itemsize
+        scalars = np.full((1, 1), 0.5, np.float64 if arithmetic == torch.float64 else np.float32)
+        module: Any = build.load(source.text)
+        self._job = launch.Job(module.worker.address, table, scalars, np.zeros(len(table)))
+
+    def run(self) -> None:
+        """Move the bytes once."""
+        self._job.run(0)
+
+
+def written(rule: Rule, form: Stages) -> list[str]:
+    """The arrays that a step changes, by their names in the trace."""
+    outputs = trace.step(rule, form).outputs.items()
+    return [n for n, node in outputs if node.kind == "value" and not (node.op == "input" and node.args == (n,))]
