@@ -1,5 +1,6 @@
 """What the tests of the core have in common: the rules with their options, the backends, gradients to step with."""
 
+import gc
 import itertools
 import typing
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ RULES: dict[str, type[Rule]] = {
 }
 
 # Settings that choose a formula but are no closed list of choices.
-_OPTIONAL = {"momentum": (None, 0.9), "eps": (1e-3, None), "eps_root": (None, 1e-4)}
+_OPTIONAL = {"momentum": (0.9,), "eps": (None,), "eps_root": (1e-4,)}
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:
@@ -30,22 +31,29 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
 
 
 def variants(cls: type[Rule]) -> Iterator[Rule]:
-    """A rule with every allowed combination of its options."""
+    """A rule with every choice of its options, and every pair of choices."""
+    default = cls()
     axes: dict[str, tuple[Any, ...]] = {}
     for name, hint in annotations(cls).items():
-        if type(None) in typing.get_args(hint):
-            axes[name] = _OPTIONAL[name]
-        elif name in cls.__dataclass_fields__ and _choices(hint):  # pyright: ignore[reportAttributeAccessIssue]
-            axes[name] = _choices(hint)
-    for chosen in itertools.product(*axes.values()):
+        choices = _OPTIONAL[name] if type(None) in typing.get_args(hint) else _choices(hint)
+        if choices and name in default.numbers | default.options:
+            axes[name] = choices
+    pairs = itertools.combinations_with_replacement(axes, 2)
+    tried = [{a: x, b: y} for a, b in pairs for x, y in itertools.product(axes[a], axes[b])]
+    seen = {default}
+    yield default
+    for settings in tried:
         try:
-            yield cls(**dict(zip(axes, chosen, strict=True)))
+            rule = cls(**settings)
         except ValueError:  # allowed one by one, but not together
             continue
+        if rule not in seen:
+            seen.add(rule)
+            yield rule
 
 
 ALL: list[Rule] = [rule for cls in RULES.values() for rule in variants(cls)]
-"""Every rule with every combination of its options: each a formula of its own."""
+"""Every rule with every choice of its options and every pair of them: each a formula of its own."""
 
 # RMSProp's deviation after one corrected step is 0 but for rounding: its numbers there are nobody's.
 STABLE: list[Rule] = [
@@ -101,3 +109,10 @@ def drive(opt: torch.optim.Optimizer, params: list[Any], steps: int, seed: int =
         for p in params:
             p.grad = torch.randn(p.shape, dtype=torch.float64, generator=generator).to(p.dtype)
         opt.step()
+
+
+def forget() -> None:
+    """Make rules that a test defined be found no longer: all other tests would try them too."""
+    annotations.cache_clear()
+    number_fields.cache_clear()
+    gc.collect()

@@ -10,7 +10,7 @@ _GREEK = {
     "lr": "eta", "beta1": "beta_1", "beta2": "beta_2", "momentum": "mu", "dampening": "tau", "decay": "rho",
     "eps": "epsilon", "eps_root": "epsilon_r", "momentum_decay": "psi", "lambd": "lambda", "lr_decay": "kappa",
     "nu": "nu", "nu1": "nu_1", "nu2": "nu_2", "alpha": "alpha", "t0": "t_0", "eta_minus": "eta_-", "eta_plus": "eta_+",
-    "step_min": "s_min", "step_max": "s_max", "rho": "rho",
+    "step_min": "s_min", "step_max": "s_max", "threshold": "rho_0", "rho": "rho",
 }  # fmt: skip
 _LETTERS = {
     "momentum_buffer": "v", "exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "w", "square_avg": "r", "sum": "r",

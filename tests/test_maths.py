@@ -1,0 +1,90 @@
+"""The words: the same on floats, tensors and symbols."""
+
+import math
+import operator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thalweg import maths
+from thalweg.maths import OPERATORS, WORDS, Symbol, full_like, where, zeros_like
+
+UNARY = ("sqrt", "abs", "sign", "single", "exp", "log", "sin", "cos", "tanh", "single")
+BINARY = ("maximum", "minimum")
+EDGES = (0.0, -0.0, 1.0, -1.0, 0.5, 1e300, -1e300, 1e-320, 1000.0, math.inf, -math.inf, math.nan)
+
+
+def t(x: float) -> Any:
+    return torch.tensor([x], dtype=torch.float64)
+
+
+def same(a: float, b: Any) -> None:
+    torch.testing.assert_close(t(a), b, rtol=1e-14, atol=0, equal_nan=True)
+
+
+def test_the_table_is_the_words() -> None:
+    assert set(WORDS) == {*UNARY, *BINARY, "where"}
+    assert all(getattr(maths, name) is word and word.__doc__ for name, word in WORDS.items())
+
+
+@pytest.mark.parametrize("x", EDGES)
+@pytest.mark.parametrize("name", UNARY)
+def test_a_word_on_a_float_is_the_word_on_a_tensor(name: str, x: float) -> None:
+    same(WORDS[name](x), WORDS[name](t(x)))
+
+
+@pytest.mark.parametrize("b", EDGES)
+@pytest.mark.parametrize("a", EDGES)
+@pytest.mark.parametrize("name", BINARY)
+def test_of_two(name: str, a: float, b: float) -> None:
+    word = WORDS[name]
+    for pair in ((t(a), t(b)), (a, t(b)), (t(a), b)):
+        same(word(a, b), word(*pair))
+
+
+@given(x=st.floats(allow_subnormal=False), y=st.floats(allow_subnormal=False))
+def test_where_takes_one_of_two(x: float, y: float) -> None:
+    for condition in (True, False):
+        expected = x if condition else y
+        same(where(condition, x, y), t(expected))
+        mask = torch.tensor([condition])
+        for pair in ((t(x), t(y)), (x, t(y)), (t(x), y), (x, y)):
+            same(expected, where(mask, *pair))
+
+
+def test_where_keeps_the_type_of_its_tensors() -> None:
+    mask, x = torch.tensor([True, False]), torch.ones(2)
+    for made in (where(mask, x, 0.1), where(mask, 0.1, x), maths.maximum(x, 0.1), maths.minimum(x, 0.1)):
+        assert made.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_every_operator_is_recorded(name: str) -> None:
+    x, y = Symbol("input", ("x",), "value"), Symbol("input", ("y",), "number")
+    apply = OPERATORS[name]
+    made = apply(x) if apply is operator.neg else apply(x, y)
+    assert made.op == name
+    assert made.kind == "value"
+    if apply is not operator.neg:
+        for other in (apply(x, 2), apply(2.0, y)):
+            assert isinstance(other, Symbol)
+        assert apply(y, y).kind == "number"
+
+
+def test_python_s_own_abs_is_recorded() -> None:
+    x = Symbol("input", ("x",), "value")
+    assert (+x) is x
+    assert (abs(x).op, repr(abs(x))) == ("abs", "abs(x)")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64])
+def test_first_states(dtype: torch.dtype) -> None:
+    p = torch.ones(2, 3, dtype=dtype).t()
+    assert (full_like(p, 0.5).dtype, full_like(p, 0.5).stride()) == (dtype, p.stride())
+    parts = torch.view_as_real(full_like(p, 0.5)) if dtype.is_complex else full_like(p, 0.5)
+    assert torch.equal(parts, torch.full_like(parts, 0.5))
+    assert not zeros_like(p).any()
+    assert (full_like(2.0, 0.5), zeros_like(2.0)) == (0.5, 0.0)

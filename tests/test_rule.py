@@ -1,0 +1,220 @@
+"""What a rule is: ranges, options, text and back."""
+
+import math
+import pickle
+import re
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cases import ALL, RULES, forget
+from thalweg import rules
+from thalweg.maths import Number, Value
+from thalweg.rule import Linear, Log, Range, Rate, Rule, annotations, parse_call, range_of
+
+NUMBERS = [(cls, name) for cls in RULES.values() for name in annotations(cls) if name in cls().numbers]
+OPTIONS = [(cls, name) for cls in RULES.values() for name in cls().options]
+
+
+def numbers(allowed: Range) -> st.SearchStrategy[float]:
+    low, high = (None if math.isinf(x) else x for x in (allowed.low, allowed.high))
+    return st.floats(
+        low, high, exclude_min=allowed.low_open, exclude_max=allowed.high_open, allow_nan=False, allow_infinity=False
+    )
+
+
+@st.composite
+def any_rule(draw: st.DrawFn) -> Rule:
+    """Any rule, with any options, and any numbers that it allows."""
+    rule = draw(st.sampled_from(ALL))
+    chosen = {name: draw(numbers(range_of(type(rule), name))) for name in rule.numbers}
+    try:
+        return rule.replace(**chosen)
+    except ValueError:  # allowed one by one, but not together
+        return rule
+
+
+def outside(allowed: Range) -> list[Any]:
+    """What is out of range, or no number at all."""
+    found: list[Any] = [math.nan, math.inf, -math.inf, "0.5", b"0.5", True, 10**400, 1j, [0.1]]
+    if math.isfinite(allowed.low):
+        found += [allowed.low - 1e-9, -1] + [allowed.low] * allowed.low_open
+    if math.isfinite(allowed.high):
+        found += [allowed.high + 1e-9] + [allowed.high] * allowed.high_open
+    return found
+
+
+@pytest.mark.parametrize(("cls", "name"), NUMBERS)
+def test_a_number_out_of_its_range_is_refused(cls: type[Rule], name: str) -> None:
+    allowed = range_of(cls, name)
+    for value in outside(allowed):
+        with pytest.raises(ValueError, match=f"^{cls.__name__}'s {name} is ") as refused:
+            cls(**{name: value})
+        assert repr(value) in str(refused.value)
+        assert str(allowed) in str(refused.value)
+        with pytest.raises(ValueError, match=f"{cls.__name__}'s {name} is "):
+            cls().replace(**{name: value})
+    for bound, is_open in ((allowed.low, allowed.low_open), (allowed.high, allowed.high_open)):
+        if math.isfinite(bound) and not is_open:
+            assert bound in allowed
+
+
+@pytest.mark.parametrize(("cls", "name"), OPTIONS)
+def test_an_option_that_is_none_is_refused(cls: type[Rule], name: str) -> None:
+    for value in ("elsewhere", -1, -1.0, (), "None"):
+        with pytest.raises(ValueError, match=f"^{cls.__name__}'s {name} is .*; allowed is ") as refused:
+            cls(**{name: value})
+        assert str(getattr(cls(), name)) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "said"),
+    [
+        (Range(0), "a finite number >= 0"),
+        (Range(0, low_open=True), "a finite number > 0"),
+        (Range(0, 1), "a number in [0, 1]"),
+        (Range(0, 1, high_open=True), "a number in [0, 1)"),
+        (Range(), "a finite number"),
+    ],
+)
+def test_ranges_in_words(allowed: Range, said: str) -> None:
+    assert str(allowed) == said
+
+
+@settings(max_examples=300, deadline=None)
+@given(rule=any_rule())
+def test_text_and_back(rule: Rule) -> None:
+    for text in (str(rule), repr(rule)):
+        again = rules.parse(text)
+        assert again == rule
+        assert hash(again) == hash(rule)
+        assert repr(again) == repr(rule)
+    assert deepcopy(rule) == pickle.loads(pickle.dumps(rule)) == rule
+    assert rule.replace(**rule.numbers) == rule
+    assert {**rule.numbers, **rule.options}.keys() == annotations(type(rule)).keys() - {"State", "search", "variants"}
+
+
+@pytest.mark.parametrize("rule", ALL, ids=str)
+def test_the_search_space_is_allowed(rule: Rule) -> None:
+    for name, space in type(rule).search.items():
+        for u in (0.0, 0.3, 1.0):
+            assert math.isclose(getattr(rule.replace(**{name: space.at(u)}), name), space.at(u))
+        assert math.isclose(space.at(0), space.low)
+        assert math.isclose(space.at(1), space.high)
+
+
+def test_search_spaces() -> None:
+    assert math.isclose(Log(1e-4, 1.0).at(0.5), 1e-2)
+    assert Linear(1.0, 3.0).at(0.5) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "arguments"),
+    [
+        ("adam", "adam", {}),
+        (" Adam ( ) ", "Adam", {}),
+        ("adam(lr=1e-3, eps_at=inside)", "adam", {"lr": 1e-3, "eps_at": "inside"}),
+        ("adam(lr=-1, amsgrad=True, eps_root=None, eps_at='inside',)", "adam",
+         {"lr": -1, "amsgrad": True, "eps_root": None, "eps_at": "inside"}),
+        ("adam(\n lr=0.1\n)", "adam", {"lr": 0.1}),
+    ],
+)  # fmt: skip
+def test_a_call_is_read(text: str, name: str, arguments: dict[str, Any]) -> None:
+    assert parse_call(text) == (name, arguments)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "()", "1adam", "adam(", "adam)", "adam(lr)", "adam(0.1)", "adam(lr=)", "adam(lr=1)(eps=2)",
+        "adam(lr=1).x()", "adam(lr=1, lr=2)", "adam(lr=open('x'))", "adam(lr=1+1)", "adam(*a)", "adam(**a)",
+        "adam(lr=1) # x", "a b",
+        "adam;sgd", "adam(lr=x.y)", "adam(lr=[)", "adam" + "(" * 500 + ")" * 500, "adam(lr=" + "9" * 5000 + ")",
+        "adam(lr=" + "-" * 20000 + "1)",
+    ],
+)  # fmt: skip
+def test_what_is_no_call_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="cannot be read"):
+        rules.parse(text)
+
+
+@given(text=st.text(max_size=40) | st.from_regex(r"adam\([a-z_]{1,8}=.{0,12}\)", fullmatch=True))
+def test_any_text_is_a_rule_or_a_sentence(text: str) -> None:
+    try:
+        assert isinstance(rules.parse(text), Rule)
+    except ValueError as refused:
+        if len(str(refused)) <= 20:
+            raise
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("adm", "there is no rule 'adm'; did you mean 'adam'"),
+        ("RMSProb", "did you mean 'rmsprop'"),
+        ("adam(beta_1=0.9)", "Adam has no setting 'beta_1'"),
+        ("adam(beta_1=0.9)", "did you mean 'beta1'"),
+        ("adam(eps_at=insde)", "did you mean 'inside'"),
+        ("adam(lr=nan)", "Adam's lr is 'nan'; allowed is a finite number >= 0"),
+        ("momentum(nesterov=True)", "allowed is False or 'correction' or 'lookahead'"),
+        ("momentum(form=velocity, dampening=0.5)", "only form='accumulated'"),
+        ("rmsprop(nesterov=lookahead)", "set momentum"),
+        ("qqqqqqq", "the rules are adadelta, adagrad, adam"),
+    ],
+)
+def test_what_no_rule_has_is_refused_with_the_nearest(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        rules.parse(text)
+
+
+def test_names_and_their_variants() -> None:
+    assert rules.parse("NAdam") == rules.Adam(lr=2e-3, nesterov="scheduled")
+    assert rules.parse("nesterov(lr=1)") == rules.Momentum(lr=1, form="velocity", nesterov="lookahead")
+    assert rules.named("amsgrad", lr=1).options["amsgrad"] is True
+    assert {name.lower() for name in RULES} <= rules.names().keys()
+    for name in rules.names():
+        assert isinstance(rules.named(name), Rule)
+    for cls in RULES.values():
+        assert cls.__doc__
+        assert any(c.isdigit() for c in cls.__doc__), "the docstring names the paper and its year"
+        assert getattr(rules, cls.__name__) is cls
+
+
+def test_a_rule_of_one_s_own_is_found_and_takes_no_names_from_others() -> None:
+    class Slow(rules.Adam):
+        """Adam at a tenth of the rate."""
+
+        lr: Rate = 1e-4
+
+    class Heavy(Rule):
+        lr: float = 0.5
+        damping: float = -1.0
+
+        class State(NamedTuple):
+            path: Value
+            steps: Number
+
+        def update(h, p: Value, g: Value, s: State, t: Number) -> tuple[Value, Any]:
+            return p - h.lr * g, type(s)(s.path + g, s.steps + 1)
+
+    try:
+        assert rules.parse("slow(beta1=0.5)") == Slow(beta1=0.5)
+        assert type(rules.parse("nadam")) is rules.Adam
+        assert rules.parse("heavy(damping=-3)") == Heavy(damping=-3)
+        assert Heavy().init(torch.zeros(())) == Heavy.State(torch.zeros(()), 0.0)
+        assert not Heavy().looks_ahead
+        with pytest.raises(ValueError, match="Heavy's damping is nan; allowed is a finite number"):
+            Heavy(damping=math.nan)
+    finally:
+        del Slow, Heavy
+        forget()
+    assert "slow" not in rules.names()
+
+
+def test_a_rule_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        rules.Adam().lr = 1.0  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,224 @@
+"""Traces: they compute what the rule computes, share what is equal, and say what cannot be traced."""
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from cases import ALL, RULES, STABLE, forget, gradients, run, start
+from thalweg import rules, trace
+from thalweg.maths import TraceError, abs, maximum, sqrt
+from thalweg.rule import ABSENT, Rule, number_fields
+from thalweg.stages import Stages
+
+
+def inputs(rule: Rule, p: Any, g: Any, state: Any, t: int) -> dict[str, Any]:
+    fields = {f"s.{k}": v for k, v in state._asdict().items() if v is not ABSENT}
+    return {"p": p, "g": g, "t": float(t), **{f"h.{k}": v for k, v in rule.numbers.items()}, **fields}
+
+
+@pytest.mark.parametrize("rule", STABLE, ids=str)
+def test_a_trace_computes_the_update(rule: Rule) -> None:
+    written = trace.rule(rule)
+    reduced = trace.graph(written.outputs, reduce=True)
+    p, gs = start(), gradients(12)
+    state = rule.init(p)
+    for t, g in enumerate(gs, 1):
+        new, after = rule.update(p, g, state, t)
+        expected = {"p": new, **{f"s.{k}": v for k, v in after._asdict().items() if v is not ABSENT}}
+        for of in (written, reduced):
+            made = trace.evaluate(of, inputs(rule, p, g, state, t))
+            assert made.keys() == expected.keys()
+            for name, x in expected.items():
+                torch.testing.assert_close(
+                    torch.as_tensor(made[name]), torch.as_tensor(x), rtol=1e-13, atol=1e-15, check_dtype=False
+                )
+        p, state = new, after
+
+
+@pytest.mark.parametrize("rule", ALL, ids=str)
+@pytest.mark.parametrize("reduce", [False, True])
+def test_equal_expressions_are_one_node(rule: Rule, reduce: bool) -> None:
+    of = trace.graph(trace.rule(rule).outputs, reduce=reduce)
+    seen: set[tuple[Any, ...]] = set()
+    earlier: set[int] = set()
+    for node in of.nodes:
+        key = (node.op, *(map(id, trace.operands(node)) if trace.operands(node) else map(repr, node.args)))
+        assert key not in seen, f"{node} is there twice"
+        assert all(id(a) in earlier for a in trace.operands(node)), "operands come first"
+        seen.add(key)
+        earlier.add(id(node))
+    assert of.uses().keys() == set(of.nodes)
+    assert all(of.uses().values()), "every node is used"
+
+
+@pytest.mark.parametrize("rule", ALL, ids=str)
+def test_numbers_are_made_of_numbers(rule: Rule) -> None:
+    # So the host can compute them once a step, whatever the size of the model.
+    of = trace.rule(rule)
+    numbers = number_fields(rule.State)
+    for node in of.nodes:
+        operands = trace.operands(node)
+        if operands:
+            assert node.kind == ("value" if any(a.kind == "value" for a in operands) else "number")
+        if node.op == "input":
+            name: str = node.args[0]
+            is_value = name in ("p", "g") or (name.startswith("s.") and name[2:] not in numbers)
+            assert node.kind == ("value" if is_value else "number")
+    for name, node in of.outputs.items():
+        assert node.kind == ("number" if name[2:] in numbers else "value")
+    assert set(of.inputs) <= inputs(rule, 0.0, 0.0, rule.init(0.0), 1).keys()  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("rule", ALL, ids=str)
+def test_changed_numbers_are_the_same_formula(rule: Rule) -> None:
+    other = rule.replace(**{k: v * 0.5 for k, v in rule.numbers.items() if k in ("lr", "eps", "beta1", "momentum")})
+    assert [repr(x) for x in trace.rule(rule).nodes] == [repr(x) for x in trace.rule(other).nodes]
+
+
+BYTES = [
+    ("sgd", 12), ("momentum", 20), ("nesterov", 20), ("qhm", 20), ("lion", 20), ("adagrad", 20), ("rmsprop", 20),
+    ("rmsprop(momentum=0.9)", 28), ("rmsprop(centered=True)", 28), ("rmsprop(centered=True, momentum=0.9)", 36),
+    ("adam", 28), ("nadam", 28), ("amsgrad", 36), ("adamax", 28), ("radam", 28), ("qhadam", 28), ("adadelta", 28),
+    ("asgd", 20), ("rprop", 28),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), BYTES)
+def test_bytes_a_parameter(text: str, expected: int) -> None:
+    rule = rules.parse(text)
+    assert trace.bytes_per_parameter(rule) == expected
+    assert trace.bytes_per_parameter(rule, torch.float64) == 2 * expected
+    # 16-bit parameters: p and g are half as long, the state is kept in float32.
+    assert trace.bytes_per_parameter(rule, torch.bfloat16) == expected - 6
+    assert trace.bytes_per_parameter(rule, torch.bfloat16, torch.bfloat16) == expected // 2
+    # Clipping and decay move nothing more; an average is read and written.
+    assert trace.bytes_per_parameter(rule, form=Stages(clip_norm=True, clip_value=True, decay="scaled")) == expected
+    assert trace.bytes_per_parameter(rule, form=Stages(ema=True)) == expected + 8
+
+
+def test_every_rule_s_bytes_are_known() -> None:
+    assert {type(rules.parse(text)) for text, _ in BYTES} == set(RULES.values())
+
+
+@pytest.fixture(scope="module")
+def forgotten() -> Iterator[None]:
+    yield
+    forget()
+
+
+def bad(update: Callable[..., Any]) -> Rule:
+    class Bad(Rule):
+        lr: float = 0.1
+
+    Bad.update = update
+    return Bad()
+
+
+def branches(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    if g > 0:  # here
+        return p, s
+    return p - g, s
+
+
+def joins(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p * (g > 0 and p > 0), s  # here
+
+
+def chains(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p * (0 < g < 1), s  # here
+
+
+def counts(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p - (g if t == 1 else 0.5 * g), s  # here
+
+
+def lowest(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p - min(g, 1.0), s  # here
+
+
+def largest(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p - max(g, h.lr), s  # here
+
+
+def rooted(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p - math.sqrt(h.lr) * g, s  # here
+
+
+def torches(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p - torch.tanh(g), s  # here
+
+
+def torches_where(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return torch.where(g > 0, p, p - g), s  # here
+
+
+def floats(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p - float(t) * g, s  # here
+
+
+def ints(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p - int(t) * g, s  # here
+
+
+def items(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p - g.item(), s  # here
+
+
+def methods(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p - g.clamp(-1, 1), s  # here
+
+
+def mixes(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p - maximum(g, "1"), s  # pyright: ignore  # here
+
+
+BAD = (
+    branches, joins, chains, counts, lowest, largest, rooted, torches, torches_where, floats, ints, items,
+    methods, mixes,
+)  # fmt: skip
+
+
+@pytest.mark.usefixtures("forgotten")
+@pytest.mark.parametrize("update", BAD)
+def test_what_cannot_be_traced_is_named_with_its_line(update: Callable[..., Any]) -> None:
+    with pytest.raises(TraceError, match=re.escape(__file__)) as refused:
+        trace.rule(bad(update))
+    said = str(refused.value)
+    number = int(re.search(r"line (\d+)", said).group(1))  # pyright: ignore[reportOptionalMemberAccess]
+    with open(__file__) as file:
+        line = file.readlines()[number - 1]
+    assert "# here" in line
+    assert line.strip() in said
+    assert "maths" in said or "numbers" in said, "it says what to write instead"
+
+
+def test_a_branch_on_an_option_is_a_formula_of_its_own() -> None:
+    assert "max_exp_avg_sq" in str(trace.rule(rules.parse("amsgrad")).inputs)
+    assert "max_exp_avg_sq" not in str(trace.rule(rules.Adam()).inputs)
+
+
+def test_constants_are_folded() -> None:
+    x = trace.value("x")
+    of = trace.graph({"y": 1.0 * x / 1.0 + sqrt(4.0) * abs(x) ** 1.0})
+    assert [n.op for n in of.nodes] == ["input", "const", "abs", "mul", "add"]
+    assert trace.evaluate(of, {"x": -3.0}) == {"y": 3.0}
+
+
+@pytest.mark.parametrize("rule", STABLE, ids=str)
+def test_a_whole_step_without_stages_is_the_update(rule: Rule) -> None:
+    p, gs = start(), gradients(3)
+    _, state = run(rule, p, gs[:2])
+    given = inputs(rule, p, gs[2], state, 3)
+    numbers = {f"{group}.{k}": v for group in ("before", "after") for k, v in rule.numbers.items()}
+    made = trace.evaluate(trace.step(rule, Stages()), {**given, **numbers})
+    ahead, expected = rule.interim(state), rule.update(p, gs[2], state, 3)
+    if ahead is None:
+        torch.testing.assert_close(made["p"], expected[0], rtol=0, atol=0)
+    else:  # the parameters hold the interim point
+        theta, after = rule.update(p - ahead, gs[2], state, 3)
+        further: Any = rule.interim(after)
+        torch.testing.assert_close(made["p"], theta + further, rtol=1e-14, atol=1e-15)
