@@ -20,6 +20,7 @@ from thalweg.bench.plain import Plain
 from thalweg.bench.result import KINDS, OURS, ZEROING, Kind
 from thalweg.bench.run import measured
 from thalweg.bench.workloads import Workload
+from thalweg.cli import main
 from thalweg.stages import Stages
 
 TINY = Workload("two", "two tensors", ((3, 4), (5,)))
@@ -336,6 +337,35 @@ def test_a_real_run(tmp_path: Path) -> None:
         assert r.bandwidth > 0
     assert found.machine["threads"] == "1"
     assert Result.from_json(found.to_json()) == found
+
+
+def test_the_command_shows_a_saved_result_and_names_mistakes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    saved, html, again = (tmp_path / name for name in ("a.json", "a.html", "results/b.json"))
+    saved.write_text(result(row()).to_json(), encoding="utf-8")
+    for arguments, code, says in [
+        (("--saved", str(saved), "--html", str(html), "--json", str(again)), 0, "2.00×"),
+        (("--saved", str(html)), 2, "no saved bench"),
+        (("--workloads", "mpl"), 2, "did you mean 'mlp'"),
+        (("--saved", str(saved), "--markdown", str(saved)), 2, "no place for the tables"),
+    ]:
+        with pytest.raises(SystemExit) as ended:
+            main(("bench", *arguments))
+        captured = capsys.readouterr()
+        assert ended.value.code == code
+        assert says in captured.out + captured.err
+    assert again.read_text(encoding="utf-8") == saved.read_text(encoding="utf-8")
+    assert "How fast a step is" in html.read_text(encoding="utf-8")
+
+
+def test_the_docs_have_a_place_for_the_tables(tmp_path: Path) -> None:
+    docs = Path(__file__).resolve().parents[1] / "docs" / "speed.md"
+    copy = tmp_path / "speed.md"
+    copy.write_text(docs.read_text(encoding="utf-8"), encoding="utf-8")
+    text.rewrite(copy, result(row()))
+    assert "| W | adam | 50.0 |" in copy.read_text(encoding="utf-8")
 
 
 def test_what_does_not_fit_the_memory_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:

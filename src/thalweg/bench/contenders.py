@@ -18,7 +18,6 @@ from thalweg.bench.pairs import PAIRS, Pair
 from thalweg.bench.result import OURS, ZEROING, Kind
 from thalweg.bench.timing import Contender
 from thalweg.bench.workloads import Shape
-from thalweg.optimizer import Optimizer
 from thalweg.stages import Stages
 
 CLIP_NORM = 1.0
@@ -27,7 +26,7 @@ EMA = 0.999
 
 def form(pair: Pair, kind: Kind) -> Stages:
     """The stages of our step."""
-    return Stages(clip_norm=kind != "step", decay=pair.decay_form if pair.weight_decay else None, ema=kind == "ema")
+    return Stages(clip_norm=kind != "step", decay=pair.decay, ema=kind == "ema")
 
 
 @dataclass
@@ -86,16 +85,14 @@ def contenders(pair: Pair, kind: Kind, model: Model, compiled: bool) -> list[Con
 def adam(params: list[torch.nn.Parameter], way: str) -> tuple[torch.optim.Optimizer, Callable[[], object]]:
     """An optimizer for Adam, this engine's or one of torch's, and its step."""
     found = PAIRS["adam"]
-    ours = way == OURS
-    optimizer = Optimizer(params, found.rule) if ours else found.constructed(params, way)
+    optimizer = found.ours(params) if way == OURS else found.constructed(params, way)
     return optimizer, optimizer.step
 
 
 def _ours(pair: Pair, kind: Kind, model: Model, zeroing: bool) -> Callable[[], object]:
-    optimizer = Optimizer(
-        model.params, pair.rule, weight_decay=pair.weight_decay, decay_form=pair.decay_form,
-        clip_norm=None if kind == "step" else CLIP_NORM, ema=EMA if kind == "ema" else None,
-    )  # fmt: skip
+    optimizer = pair.ours(
+        model.params, clip_norm=None if kind == "step" else CLIP_NORM, ema=EMA if kind == "ema" else None
+    )
 
     def whole() -> None:
         optimizer.step()

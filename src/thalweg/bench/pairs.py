@@ -1,4 +1,4 @@
-"""Which of torch's optimizers is the same as which rule, and every way that torch has to step it."""
+"""Torch's optimizers that are benched, what is the same as each here, and every way that torch has to step it."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -7,34 +7,44 @@ from typing import Any, cast
 
 import torch
 
-import thalweg.rules
+from thalweg import conventions
 from thalweg.bench.result import DEFAULT
+from thalweg.optimizer import Optimizer
 from thalweg.rule import Rule, nearest
 from thalweg.stages import DecayForm
+
+Params = list[torch.nn.Parameter]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A rule, and torch's optimizer that computes the same.
+    """An optimizer of torch's, and ours that computes the same: by the torch column of `thalweg.conventions`.
 
     Attributes:
-        ours: the rule, as `thalweg.rules.parse` reads it.
         theirs: torch's class.
         arguments: what that is constructed with.
-        weight_decay: what our optimizer decays by.
-        decay_form: and how.
     """
 
-    ours: str
     theirs: type[torch.optim.Optimizer]
     arguments: Mapping[str, Any]
-    weight_decay: float = 0.0
-    decay_form: DecayForm = "l2"
+
+    def ours(self, params: Params, **further: Any) -> Optimizer:
+        """Our optimizer, with `further` arguments of its own."""
+        return conventions.optimizer("torch", self.theirs.__name__, params, **self.arguments, **further)
 
     @property
     def rule(self) -> Rule:
         """Our rule."""
-        return thalweg.rules.parse(self.ours)
+        return self._group["rule"]
+
+    @property
+    def decay(self) -> DecayForm | None:
+        """The form of the weight decay, where there is any."""
+        return self._group["decay_form"] if self._group["weight_decay"] else None
+
+    @property
+    def _group(self) -> dict[str, Any]:
+        return self.ours([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]
 
     @property
     def ways(self) -> dict[str, dict[str, bool]]:
@@ -43,22 +53,22 @@ class Pair:
         fused = "fused" in inspect.signature(self.theirs).parameters
         return ways | ({"fused": {"fused": True}} if fused else {})
 
-    def constructed(self, params: list[torch.nn.Parameter], way: str) -> torch.optim.Optimizer:
+    def constructed(self, params: Params, way: str) -> torch.optim.Optimizer:
         """Torch's optimizer, to be stepped in one of its `ways`; by torch's defaults where it is none of them."""
         construct = cast("Callable[..., torch.optim.Optimizer]", self.theirs)
         return construct(params, **self.arguments, **self.ways.get(way, {}))
 
 
 PAIRS = {
-    "sgd": Pair("sgd(lr=1e-2)", torch.optim.SGD, {"lr": 1e-2}),
-    "momentum": Pair("momentum(lr=1e-2, momentum=0.9)", torch.optim.SGD, {"lr": 1e-2, "momentum": 0.9}),
-    "adagrad": Pair("adagrad(lr=1e-2, eps=1e-10)", torch.optim.Adagrad, {"lr": 1e-2, "eps": 1e-10}),
-    "rmsprop": Pair("rmsprop(lr=1e-2, decay=0.99, eps=1e-8)", torch.optim.RMSprop, {"lr": 1e-2, "alpha": 0.99}),
-    "adam": Pair("adam(lr=1e-3)", torch.optim.Adam, {"lr": 1e-3}),
-    "adamw": Pair("adam(lr=1e-3)", torch.optim.AdamW, {"lr": 1e-3, "weight_decay": 1e-2}, 1e-2, "scaled"),
-    "nadam": Pair("nadam(lr=2e-3)", torch.optim.NAdam, {"lr": 2e-3}),
+    "sgd": Pair(torch.optim.SGD, {"lr": 1e-2}),
+    "momentum": Pair(torch.optim.SGD, {"lr": 1e-2, "momentum": 0.9}),
+    "adagrad": Pair(torch.optim.Adagrad, {"lr": 1e-2}),
+    "rmsprop": Pair(torch.optim.RMSprop, {"lr": 1e-2}),
+    "adam": Pair(torch.optim.Adam, {"lr": 1e-3}),
+    "adamw": Pair(torch.optim.AdamW, {"lr": 1e-3, "weight_decay": 1e-2}),
+    "nadam": Pair(torch.optim.NAdam, {"lr": 2e-3}),
 }
-"""The rules that torch has too, by the names that ``--rules`` takes."""
+"""What is benched, by the names that ``--rules`` takes."""
 
 
 def pair(name: str) -> Pair:
