@@ -122,7 +122,7 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True)
 
 
-def test_a_race_writes_leaderboard_and_records(raced: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_a_race_writes_report_leaderboard_and_records(raced: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, done = raced
     assert done.returncode == 0, done.stderr
     with (folder / "races/digits/leaderboard.csv").open(encoding="utf-8") as file:
@@ -130,20 +130,22 @@ def test_a_race_writes_leaderboard_and_records(raced: tuple[Path, subprocess.Com
     assert {row["entry"] for row in rows} == {"sgd", "adam(lr=0.01, bias_correction=False)"}
     assert {"entry", "test_metric", "low", "high", "lr", "trials", "seeds", "diverged", "seconds"} <= rows[0].keys()
     assert [row["trials"] for row in sorted(rows, key=lambda row: row["entry"])] == ["1", "2"]
+    page = (folder / "races/digits/report.html").read_text(encoding="utf-8")
     with sqlite3.connect(folder / "races/digits/race.db") as store:
         (runs,) = store.execute("select count(*) from run").fetchone()
     store.close()
     assert runs == 3 + 2 * 2
     for row in rows:
+        assert row["entry"] in page
         assert row["entry"] in done.stdout
         assert f"{float(row['test_metric']):.4f}" in done.stdout
-    assert "races/digits/leaderboard.csv" in done.stdout
+    assert "races/digits/report.html" in done.stdout
 
 
 def test_report_writes_the_same_again(raced: tuple[Path, subprocess.CompletedProcess[str]], thalweg: Command) -> None:
     folder, done = raced
     race = folder / "races" / "digits"
-    before = {name: (race / name).read_bytes() for name in ("leaderboard.csv",)}
+    before = {name: (race / name).read_bytes() for name in ("report.html", "leaderboard.csv")}
     for name in before:
         (race / name).unlink()
     again = thalweg("report", str(race))

@@ -110,8 +110,8 @@ def race(
     the same first weights and order of data for all, and is measured on
     test data.
 
-    Writes leaderboard.csv and race.db.  Every finished run is kept:
-    after an interruption the same command goes on.
+    Writes report.html, leaderboard.csv and race.db.  Every finished
+    run is kept: after an interruption the same command goes on.
     """
     from thalweg.cli import racing
 
@@ -122,7 +122,7 @@ def race(
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a race, such as races/digits.")],
 ) -> None:
-    """Print a race's leaderboard and verdict again from its records, and write leaderboard.csv."""
+    """Write a race's report again from its records, and print its leaderboard and verdict."""
     from thalweg.cli import racing
 
     racing.report(folder)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from thalweg import report as reports
 from thalweg import verdict
 from thalweg.cli import contenders
 from thalweg.cli.exits import Interrupted, users_input
@@ -13,7 +14,7 @@ from thalweg.cli.standing import standing
 from thalweg.race import Entry, Race, WorkerError
 from thalweg.store import Results, StoreError, read
 
-RECORDS, TABLE = "race.db", "leaderboard.csv"
+RECORDS, PAGE, TABLE = "race.db", "report.html", "leaderboard.csv"
 
 
 def race(
@@ -57,8 +58,10 @@ def report(folder: Path) -> None:
 def _publish(results: Results, folder: Path) -> None:
     with users_input(()):
         (folder / TABLE).write_text(verdict.to_csv(verdict.judge(results).rows), encoding="utf-8")
-    Console(highlight=False).print(standing(results))
-    print(f"\nWritten: {folder / TABLE}; the record of every run: {folder / RECORDS}")
+        page = reports.write(results, folder / PAGE)
+    console = Console(highlight=False)
+    console.print(standing(results))
+    console.print(f"\nThe whole report: {page}", soft_wrap=True)
 
 
 def folder_name(problem: str) -> str:

@@ -1,0 +1,69 @@
+"""The report of a race: one HTML page, the verdict first."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from thalweg.report import figures, page, palette
+from thalweg.store import EntryPlan, Results, Run
+from thalweg.verdict import Row, judge
+
+
+def write(results: Results, path: Path | str) -> Path:
+    """Write the report of a race, finished or not, and return where it is.
+
+    The page is one file: verdict and leaderboard; how the runs went; what the learning rate does; the time to the
+    target; the code to paste for the winner; every run; the plan, and the versions that ran it.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    plan, verdict = results.plan, judge(results)
+    names = [row.entry for row in verdict.rows]
+    colours = dict(zip(names, palette.colours(names), strict=True))
+    numbers = {run.key: i for i, run in enumerate(results.runs, 1)}
+    ranked = [row for row in verdict.rows if row.seeds]
+    winner = ranked[0] if ranked else None
+    sensitivity = figures.sensitivity(results, colours, numbers)
+    data = {
+        "ranking": figures.ranking(results, ranked, colours, numbers) if ranked else None,
+        "curves": figures.curves(results, colours),
+        "axes": {"x": figures.X, "y": {k: v.format(metric=plan.problem.metric) for k, v in figures.Y.items()}},
+        "sensitivity": sensitivity,
+    }
+    return page.write(
+        path, "race.html", data,
+        title=f"{plan.problem.name}: {', '.join(names)}",
+        plan=plan, verdict=verdict, results=results, colours=colours, numbers=numbers,
+        sensitivity=sensitivity is not None,
+        winner=winner,
+        code=snippet(winner, plan.entry(winner.entry)) if winner else "",
+        versions=_versions(results.runs),
+        document=json.dumps(plan.document, indent=2, ensure_ascii=False),
+    )  # fmt: skip
+
+
+def snippet(row: Row, entry: EntryPlan) -> str:
+    """Code to paste: the optimizer of a leaderboard's row, in a training loop."""
+    options = "".join(f", {name}={value!r}" for name, value in entry.options.items())
+    return f"""import thalweg
+
+rule = thalweg.rules.parse({row.rule!r})
+optimizer = thalweg.Optimizer(model.parameters(), rule{options})
+
+for x, y in batches:  # of {entry.batch_size:,} examples
+    optimizer.zero_grad()
+    loss_function(model(x), y).backward()
+    optimizer.step()
+
+optimizer.eval()  # before evaluating or saving; optimizer.train() before going on
+"""
+
+
+def _versions(runs: tuple[Run, ...]) -> list[dict[str, Any]]:
+    """Each machine and set of versions that ran some of the runs, and how many."""
+    found: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        key = json.dumps(dict(run.machine), sort_keys=True)
+        found.setdefault(key, {"machine": dict(run.machine), "runs": 0})["runs"] += 1
+    return list(found.values())

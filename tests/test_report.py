@@ -1,0 +1,155 @@
+"""The report of a race: what stands in it is what the records say, and nothing in it can hurt a reader."""
+
+import dataclasses
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import thalweg
+from thalweg import report
+from thalweg.report.race import snippet
+from thalweg.store import Results
+from thalweg.verdict import judge
+
+HOSTILE = "</script><script>alert(1)</script><b>"
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    race = thalweg.Race("digits", ["sgd", "adam", "sgd(lr=1e6)"], trials=3, seeds=2, steps=40, workers=1)
+    return race.run()
+
+
+class Page(HTMLParser):
+    """What a page shows, loads and embeds."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.words = ""
+        self.data: Any = None
+        self._inside: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        given = dict(attrs)
+        if tag in ("script", "style"):
+            self._inside.append(str(given.get("id") or tag))
+        found = given.get("src") or (given.get("href") if tag == "link" else None)
+        if found:
+            self.loads.append(found)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("script", "style") and self._inside:
+            self._inside.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self._inside:
+            self.words += data
+        elif self._inside[-1] == "data":
+            self.data = json.loads(data)
+
+
+def read(results: Results, folder: Path) -> Page:
+    return Page(report.write(results, folder / "deep" / "report.html").read_text(encoding="utf-8"))
+
+
+def test_everything_is_there(results: Results, tmp_path: Path) -> None:
+    page = read(results, tmp_path)
+    verdict = judge(results)
+    text = " ".join(page.words.split())
+    for said in (verdict.headline, *verdict.sentences, *verdict.warnings):
+        assert said in text
+    for run in results.runs:
+        assert run.key in page.words
+        assert run.rule in page.words
+    assert results.plan.hash in page.words
+    assert thalweg.__version__ in page.words
+    assert page.loads == ["data:,"]
+
+
+def test_figures_show_the_records(results: Results, tmp_path: Path) -> None:
+    data = read(results, tmp_path).data
+    curves = {curve["entry"]: curve for curve in data["curves"]}
+    finals = results.of("adam", "final")
+    for i in (0, -1):
+        metrics = [run.curve.validation_metric[i] for run in finals]
+        shown = curves["adam"]["y"]["validation_metric"]
+        assert shown["mean"][i] == pytest.approx(sum(metrics) / len(metrics))
+        assert (shown["low"][i], shown["high"][i]) == (min(metrics), max(metrics))
+    assert curves["adam"]["x"]["examples"] == list(finals[0].curve.examples)
+    tried = {trace["name"]: trace for trace in data["sensitivity"]["data"] if "name" in trace}
+    expected = sorted(
+        (r.settings["lr"], r.validation_metric) for r in results.of("adam", "tune") if r.status == "finished"
+    )
+    assert list(zip(tried["adam"]["x"], tried["adam"]["y"], strict=True)) == expected
+    row = next(row for row in judge(results).rows if row.entry == "adam")
+    means = [t["x"] for t in data["ranking"]["data"] if t["y"] == ["adam"] and "error_x" in t]
+    assert means == [[row.test_metric]]
+
+
+def test_an_entry_that_was_lost_is_said(results: Results, tmp_path: Path) -> None:
+    page = read(results, tmp_path)
+    assert "sgd(lr=1e6) has no result" in page.words
+    assert "sgd(lr=1e6)" not in [curve["entry"] for curve in page.data["curves"]]
+
+
+def _renamed(results: Results, name: str) -> Results:
+    first = results.plan.entries[0]
+    plan = dataclasses.replace(
+        results.plan,
+        entries=(dataclasses.replace(first, name=name), *results.plan.entries[1:]),
+        problem=dataclasses.replace(results.plan.problem, name=name, source=name, metric=name),
+    )
+    runs = [dataclasses.replace(r, entry=name, message=name) if r.entry == first.name else r for r in results.runs]
+    return Results(plan, tuple(runs))
+
+
+def test_names_are_only_text(results: Results, tmp_path: Path) -> None:
+    plain = read(results, tmp_path)
+    page = read(_renamed(results, HOSTILE), tmp_path)
+    assert page.tags.count("script") == plain.tags.count("script")
+    assert page.tags.count("b") == plain.tags.count("b")
+    assert HOSTILE in page.words
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3, 5])
+def test_a_race_that_is_not_finished(results: Results, tmp_path: Path, kept: int) -> None:
+    page = read(Results(results.plan, results.runs[:kept]), tmp_path)
+    assert "The race is not finished" in page.words
+
+
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    results = thalweg.Race("digits", ["adam(lr=0.01)"], seeds=1, steps=20, workers=1).run()
+    page = read(results, tmp_path)
+    assert math.isnan(judge(results).rows[0].low)
+    assert all("error_x" not in trace for trace in page.data["ranking"]["data"])
+    assert page.data["sensitivity"] is None
+
+
+def test_the_code_to_paste_runs(results: Results) -> None:
+    import torch
+
+    [row] = [row for row in judge(results).rows if row.entry == "adam"]
+    model = torch.nn.Linear(3, 1)
+    before = model.weight.detach().clone()
+    batches = [(torch.ones(4, 3), torch.ones(4, 1))] * 3
+    names: dict[str, Any] = {"model": model, "batches": batches, "loss_function": torch.nn.functional.mse_loss}
+    exec(snippet(row, results.plan.entry("adam")), names)
+    assert names["optimizer"].param_groups[0]["lr"] == row.lr
+    assert not torch.equal(model.weight, before)
+
+
+def test_nothing_is_left_beside_a_page_that_cannot_be_written(results: Results, tmp_path: Path) -> None:
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(OSError, match=re.escape("report.html")):
+        report.write(results, tmp_path / "report.html")
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
