@@ -23,18 +23,17 @@ def write(path: Path | str, result: Result) -> Path:
         OSError: the file cannot be written.
     """
     kinds: list[dict[str, Any]] = [
-        {"name": kind, "title": title, "rows": rows, "lines": len(rows)}
+        {"name": kind, "title": title, "rows": rows, "contenders": _contenders(rows)}
         for kind, title in KINDS.items()
         if (rows := [row for row in result.rows if row.kind == kind])
     ]
     figures = {f"bars-{kind['name']}": _bars(kind["rows"]) for kind in kinds}
-    contenders = [name for name in _COLOURS if any(name in row.times for row in result.rows)]
     context = {
         "title": "How fast a step is",
         "machine": text.machine(result),
         "result": result,
         "kinds": kinds,
-        "contenders": contenders,
+        "contenders": _contenders(result.rows),
         "colours": _COLOURS,
         "ours": OURS,
         "zeroing": ZEROING,
@@ -43,6 +42,10 @@ def write(path: Path | str, result: Result) -> Path:
         "amount": text.amount,
     }
     return page.write(path, "bench.html", {"figures": figures | {"roofline": _roofline(result.rows)}}, **context)
+
+
+def _contenders(rows: list[Row]) -> list[str]:
+    return [name for name in _COLOURS if any(name in row.times for row in rows)]
 
 
 def _bars(rows: list[Row]) -> Figure:
@@ -63,14 +66,15 @@ def _bars(rows: list[Row]) -> Figure:
     found = [x for trace in traces for x in trace["x"]]
     low, high = min(0.0, *found), max(0.0, *found)
     room = 0.3 * (high - low or 1.0)  # for the numbers beside the bars, on a phone too
-    steps = (1, 3) if high - low > 1 else (1, 1.5, 2, 3, 5, 7)
+    # As many ticks as a phone has room for.
+    steps = (1,) if high - low > 1.8 else (1, 3) if high - low > 0.8 else (1, 1.5, 2, 3, 5, 7)
     ticks = [10**decade * step for decade in range(-3, 4) for step in steps]
     ticks = [t for t in ticks if low - room < math.log10(t) < high + room]
     layout = {
         "barmode": "group", "bargap": 0.25, "margin": {"l": 10, "r": 10, "t": 6, "b": 40},
-        "yaxis": {"autorange": "reversed", "showgrid": False},
+        "yaxis": {"autorange": "reversed", "showgrid": False, "ticklabelstandoff": 6},
         "xaxis": {
-            "range": [low - room * (low < 0), high + room], "tickvals": [math.log10(t) for t in ticks],
+            "range": [low - 1.5 * room * (low < 0), high + room], "tickvals": [math.log10(t) for t in ticks],
             "ticktext": [f"{t:g}×" for t in ticks], "tickangle": 0, "zerolinecolor": "var(--ink)", "zerolinewidth": 2,
         },
     }  # fmt: skip
