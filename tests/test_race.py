@@ -211,6 +211,23 @@ def test_look_ahead_and_averaged_weights_are_evaluated_where_they_count():
     assert all(run.status == "finished" for run in results.runs)
 
 
+def test_a_schedule_is_laid_out_over_the_steps_of_its_entry():
+    # The rate falls to 0 at the end of the run, however many steps that is: the weights come to rest.
+    entries = [f"sgd(lr=0.1, batch_size={size}, schedule='linear(1.0)')" for size in (1, 8)]
+    results = race(line(), *entries, "sgd(lr=0.1, batch_size=1)", trials=1, steps=200)
+    moves = {
+        e.name: abs(curve[-1] - curve[-2]) / curve[-1]
+        for e in results.plan.entries
+        for curve in [results.of(e.name, "tune")[0].curve.validation_loss]
+    }
+    assert all(moves[name] < 0.02 < moves["sgd(lr=0.1, batch_size=1)"] for name in entries)
+
+
+def test_a_race_is_as_long_as_its_problem_says():
+    assert Race(line(steps=7), ["sgd"]).plan.steps == 7
+    assert Race(line(steps=7), ["sgd"], steps=9).plan.steps == 9
+
+
 def test_progress_is_told_at_the_start_and_after_every_run():
     told: list[Progress] = []
     Race(line(), ["sgd(lr=1e30)", "sgd"], trials=3, seeds=2, steps=5, workers=1).run(told.append)

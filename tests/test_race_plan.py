@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from thalweg import Entry, Problem
+from thalweg import Entry, Problem, schedules
 from thalweg.race import plan as planning
 from thalweg.rule import Linear, Log
 from thalweg.rules import SGD, Adam, Lion
@@ -62,6 +62,10 @@ def plan(problem: Problem | None = None, entries: str = "sgd adam", **changes: i
         (Entry(SGD(), batch_size="full", clip_norm=1), "SGD(batch_size=full, clip_norm=1.0)", SGD(), "full",
          {"clip_norm": 1.0}, ["lr"]),
         (Entry(Adam(), search={"beta2": Linear(0.9, 0.99)}), "Adam", Adam(), None, {}, ["beta2"]),
+        (Entry("adam(schedule='warmup(0.1).then(cosine(0.9))')"), "adam(schedule='warmup(0.1).then(cosine(0.9))')",
+         Adam(), None, {"schedule": "warmup(0.1).then(cosine(0.9))"}, ["lr"]),
+        (Entry(Adam(), schedule=schedules.cosine(1.0)), "Adam(schedule=cosine(1.0))", Adam(), None,
+         {"schedule": "cosine(1.0)"}, ["lr"]),
         (Entry("adam(weight_decay=0)"), "adam(weight_decay=0)", Adam(), None, {}, ["lr"]),
     ],
 )  # fmt: skip
@@ -83,6 +87,7 @@ def test_an_entry_from_text_or_rule(
         ("sgd(batch_size=1.5)", {}, "batch_size is 1.5"),
         ("sgd(batch_size=all)", {}, "batch_size is 'all'"),
         ("sgd(clip_norm=-1)", {}, "clip_norm is -1"),
+        ("sgd(schedule='cosin(1.0)')", {}, "cosine"),
         ("sgd", {"momentum": 0.9}, "an entry has no option 'momentum'"),
         ("sgd", {"search": {"rate": Log(0.1, 1)}}, "sgd cannot be tuned in 'rate'; its numbers are lr"),
         ("sgd", {"search": {"lr": Log(1, 0.1)}}, "low must be less"),

@@ -87,6 +87,14 @@ def test_those_behind_are_named_with_difference_interval_and_p():
     assert found.sentences[0].startswith("a is behind b by 0.1486 (95 % interval 0.14")
 
 
+def test_a_difference_between_others_than_the_best_is_said_too():
+    wide = [1.5, 0.5, 1.3, 0.6, 1.0]  # the best mean, and too far apart to be shown ahead of anything
+    found = verdict.judge(race(a=LOW, b=HIGH, c=wide))
+    assert found.leaders == ("c", "b", "a")
+    assert "no difference is shown between it and b and a" in found.headline
+    assert [s.split(" by ")[0] for s in found.sentences] == ["a is behind b"]
+
+
 def test_no_run_at_all_and_none_that_finished():
     empty = Results(race(a=[], b=[]).plan, ())
     assert verdict.judge(empty).headline == "No verdict yet: no run has ended."

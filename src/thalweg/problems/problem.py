@@ -34,6 +34,7 @@ class Problem:
         metric: ``(prediction, target)`` over a whole split → one number, such as the accuracy in [0, 1].
         target: the metric worth reaching, for the time to it; None where there is none.
         source: one line: what data these are, how many, whose.
+        steps: how many steps of that batch size a race trains for, unless told otherwise.
 
     Raises:
         ValueError: something is of another kind, a split is empty, inputs and targets differ in number.
@@ -51,6 +52,7 @@ class Problem:
     batch_size: int = 64
     target: float | None = None
     source: str = ""
+    steps: int = 2_000
 
     def __post_init__(self) -> None:
         _plain(self)
@@ -177,8 +179,9 @@ def _plain(problem: Problem) -> None:
             refuse(field, "something to call")
     if not isinstance(given["higher_is_better"], bool):
         refuse("higher_is_better", "True or False")
-    if isinstance(given["batch_size"], bool) or not isinstance(given["batch_size"], int) or given["batch_size"] < 1:
-        refuse("batch_size", "a whole number >= 1")
+    for field in ("batch_size", "steps"):
+        if isinstance(given[field], bool) or not isinstance(given[field], int) or given[field] < 1:
+            refuse(field, "a whole number >= 1")
     target = given["target"]
     if target is not None and (
         isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target)

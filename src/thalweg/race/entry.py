@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, cast, get_type_hints
 
-from thalweg import rules
+from thalweg import rules, schedules
 from thalweg.rule import Decay, Linear, Log, Positive, Rate, Rule, check, from_settings, nearest, parse_call
 from thalweg.stages import DecayForm
 
@@ -19,7 +19,7 @@ class Options:
 
 
 _ALLOWED = get_type_hints(Options, include_extras=True)
-OPTIONS = ("batch_size", *_ALLOWED)
+OPTIONS = ("batch_size", "schedule", *_ALLOWED)
 
 
 class Entry:
@@ -34,12 +34,14 @@ class Entry:
         name: its name in the race; by default what was written.
         search: the space of each hyperparameter to tune, in place of the rule's own; empty to tune none.
         **options: ``batch_size``: examples a step, or ``"full"`` for gradient descent; by default the problem's.
-            ``weight_decay``, ``decay_form``, ``clip_norm``, ``clip_value``, ``ema``: as `thalweg.Optimizer` has them.
+            ``schedule``: of the learning rate, or its text, as in ``adam(schedule="warmup(0.1).then(cosine(0.9))")``;
+            fractions are of the entry's own steps.  ``weight_decay``, ``decay_form``, ``clip_norm``, ``clip_value``,
+            ``ema``: as `thalweg.Optimizer` has them.
 
     Attributes:
         rule: the rule, before tuning.
         batch_size: as given; None for the problem's.
-        options: what the optimizer is given besides the rule, where it differs from the default.
+        options: what the optimizer is given besides the rule, where it differs from the default; a schedule as text.
 
     Raises:
         ValueError: unknown names, or values out of their range.
@@ -68,8 +70,11 @@ class Entry:
                     f"an entry has no option {option!r}; it has {', '.join(OPTIONS)}{nearest(option, OPTIONS)}"
                 )
         self.batch_size: int | Literal["full"] | None = _size(options.pop("batch_size", None))
+        schedule = options.pop("schedule", None)
         checked = {n: check(f"the entry's {n}", x, _ALLOWED[n]) for n, x in options.items()}
         self.options: dict[str, Any] = {n: x for n, x in checked.items() if x != getattr(Options, n)}
+        if schedule is not None:
+            self.options["schedule"] = str(schedules.parse(str(schedule)))
         self.name = name or (" ".join(rule.split()) if isinstance(rule, str) else self._written())
         self.search: dict[str, Log | Linear] = dict(
             {n: space for n, space in self.rule.search.items() if n not in given} if search is None else search

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 from scipy.stats import qmc
 
+from thalweg import schedules
 from thalweg.problems import Problem
 from thalweg.race.entry import Entry
 from thalweg.rule import Linear, Log
@@ -64,6 +65,8 @@ def _entry(entry: Entry, train: int, default: int, examples: int, trials: int) -
     size = train if entry.batch_size == "full" else entry.batch_size or default
     search = {n: Space("log" if isinstance(s, Log) else "linear", s.low, s.high) for n, s in entry.search.items()}
     steps = max(1, examples // size)
+    if "schedule" in entry.options:
+        schedules.parse(entry.options["schedule"]).resolve(steps)  # refused now rather than in every run
     return EntryPlan(entry.name, repr(entry.rule), size, steps, trials if search else 1, search, entry.options)
 
 

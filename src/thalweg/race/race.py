@@ -49,7 +49,7 @@ class Race:
         entries: who runs: an `Entry`, a rule, or text such as ``"adam(beta2=0.99)"`` or ``"sgd(batch_size=full)"``.
         trials: settings tried for every entry that has something to tune.
         seeds: fresh seeds for the best setting of each; from 5 on there are honest intervals.
-        steps: steps of a run at the problem's batch size.
+        steps: steps of a run at the problem's batch size; by default as many as the problem says.
         seed: where all randomness comes from.
         store: a file or a database URL to keep every run in, from which the same race goes on; None keeps nothing.
         workers: processes to use; by default one a core, or this one where the problem cannot be sent to others.
@@ -72,7 +72,7 @@ class Race:
         *,
         trials: int = 16,
         seeds: int = 5,
-        steps: int = 2_000,
+        steps: int | None = None,
         seed: int = 0,
         store: str | Path | None = None,
         workers: int | None = None,
@@ -86,6 +86,7 @@ class Race:
         if isinstance(entries, str):
             raise ValueError(f"the race's entries are {entries!r}; give a list of them, as in ['sgd', 'adam']")
         given = [entry if isinstance(entry, Entry) else Entry(entry) for entry in entries]
+        steps = self._problem.steps if steps is None else steps
         self.plan = planning.make(self._problem, given, trials=trials, seeds=seeds, steps=steps, seed=seed)
         self._job = places.Job(self.plan, {entry.name: entry for entry in given})
         self._store, self._workers = store, workers

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thalweg import __version__
+from thalweg import __version__, schedules
 from thalweg.optimizer import Optimizer
 from thalweg.problems.problem import Problem, Split
 from thalweg.race.entry import Entry
@@ -71,7 +71,10 @@ class _Session:
         model = self.problem.model()
         model.train()
         params = [p for p in model.parameters() if p.requires_grad]
-        optimizer = Optimizer(params, self.rule, **self.entry.options)
+        options = dict(self.entry.options)
+        if "schedule" in options:
+            options["schedule"] = schedules.parse(options["schedule"]).resolve(planned.steps)
+        optimizer = Optimizer(params, self.rule, **options)
         x, y = self.problem.tensors("train")
         generator = torch.Generator().manual_seed(seed_for(self.plan, self.task, "order"))
         batches = stream(len(x), self.size, generator)
@@ -81,6 +84,7 @@ class _Session:
         for start, end in pairwise(marks(planned.steps, self.size, self.plan.examples)):
             mean = self._train(model, optimizer, batches, x, y, end - start) / (end - start)
             loss = self._point(model, optimizer, mean)
+            optimizer.observe(loss)
             if loss > limit:
                 raise self._diverged(f"the validation loss has grown to {loss:.3g}")
 

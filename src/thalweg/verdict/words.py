@@ -40,12 +40,12 @@ def judge(results: Results) -> Verdict:
     ranked = [row for row in rows if row.seeds and not row.lost] or [row for row in rows if row.seeds]
     first = {pair.behind: pair for pair in pairs if ranked and pair.ahead == ranked[0].entry}
     leaders = tuple(row.entry for row in ranked if row.entry not in first or not first[row.entry].shown)
-    headline, *sentences = _said(results, ranked, first, leaders)
+    headline, *sentences = _said(results, ranked, pairs, leaders)
     warnings = (*_unfinished(results), *_few_seeds(ranked), *_edges(rows), *_lost(results.plan, rows))
     return Verdict(headline, tuple(sentences), warnings, rows, pairs, leaders, time_to_target(results))
 
 
-def _said(results: Results, ranked: Sequence[Row], first: dict[str, Pair], leaders: Sequence[str]) -> list[str]:
+def _said(results: Results, ranked: Sequence[Row], pairs: Sequence[Pair], leaders: Sequence[str]) -> list[str]:
     plan = results.plan
     if not ranked:
         if not results.runs:
@@ -59,25 +59,26 @@ def _said(results: Results, ranked: Sequence[Row], first: dict[str, Pair], leade
         return [f"{best.entry} reaches {reached}; there is nothing to compare it with."]
     if best.lost:
         return [f"{best.entry} has the best {reached}, but nothing is shown: every entry lost final runs."]
-    if all(math.isnan(pair.p) for pair in first.values()):
+    if all(math.isnan(pair.p) for pair in pairs):
         return [
             f"{best.entry} has the best {reached}, but nothing is shown: one seed gives neither an interval nor a "
             "test; run the race with --seeds 5."
         ]
-    behind = [first[row.entry] for row in ranked[1:] if row.entry not in leaders]
+    behind = [pair for pair in pairs if pair.ahead == best.entry and pair.shown]
     if len(leaders) == 1:
         return [
             f"{best.entry} is ahead of every other entry: {reached}.",
             *(f"{_behind(pair)}." for pair in behind),
         ]
-    if not behind:
+    between_others = [pair for pair in pairs if pair.shown and pair.ahead != best.entry and pair.behind in leaders]
+    if not behind and not between_others:
         return [
             f"No difference is shown between {_and(leaders)}; the best mean is {best.entry}'s, {reached}.",
-            "That is not to say that there is none: more seeds could show a smaller one.",
+            "That is not to say that there is none: more seeds, or fewer entries to compare, show smaller ones.",
         ]
     return [
         f"{best.entry} has the best mean, {reached}, but no difference is shown between it and {_and(leaders[1:])}.",
-        *(f"{_behind(pair)}." for pair in behind),
+        *(f"{_behind(pair)}." for pair in [*behind, *between_others]),
     ]
 
 
