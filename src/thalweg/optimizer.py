@@ -16,7 +16,7 @@ from torch.optim.optimizer import _global_optimizer_pre_hooks as _pre_hooks  # p
 
 from thalweg import kernels
 from thalweg.kernels import Work, eager
-from thalweg.rule import Decay, Positive, Rate, Rule, annotations, check, parse_call
+from thalweg.rule import Decay, Positive, Rate, Rule, annotations, check, from_settings, number_fields, parse_call
 from thalweg.schedules import Schedule
 from thalweg.stages import DecayForm, Scalars, Stages
 
@@ -173,7 +173,6 @@ class Optimizer(TorchOptimizer):
     @overload
     def step(self, closure: Callable[[], float], *, zero_grad: bool = False) -> float: ...
     @_hooked
-    @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None, *, zero_grad: bool = False) -> float | None:
         """Take one step.
 
@@ -257,6 +256,7 @@ class Optimizer(TorchOptimizer):
         """The settings of group `i` under our names, for classes that call them otherwise."""
         return group
 
+    @torch.no_grad()
     def _clip_each(self, largest: float) -> None:
         for group in self.param_groups:
             for p in group["params"]:
@@ -327,13 +327,20 @@ class Optimizer(TorchOptimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """As torch's, of tensors, numbers and texts only; rules are in it as text, and checked when loading."""
-        state = super().state_dict()
-        for group in state["param_groups"]:
-            group["rule"] = str(group["rule"])
-            if "schedule" in group:
-                group["schedule"] = {name: schedule.state_dict() for name, schedule in group["schedule"].items()}
-        state["training"], state["skipped_steps"] = self.training, self.skipped_steps
-        return state
+
+        def as_text(_: TorchOptimizer, state: dict[str, Any]) -> None:
+            for group in state["param_groups"]:
+                group["rule"] = str(group["rule"])
+                if "schedule" in group:
+                    group["schedule"] = {name: schedule.state_dict() for name, schedule in group["schedule"].items()}
+            state["training"], state["skipped_steps"] = self.training, self.skipped_steps
+
+        # As the first of the hooks, so that those of the user see what is saved.
+        hook = self.register_state_dict_post_hook(as_text, prepend=True)
+        try:
+            return super().state_dict()
+        finally:
+            hook.remove()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a `state_dict`, with its hyperparameters.
@@ -342,24 +349,40 @@ class Optimizer(TorchOptimizer):
             ValueError: its groups, rules, parameters or shapes are not those of this optimizer.
         """
         own = [(group["rule"], group.get("schedule", {})) for group in self.param_groups]
-        _check_fits(self.param_groups, state_dict)
-        super().load_state_dict(dict(state_dict))
+        given: dict[str, Any] = {}
+
+        def check_fits(_: TorchOptimizer, state: dict[str, Any]) -> None:
+            _check_fits(self.param_groups, state)
+            given.update(state)
+
+        # As the last of the hooks: those of the user may change what is loaded.
+        hook = self.register_load_state_dict_pre_hook(check_fits)
+        try:
+            super().load_state_dict(dict(state_dict))
+        finally:
+            hook.remove()
         for group, (rule, schedules) in zip(self.param_groups, own, strict=True):
             saved = group.pop("schedule", {})
             group["rule"] = rule
             for name, schedule in schedules.items():
                 schedule.load_state_dict(saved.get(name, {}))
             _follow(group, schedules)
-        # torch casts state to the parameter's dtype; numbers are kept in float64, and 16-bit parameters in float32.
-        indices = (i for group in state_dict["param_groups"] for i in group["params"])
-        params = (p for group in self.param_groups for p in group["params"])
-        for i, p in zip(indices, params, strict=True):
-            for name, value in state_dict["state"].get(i, {}).items():
-                if isinstance(value, Tensor) and value.dtype != self.state[p][name].dtype:
-                    self.state[p][name] = value.to(p.device, copy=True)
+        self._uncast(given)
         self._reset()
-        self.training = bool(state_dict.get("training", True))
-        self.skipped_steps = int(state_dict.get("skipped_steps", 0))
+        self.training = bool(given.get("training", True))
+        self.skipped_steps = int(given.get("skipped_steps", 0))
+
+    def _uncast(self, state_dict: Mapping[str, Any]) -> None:
+        """Keep state in its own types after torch has loaded it."""
+        # torch casts state to the parameter's dtype; numbers are kept in float64, and 16-bit parameters in float32.
+        for j, (group, old) in enumerate(zip(self.param_groups, state_dict["param_groups"], strict=True)):
+            numbers = number_fields(self._settings(j, group)["rule"].State)
+            for i, p in zip(old["params"], group["params"], strict=True):
+                for name, value in state_dict["state"].get(i, {}).items():
+                    if isinstance(value, Tensor) and name not in ("step", "training"):
+                        kept = torch.float64 if name in numbers else self.state_dtype or eager.arithmetic(p.dtype)
+                        if self.state[p][name].dtype != kept:
+                            self.state[p][name] = value.to(p.device, kept, copy=True)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), **{name: getattr(self, name) for name in _CONFIGURATION}}
@@ -368,7 +391,7 @@ class Optimizer(TorchOptimizer):
 def _rule(rule: Any) -> Rule:
     if isinstance(rule, Rule):
         return rule
-    hint = f"rules.named({rule!r})" if isinstance(rule, str) else "rules.Adam(lr=1e-3), for instance"
+    hint = f"rules.parse({rule!r})" if isinstance(rule, str) else "rules.Adam(lr=1e-3), for instance"
     raise TypeError(f"rule is {rule!r}, which is no thalweg.Rule; write thalweg.{hint}")
 
 
@@ -416,6 +439,8 @@ def _name(group: Mapping[str, Any], i: int) -> str:
 
 def _check_fits(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` unless a state_dict is one of an optimizer with these groups."""
+    if not {"state", "param_groups"} <= state_dict.keys():
+        raise ValueError(f"this is no state of an optimizer; it has {', '.join(map(str, state_dict)) or 'nothing'}")
     saved = state_dict["param_groups"]
     if len(saved) != len(groups):
         raise ValueError(f"the state has {len(saved)} parameter groups, this optimizer has {len(groups)}")
@@ -427,9 +452,8 @@ def _check_fits(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> 
         if "rule" not in old:
             raise ValueError(f"group {i} of the state names no rule; it was not saved by a thalweg.Optimizer")
         name, settings = parse_call(old["rule"])
-        default = type(rule)()
-        options = {k: settings.get(k, v) for k, v in default.options.items()}
-        if name != type(rule).__name__ or any(options[k] != v for k, v in rule.options.items() if k in options):
+        same = name == type(rule).__name__
+        if not same or from_settings(type(rule), settings).options != rule.options:
             raise ValueError(f"group {i} of the state was stepped by {old['rule']}, this optimizer's rule is {rule}")
         for j, (key, p) in enumerate(zip(old["params"], group["params"], strict=True)):
             for field in rule.State._fields:

@@ -100,6 +100,7 @@ class Convention:
         fixed: the settings of our rule and of `Optimizer` that the name implies; a function is asked for its own.
         without_momentum: the rule where the momentum is None; it ignores the arguments that it has no setting for.
         sparse: whether it takes sparse gradients there.
+        counted: whether its state counts the steps there.
     """
 
     rule: type[Rule]
@@ -108,6 +109,7 @@ class Convention:
     fixed: Mapping[str, Any] = field(default_factory=dict[str, Any])
     without_momentum: type[Rule] | None = None
     sparse: bool = False
+    counted: bool = True
 
     def settings(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
         """Our settings, of the rule and of `Optimizer`, from arguments of theirs, unchecked; others are ignored."""
@@ -118,12 +120,19 @@ class Convention:
 
     def meaning(self, settings: Mapping[str, Any]) -> Meaning:
         """The rule of `settings`, and the arguments of `Optimizer` among them."""
-        rule, of_rule = self.rule, dict(settings)
-        around = {name: of_rule.pop(name) for name in settings if name in OPTIMIZER}
-        if self.without_momentum is not None and settings["momentum"] is None:
-            rule = self.without_momentum
-            of_rule = {name: x for name, x in of_rule.items() if name in annotations(rule)}
-        return Meaning(rule(**of_rule), around)
+        rule = self._of(settings)
+        of_rule = {name: x for name, x in settings.items() if name in annotations(rule)}
+        return Meaning(rule(**of_rule), {name: x for name, x in settings.items() if name in OPTIMIZER})
+
+    def rule_of(self, settings: Mapping[str, Any]) -> Rule:
+        """The rule of `settings`, with whatever the framework lets pass, and unchecked."""
+        rule = self._of(settings)
+        of_rule = {name: x for name, x in settings.items() if name in annotations(rule)}
+        return rule().bind({name: float(x) if type(x) is int else x for name, x in of_rule.items()})
+
+    def _of(self, settings: Mapping[str, Any]) -> type[Rule]:
+        plain = self.without_momentum is not None and settings["momentum"] is None
+        return self.without_momentum if plain and self.without_momentum else self.rule
 
     def read(self, said: str, theirs: Mapping[str, Any]) -> Meaning:
         """What the name means with arguments of theirs; ``ValueError`` begins with `said`."""

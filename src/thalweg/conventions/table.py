@@ -66,6 +66,7 @@ _TORCH = {
         ),
         without_momentum=SGD,
         sparse=True,
+        counted=False,
     ),
     "Adagrad": Convention(
         Adagrad,

@@ -95,6 +95,7 @@ class Fused:
                 return
         self._lay(works, list(params), grads, state)
 
+    @torch.no_grad()
     def _lay(
         self,
         works: list[Work],
@@ -113,7 +114,7 @@ class Fused:
             if g is None or p in seen:
                 continue
             seen.add(p)
-            if _dense(p) and g.layout == torch.strided and g.device == p.device:
+            if _dense(p) and not work.differentiable and g.layout == torch.strided and g.device == p.device:
                 rule = work.template
                 key = (type(rule), tuple(rule.options.items()), work.form, work.state_dtype, p.dtype)
                 in_bank = banks.setdefault(key, ([], []))

@@ -1,0 +1,224 @@
+"""torch.optim's classes, by torch's names and arguments, with torch's numbers and checkpoints: a drop-in.
+
+``thalweg.optim.Adam(model.parameters(), lr=1e-3)`` is a ``torch.optim.Adam`` whose step is Thalweg's.  The classes
+are made from the torch column of `thalweg.conventions.TABLE`: each takes torch's constructor, and so its signature,
+checks and groups, and reads its groups by that table.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer as TorchOptimizer
+
+from thalweg.conventions import TABLE
+from thalweg.conventions.meaning import Convention
+from thalweg.kernels import Work
+from thalweg.optimizer import Optimizer
+from thalweg.rule import Rule
+
+__all__ = ["ASGD", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop"]
+
+
+class DropIn(Optimizer):
+    """What the classes have in common: groups with torch's keys, read by a convention.
+
+    Attributes:
+        convention: what the class's name and arguments mean.
+    """
+
+    convention: ClassVar[Convention]
+
+    clip_norm = clip_each = clip_value = ema = state_dtype = None
+    nonfinite = "propagate"
+    backend = "auto"
+    seed = 0
+    training = True
+    skipped_steps = 0
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's."""
+        TorchOptimizer.add_param_group(self, param_group)
+        self._reset()
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._read: dict[int, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {}
+
+    def _settings(self, i: int, group: dict[str, Any]) -> dict[str, Any]:
+        arguments = self.convention.arguments
+        theirs = {name: _plain(group.get(name, argument.default)) for name, argument in arguments.items()}
+        if i in self._read and self._read[i][0] == theirs:
+            return self._read[i][2]
+        settings = self.convention.settings(theirs)
+        rule: Rule | None = None
+        if i in self._read:
+            _, last, ours = self._read[i]
+            if all(name in ours["rule"].numbers for name, x in settings.items() if x != last[name]):
+                rule = ours["rule"]  # the same formula: nothing is compiled or laid out anew
+        rule = rule or self.convention.rule_of(settings)
+        ours = {**rule.numbers, **settings, "rule": rule, "params": group["params"]}
+        ours.setdefault("weight_decay", 0.0)
+        ours.setdefault("decay_form", "l2")
+        self._read[i] = theirs, settings, ours
+        return ours
+
+    def _work(self, i: int, group: dict[str, Any]) -> Work:
+        work = super()._work(i, group)
+        work.differentiable = bool(group.get("differentiable"))
+        work.densify = self.convention.sparse
+        rate = group["lr"]
+        if work.differentiable and isinstance(rate, Tensor):
+            work.numbers["lr"] = cast(float, rate)  # so that autograd sees it
+        return work
+
+    def __getstate__(self) -> dict[str, Any]:
+        return TorchOptimizer.__getstate__(self)
+
+    def __repr__(self) -> str:
+        rules = dict.fromkeys(self._stated(i, group) for i, group in enumerate(self.param_groups))
+        return f"{super().__repr__()}\n{self.convention.source}'s convention: {'; '.join(rules)}"
+
+    def _stated(self, i: int, group: dict[str, Any]) -> str:
+        ours = self._settings(i, group)
+        rule: Rule = ours["rule"]
+        decay = f", weight decay {ours['decay_form']}" if ours["weight_decay"] else ""
+        return f"{rule.bind({name: float(ours[name]) for name in rule.numbers})}{decay}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """As torch's: it loads into torch's class, which goes on from it."""
+        state = TorchOptimizer.state_dict(self)
+        if not self.convention.counted:
+            kept = {i: {k: x for k, x in held.items() if k != "step"} for i, held in state["state"].items()}
+            state["state"] = {i: held for i, held in kept.items() if held}
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint, of this class or of torch's.
+
+        Where the parameters' names are known on both sides, states are matched by name, whatever the order.
+
+        Raises:
+            ValueError: its groups, names or shapes are not those of this optimizer.
+        """
+        state_dict = _by_name(self.param_groups, state_dict)
+        _check_shapes(self.param_groups, state_dict)
+        TorchOptimizer.load_state_dict(self, dict(state_dict))
+        self._reset()
+        self._uncast(state_dict)
+        for held in self.state.values():
+            for name in [name for name, x in held.items() if x is None]:
+                del held[name]
+            if held:  # torch's SGD counts no steps: what has a buffer was stepped
+                held.setdefault("step", torch.tensor(1.0))
+
+
+def _plain(x: Any) -> Any:
+    return x.item() if isinstance(x, Tensor) else x
+
+
+def _names(groups: list[dict[str, Any]]) -> list[str] | None:
+    """The names of all parameters in order, if all are known."""
+    if any("param_names" not in group for group in groups):
+        return None
+    return [name for group in groups for name in group["param_names"]]
+
+
+def _by_name(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A state_dict with its parameters in the order of these groups, where both know names."""
+    saved = state_dict["param_groups"]
+    own, theirs = _names(groups), _names(saved)
+    if own is None or theirs is None or own == theirs or len(groups) != len(saved):
+        return state_dict
+    for names, others, where in ((own, theirs, "this state"), (theirs, own, "this optimizer")):
+        missing = [name for name in names if name not in others]
+        if missing:
+            raise ValueError(f"{where} has no parameter {', '.join(map(repr, missing))}; it has {', '.join(others)}")
+    index = dict(zip(theirs, (i for group in saved for i in group["params"]), strict=True))
+    moved = [
+        {**old, "params": [index[name] for name in group["param_names"]], "param_names": group["param_names"]}
+        for group, old in zip(groups, saved, strict=True)
+    ]
+    return {**state_dict, "param_groups": moved}
+
+
+def _check_shapes(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` for a state that is not of its parameter's shape; counts of groups are torch's to check."""
+    for group, old in zip(groups, state_dict["param_groups"], strict=False):
+        for j, (i, p) in enumerate(zip(old["params"], group["params"], strict=False)):
+            for name, value in state_dict["state"].get(i, {}).items():
+                if isinstance(value, Tensor) and value.ndim and value.shape != p.shape:
+                    said = repr(group["param_names"][j]) if "param_names" in group else f"{j} of its group"
+                    raise ValueError(
+                        f"the state's {name} of parameter {said} has shape {tuple(value.shape)}, the parameter has "
+                        f"{tuple(p.shape)}"
+                    )
+
+
+def _constructor(theirs: type[TorchOptimizer]) -> Callable[..., None]:
+    """Torch's constructor, with what is allowed added to its errors."""
+
+    @functools.wraps(theirs.__init__)
+    def __init__(self: DropIn, params: Any, *arguments: Any, **keywords: Any) -> None:
+        try:
+            theirs.__init__(self, params, *arguments, **keywords)
+        except ValueError as error:
+            said = inspect.signature(theirs.__init__).bind(self, params, *arguments, **keywords).arguments
+            raise ValueError(f"{error}{_allowed(type(self), said)}") from None
+
+    return __init__
+
+
+def _allowed(cls: type[DropIn], said: Mapping[str, Any]) -> str:
+    """What is allowed for the first argument that is not, to be added to torch's message."""
+    for name, argument in cls.convention.arguments.items():
+        try:
+            argument.check(f"{cls.__name__}'s {name}", said.get(name, argument.default), cls.convention.rule)
+        except ValueError as error:
+            return f": {error}"
+    return ""
+
+
+def _class(name: str, convention: Convention) -> type[DropIn]:
+    theirs: type[TorchOptimizer] = getattr(torch.optim, name)
+    parent = theirs.__mro__[1].__name__  # AdamW is an Adam, as in torch
+    ours = globals()[parent] if parent in TABLE["torch"].names else DropIn
+    doc = (
+        f"``torch.optim.{name}``: its arguments, its numbers, its checkpoints; stepped by Thalweg.\n\n"
+        "``foreach``, ``fused`` and ``capturable`` are accepted and change nothing; ``differentiable=True`` is stepped "
+        f"by plain torch operations, which autograd sees.\n\n{theirs.__doc__}"
+    )
+    body = {"__doc__": doc, "__module__": __name__, "__init__": _constructor(theirs), "convention": convention}
+    return cast("type[DropIn]", type(name, (ours, theirs), body))
+
+
+if TYPE_CHECKING:  # for editors and type checkers, with torch's constructors; what runs is made from the table below
+
+    class SGD(torch.optim.SGD, DropIn): ...  # pyright: ignore
+
+    class Adagrad(torch.optim.Adagrad, DropIn): ...  # pyright: ignore
+
+    class RMSprop(torch.optim.RMSprop, DropIn): ...  # pyright: ignore
+
+    class Adam(torch.optim.Adam, DropIn): ...  # pyright: ignore
+
+    class AdamW(torch.optim.AdamW, Adam): ...  # pyright: ignore
+
+    class NAdam(torch.optim.NAdam, DropIn): ...  # pyright: ignore
+
+    class RAdam(torch.optim.RAdam, DropIn): ...  # pyright: ignore
+
+    class Adamax(torch.optim.Adamax, DropIn): ...  # pyright: ignore
+
+    class Adadelta(torch.optim.Adadelta, DropIn): ...  # pyright: ignore
+
+    class ASGD(torch.optim.ASGD, DropIn): ...  # pyright: ignore
+
+    class Rprop(torch.optim.Rprop, DropIn): ...  # pyright: ignore
+
+else:
+    for _name, _convention in TABLE["torch"].names.items():
+        globals()[_name] = _class(_name, _convention)
