@@ -76,6 +76,23 @@ def start(size: int = 7, seed: int = 1) -> Tensor:
     return torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
+def model() -> list[torch.nn.Parameter]:
+    """Parameters of several shapes."""
+    generator = torch.Generator().manual_seed(5)
+    shapes: list[tuple[int, ...]] = [(3, 4), (4,), (), (1, 2, 2), (1,)]
+    return [torch.nn.Parameter(torch.randn(s, dtype=torch.float64, generator=generator)) for s in shapes]
+
+
+def close(ours: Any, theirs: Any, equal_nan: bool = False) -> None:
+    """Assert agreement to 1e-12 relative."""
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-15, equal_nan=equal_nan)
+
+
+def same(ours: Any, theirs: Any) -> None:
+    """Assert that parameters agree."""
+    close([p.detach() for p in ours], [p.detach() for p in theirs])
+
+
 def run(rule: Rule, p: Any, gs: Any) -> tuple[list[Any], Any]:
     """The oracle: the points after each step, and the last state."""
     points: list[Any] = []
