@@ -35,6 +35,7 @@ class Eager:
                     step(work, p, state[p], zero_grad)
 
 
+@torch.no_grad()
 def norm(params: Iterable[tuple[Work, Tensor]]) -> float:
     """The global 2-norm of the gradients of parameters, each with its group."""
     each: list[Any] = [

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 _SMALL = 16_384  # elements: below so many, one thread is done before a second has begun
-_PIECE = 32_768  # elements: threads take pieces of about so many, so that a busy core holds up nobody
+_PIECES = 64  # threads take the next piece when done with one, so that a busy core holds up nobody
 
 _forked = False
 
@@ -67,7 +67,7 @@ class Job:
         self._kept = (table, scalars, totals)
         done = np.cumsum(table[:, 0] + 32)  # a chunk costs about as much as 32 elements, however small it is
         self._total = int(done[-1])
-        pieces = max(1, min(self._total // _PIECE, len(table)))
+        pieces = min(_PIECES, len(table))
         self._cuts = np.searchsorted(done, done[-1] * np.arange(pieces + 1) / pieces).astype(np.int64)
         self._cuts[-1] = len(table)
         addresses: list[int] = [self._cuts.ctypes.data, table.ctypes.data, scalars.ctypes.data, totals.ctypes.data]

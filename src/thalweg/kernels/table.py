@@ -97,7 +97,7 @@ class Bank:
             same = plain and all(d is self.types.parameter for d in map(_dtype, grads))
             self._copied = [] if same else self._unlike(grads)
         for g, copy in self._copied:
-            copy.copy_(g)
+            copy.copy_(g.detach())
         if self._copied:
             copies = {id(g): copy for g, copy in self._copied}
             grads = [copies.get(id(g), g) for g in grads]
@@ -122,7 +122,7 @@ class Bank:
     def clear(self) -> None:
         """Set to zero the gradients that the kernel saw as copies."""
         for g, _ in self._copied:
-            g.zero_()
+            g.detach().zero_()
 
     def salt(self) -> int:
         """What the chances of this step's rounding depend on: the seed and the step."""
