@@ -1,0 +1,71 @@
+"""Torch's own descriptions of its optimizers, run over our classes: their settings, their schedulers, their errors."""
+
+import copy
+import warnings
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from thalweg import optim
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from torch.testing._internal import common_optimizers
+
+DESCRIBED = [info for info in cast(Any, common_optimizers).optim_db if info.optim_cls.__name__ in optim.__all__]
+CPU = torch.device("cpu")
+
+
+def described(function: str) -> list[Any]:
+    """Each description of that kind; none is left out: what torch describes for the CPU, ours do as well."""
+    return [
+        pytest.param(info, given, id=f"{info.optim_cls.__name__}-{i}")
+        for info in DESCRIBED
+        for i, given in enumerate(getattr(info, function)(device=CPU, dtype=torch.float64))
+    ]
+
+
+def walk(optimizer: Any, params: list[nn.Parameter], scheduler: Any) -> list[Tensor]:
+    for step in range(10):
+        torch.manual_seed(step)
+        for p in params:
+            p.grad = torch.randn_like(p)
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+    return [p.detach() for p in params]
+
+
+def test_all_are_described() -> None:
+    assert {info.optim_cls.__name__ for info in DESCRIBED} == set(optim.__all__)
+
+
+@pytest.mark.parametrize(("info", "given"), described("optim_inputs_func"))
+def test_settings_and_schedulers(info: Any, given: Any) -> None:
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
+    for make in [None, *(makers[-1] for makers in info.scheduler_inputs if not _is(makers[-1], plateau))]:
+        ends: list[list[Tensor]] = []
+        for cls in (getattr(optim, info.optim_cls.__name__), info.optim_cls):
+            torch.manual_seed(0)
+            params = [nn.Parameter(torch.randn(shape, dtype=torch.float64)) for shape in ((3, 2), (4,), ())]
+            optimizer = cls(params, **copy.deepcopy(given.kwargs))
+            ends.append(walk(optimizer, params, None if make is None else make(optimizer)))
+        torch.testing.assert_close(ends[0], ends[1], rtol=1e-12, atol=1e-15)
+
+
+def _is(make: Any, kind: type[Any]) -> bool:
+    return isinstance(make(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)), kind)
+
+
+@pytest.mark.parametrize(("info", "given"), described("optim_error_inputs_func"))
+def test_errors(info: Any, given: Any) -> None:
+    wrong = given.optimizer_error_input
+    cls = getattr(optim, info.optim_cls.__name__)
+    if issubclass(given.error_type, Warning):
+        with pytest.warns(given.error_type, match=given.error_regex):
+            cls(wrong.params, **wrong.kwargs)
+    else:
+        with pytest.raises(given.error_type, match=given.error_regex):
+            cls(wrong.params, **wrong.kwargs)
