@@ -195,7 +195,14 @@ def test_the_interval_of_five_covers_about_as_much_as_it_says():
 
 @pytest.mark.parametrize(
     ("differences", "p"),
-    [([0.0] * 5, 1.0), ([0.1] * 5, 1 / 16), ([0.1 + 0.2, 0.3, 0.3], 1 / 4), ([0.1], nan), ([], nan)],
+    [
+        ([0.0] * 5, 1.0),
+        ([0.1] * 5, 1 / 16),
+        ([0.1 + 0.2, 0.3, 0.3], 1 / 4),
+        ([0.0, 0.0, 5e-324], 1.0),
+        ([0.1], nan),
+        ([], nan),
+    ],
 )
 def test_a_paired_test_that_has_nothing_to_go_by_shows_nothing(differences: list[float], p: float):
     assert verdict.paired_test(differences).p == pytest.approx(p, nan_ok=True)

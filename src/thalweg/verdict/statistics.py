@@ -95,5 +95,5 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def _constant(x: np.ndarray[Any, np.dtype[np.float64]]) -> bool:
-    # Differences of equal metrics may differ in their last bits.
-    return float(np.ptp(x)) <= 1e-12 * float(np.max(np.abs(x)))
+    # Differences of equal metrics may differ in their last bits, and those of the smallest have a variance of 0.
+    return float(np.ptp(x)) <= 1e-12 * float(np.max(np.abs(x))) or float(np.var(x)) == 0
