@@ -189,7 +189,6 @@ def test_a_gradient_that_is_not_finite_changes_nothing(
 
 
 @backends
-@pytest.mark.xfail(reason="the norm is looked at after clipping by value, which makes infinity finite", strict=True)
 def test_an_infinite_gradient_is_seen_before_it_is_clipped_by_value(backend: str) -> None:
     p = parameter()
     opt = optimizer(p, SGD(), backend, nonfinite="skip", clip_value=1.0)
@@ -293,7 +292,6 @@ def test_nesterov_with_a_changing_momentum_is_algorithm_8_3(backend: str) -> Non
 
 
 @backends
-@pytest.mark.xfail(reason="the numbers of the interim point are kept a group, not a parameter", strict=True)
 def test_a_parameter_that_missed_steps_still_knows_its_theta(backend: str) -> None:
     # Its interim point was made with numbers that have changed since.
     p, other = parameter(), parameter()

@@ -45,7 +45,7 @@ def test_latex_is_well_formed(rule: Rule) -> None:
     known = {
         "begin", "end", "frac", "sqrt", "left", "right", "lvert", "rvert", "text", "max", "min", "operatorname",
         "mathrm", "cdot", "le", "ge", "ne", "theta", "eta", "beta", "mu", "tau", "rho", "epsilon", "psi", "lambda",
-        "kappa", "nu", "alpha", "Pi",
+        "kappa", "nu", "alpha", "Pi", "nabla",
     }  # fmt: skip
     assert set(re.findall(r"\\([A-Za-z]+)", text)) <= known
 

@@ -152,7 +152,7 @@ class Optimizer(TorchOptimizer):
         group["decay_form"] = check("decay_form", group.get("decay_form", self.defaults["decay_form"]), DecayForm)
         group["maximize"] = check("maximize", group.get("maximize", self.defaults["maximize"]), bool)
         if group["decay_form"] == "independent":
-            group.setdefault("initial_lr", group["lr"])
+            group.setdefault("base_lr", group["lr"])
         group["rule"] = rule
         _follow(group, _schedules(group.pop("schedule", self.schedule)))
         super().add_param_group(group)
@@ -205,10 +205,23 @@ class Optimizer(TorchOptimizer):
             self._engine.step(works, self.state, zero_grad)
             for work, group, upcoming in zip(works, self.param_groups, self._upcoming, strict=True):
                 if work.looks_ahead:
-                    group["interim"] = work.after
+                    self._look_ahead(group, work.after)
                 if upcoming:
                     group.update(upcoming, steps=group["steps"] + 1)
         return loss
+
+    @torch.no_grad()
+    def _look_ahead(self, group: dict[str, Any], after: dict[str, float]) -> None:
+        """Note the numbers that the interim points now have; those of parameters that were not stepped follow."""
+        before, group["interim"] = group.get("interim"), after
+        if before in (None, after):
+            return
+        old, new = (group["rule"].bind(numbers) for numbers in (before, after))
+        for p in group["params"]:
+            if p.grad is None and self.state.get(p):
+                held = eager.read(old, self.state[p])
+                move = new.interim(held) - old.interim(held)
+                p.add_(torch.view_as_complex(move) if p.is_complex() else move)
 
     def observe(self, metric: float) -> None:
         """Tell data-driven schedules, such as ``schedules.plateau``, what a validation gave; others do not mind."""
@@ -247,7 +260,7 @@ class Optimizer(TorchOptimizer):
             unscale=1.0 / self._scale,
             clip_value=math.inf if self.clip_value is None else self.clip_value,
             weight_decay=decay,
-            base_lr=float(group.get("initial_lr", group["lr"])) or 1.0,
+            base_lr=float(group.get("base_lr", group["lr"])) or 1.0,
             ema=self.ema or 0.0,
         )
         return work
@@ -267,7 +280,7 @@ class Optimizer(TorchOptimizer):
         """Look at all gradients together: clip by their norm; False where the step is to be left out."""
         if self.clip_norm is None and self.nonfinite == "propagate":
             return True
-        norm = self._engine.norm(works)
+        norm = self._engine.norm(works, self.nonfinite != "propagate")
         if self.clip_norm is not None:
             for work in works:
                 least = max(norm + self.clip_eps, self.clip_norm)

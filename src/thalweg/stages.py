@@ -64,12 +64,16 @@ class Stepped(NamedTuple):
     ema: Value | None
 
 
-def gradient(stages: Stages, g: Value, c: Scalars) -> Value:
-    """The gradient as the global norm sees it: unscaled and clipped by value."""
+def gradient(stages: Stages, g: Value, c: Scalars, strict: bool = False) -> Value:
+    """The gradient as the global norm sees it: unscaled and clipped by value.
+
+    Clipping by value makes infinity finite, as in torch; if `strict` it is not a number instead, so that it is seen.
+    """
     if stages.unscale:
         g = g * c.unscale
     if stages.clip_value:
-        g = minimum(maximum(g, -c.clip_value), c.clip_value)
+        clipped = minimum(maximum(g, -c.clip_value), c.clip_value)
+        g = clipped + 0 * g if strict else clipped
     return g
 
 

@@ -18,7 +18,7 @@ from thalweg.stages import Scalars, Stages
 __all__ = ["Graph", "TraceError", "bytes_per_parameter", "evaluate", "graph", "rule", "step"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """A traced expression.
 
@@ -98,9 +98,15 @@ def step(rule: Rule, form: Stages) -> Graph:
     return graph({"p": new.p, **_outputs(new.state), **({"ema": new.ema} if form.ema else {})})
 
 
-def gradient(form: Stages) -> Graph:
-    """The gradient as the global norm sees it, as ``g``: inputs ``g`` and ``c.*``."""
-    return graph({"g": stages.gradient(form, value("g"), _scalars())})
+def gradient(form: Stages, strict: bool) -> Graph:
+    """The gradient as the global norm sees it, as ``g``: inputs ``g`` and ``c.*``; see `stages.gradient`."""
+    return graph({"g": stages.gradient(form, value("g"), _scalars(), strict)})
+
+
+def point(rule: Rule) -> Graph | None:
+    """Where a look-ahead method takes its gradient, as ``p``: inputs ``p``, ``s.*`` and ``h.*``; None for others."""
+    ahead = _symbolic(rule, "h").interim(_state(rule))
+    return None if ahead is None else graph({"p": value("p") + ahead})
 
 
 def _scalars() -> Scalars:

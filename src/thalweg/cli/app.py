@@ -150,6 +150,30 @@ def rules(
     listing.rules(name)
 
 
+_CONVERT = _examples(
+    "Examples",
+    {
+        "the same while the rate is constant":
+            'thalweg convert "keras.optimizers.SGD(learning_rate=0.1, momentum=0.9)" --to torch',
+        "not expressible: the nearest, and how far it strays":
+            'thalweg convert "keras.optimizers.Adam()" --to torch',
+    },
+)  # fmt: skip
+
+
+@app.command(epilog=_CONVERT)
+def convert(
+    call: Annotated[str, typer.Argument(metavar="CALL", help="What a framework or book writes, as literals.")],
+    to: Annotated[str, typer.Option(metavar="FRAMEWORK", help="torch, keras, optax or textbook.")] = "torch",
+) -> None:
+    """Say an optimizer in another framework's words, and whether it means the same."""
+    from thalweg.cli.exits import users_input
+    from thalweg.conventions import translate
+
+    with users_input():
+        print(translate(call, to))
+
+
 _SURFACES = _examples(
     "Examples",
     {

@@ -10,10 +10,11 @@ from torch.optim.optimizer import ParamsT
 
 from thalweg.conventions.meaning import OPTIMIZER, Framework
 from thalweg.conventions.table import TABLE
+from thalweg.conventions.translation import Translation, translate
 from thalweg.optimizer import Optimizer
 from thalweg.rule import Rule, nearest
 
-__all__ = ["TABLE", "optimizer", "rule"]
+__all__ = ["TABLE", "Translation", "optimizer", "rule", "translate"]
 
 
 def framework(name: str) -> Framework:

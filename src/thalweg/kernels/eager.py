@@ -23,9 +23,9 @@ class Eager:
     def prepare(self, works: list[Work], state: Mapping[Tensor, dict[str, Any]]) -> None:
         """See `thalweg.kernels.work.Backend`: there is nothing to prepare."""
 
-    def norm(self, works: list[Work]) -> float:
+    def norm(self, works: list[Work], strict: bool) -> float:
         """See `thalweg.kernels.work.Backend`."""
-        return norm((work, p) for work in works for p in work.params)
+        return norm(((work, p) for work in works for p in work.params), strict)
 
     def step(self, works: list[Work], state: Mapping[Tensor, dict[str, Any]], zero_grad: bool) -> None:
         """See `thalweg.kernels.work.Backend`."""
@@ -36,10 +36,10 @@ class Eager:
 
 
 @torch.no_grad()
-def norm(params: Iterable[tuple[Work, Tensor]]) -> float:
+def norm(params: Iterable[tuple[Work, Tensor]], strict: bool) -> float:
     """The global 2-norm of the gradients of parameters, each with its group."""
     each: list[Any] = [
-        torch.linalg.vector_norm(stages.gradient(w.form, real(_values(p.grad)), w.scalars), dtype=torch.float64)
+        torch.linalg.vector_norm(stages.gradient(w.form, real(_values(p.grad)), w.scalars, strict), dtype=torch.float64)
         for w, p in params
         if p.grad is not None
     ]

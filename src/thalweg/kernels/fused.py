@@ -57,11 +57,11 @@ class Fused:
         self._kernels: dict[tuple[int, str], Kernel] = {}
         self._rest: list[tuple[Work, Tensor]] = []
 
-    def norm(self, works: list[Work]) -> float:
+    def norm(self, works: list[Work], strict: bool) -> float:
         """See `thalweg.kernels.work.Backend`."""
-        squares = [eager.norm(self._rest) ** 2] if self._rest else []
+        squares = [eager.norm(self._rest, strict) ** 2] if self._rest else []
         for i in range(len(self._banks)):
-            kernel = self._kernel(i, "norm")
+            kernel = self._kernel(i, "strict norm" if strict else "norm")
             kernel.run()
             squares.append(float(kernel.totals.sum()))  # a sum of chunks, and these do not depend on the threads
         return math.sqrt(sum(squares))
@@ -79,7 +79,7 @@ class Fused:
     def _kernel(self, i: int, what: str) -> Kernel:
         if (i, what) not in self._kernels:
             bank = self._banks[i][0]
-            source = bank.norm_source() if what == "norm" else bank.step_source(zero_grad=what == "zero")
+            source = bank.norm_source(what != "norm") if "norm" in what else bank.step_source(zero_grad=what == "zero")
             self._kernels[i, what] = Kernel(bank, source)
         return self._kernels[i, what]
 

@@ -142,6 +142,6 @@ class Bank:
         """The source of the step."""
         return printer.step(trace.step(self.form.template, self.form.form), self.types, zero_grad)
 
-    def norm_source(self) -> Source:
+    def norm_source(self, strict: bool) -> Source:
         """The source of the gradients' sum of squares."""
-        return printer.norm(trace.gradient(self.form.form), self.types)
+        return printer.norm(trace.gradient(self.form.form, strict), self.types)

@@ -62,8 +62,11 @@ class Backend(Protocol):
         """Look at groups, parameters and gradients anew: once a step, before the rest."""
         ...
 
-    def norm(self, works: list[Work]) -> float:
-        """The global 2-norm of all gradients, unscaled and clipped by value, accumulated in float64."""
+    def norm(self, works: list[Work], strict: bool) -> float:
+        """The global 2-norm of all gradients, unscaled and clipped by value, accumulated in float64.
+
+        If `strict` it is finite only if every gradient was, before it was clipped.
+        """
         ...
 
     def step(self, works: list[Work], state: Mapping[Tensor, dict[str, Any]], zero_grad: bool) -> None:

@@ -32,7 +32,7 @@ class Printer:
     """Prints expressions bottom up; a subclass says how each operation and name looks."""
 
     operations: Mapping[str, str]
-    """How each operation looks, with ``{}`` for its operands."""
+    """How each operation looks, with ``{}`` for its operands; and ``nabla``, the gradient at a point."""
 
     def letter(self, name: str, index: str) -> str:
         """A name, such as ``beta_1``, with the index of its step: ``"t"``, ``"t-1"`` or none."""
@@ -67,7 +67,11 @@ class Printer:
             worth = _size(node) > (2 if node.kind == "value" else 7)
             if uses[node] > 1 and worth and node not in names and node.op not in COMPARISONS:
                 names[node] = self.letter(next(shared, f"x_{len(names)}"), "t")
-        return [(names[node], self.show(node, names, top=True)[0]) for node in traced.nodes if node in names]
+        ahead = trace.point(rule)
+        taken = [] if ahead is None else [
+            (self.letter("g", "t"), self.operations["nabla"].format(self.show(ahead.outputs["p"], {})[0]))
+        ]  # fmt: skip
+        return taken + [(names[node], self.show(node, names, top=True)[0]) for node in traced.nodes if node in names]
 
     def show(self, node: Symbol, names: Mapping[Symbol, str], top: bool = False) -> Text:
         """The text of a node, and how tightly it binds."""
@@ -77,6 +81,8 @@ class Printer:
             return self._input(node.args[0]), _ATOM
         if node.op == "const":
             return self.constant(node.args[0]), _ATOM if node.args[0] >= 0 else 1
+        if node.op == "add" and (right := _negated(node.args[1])) is not None:
+            node = Symbol("sub", (node.args[0], right))
         if node.op == "mul" and (square := _square(node)) is not None:
             factor, x = square
             node = Symbol("pow", (x, _TWO)) if factor is None else Symbol("mul", (factor, Symbol("pow", (x, _TWO))))
@@ -99,6 +105,15 @@ class Printer:
         if group == "s":
             return self.letter(_LETTERS.get(rest, rest), "t-1")
         return self.letter(_GREEK.get(rest, rest), "")
+
+
+def _negated(node: Symbol) -> Symbol | None:
+    """For −x and −x·y …: the same without its sign; else None."""
+    if node.op == "neg":
+        return node.args[0]
+    if node.op in ("mul", "div") and (left := _negated(node.args[0])) is not None:
+        return Symbol(node.op, (left, node.args[1]))
+    return None
 
 
 def _square(node: Symbol) -> tuple[Symbol | None, Symbol] | None:

@@ -22,6 +22,7 @@ class _Latex(Printer):
         "ge": r"{} \ge {}",
         "eq": "{} = {}",
         "ne": r"{} \ne {}",
+        "nabla": r"\nabla f\left({}\right)",
         "sqrt": r"\sqrt{{{}}}",
         "abs": r"\lvert {} \rvert",
         "sign": r"\operatorname{{sign}}({})",

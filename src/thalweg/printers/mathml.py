@@ -19,6 +19,7 @@ class _MathML(Printer):
         "div": "<mfrac><mrow>{}</mrow><mrow>{}</mrow></mfrac>",
         "pow": "<msup><mrow>{}</mrow><mrow>{}</mrow></msup>",
         "neg": "<mo form='prefix'>−</mo>{}",
+        "nabla": "<mi>∇</mi><mi>f</mi><mrow><mo>(</mo>{}<mo>)</mo></mrow>",
         "sqrt": "<msqrt>{}</msqrt>",
         "abs": "<mo form='prefix'>|</mo>{}<mo form='postfix'>|</mo>",
         "maximum": _call("max", "{}", "{}"),

@@ -25,6 +25,7 @@ class _Plain(Printer):
         "ge": "{} ≥ {}",
         "eq": "{} = {}",
         "ne": "{} ≠ {}",
+        "nabla": "∇f({})",
         "sqrt": "√({})",
         "abs": "|{}|",
         "maximum": "max({}, {})",

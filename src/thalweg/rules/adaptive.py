@@ -84,6 +84,11 @@ class RMSProp(Rule):
             raise ValueError(
                 f"RMSProp's nesterov is {self.nesterov!r} without momentum; set momentum, 0.9 for instance"
             )
+        if self.centered and self.bias_correction and self.eps is None:
+            raise ValueError(
+                "RMSProp's eps is None with centered=True and bias_correction=True; at the first step the corrected "
+                "variance is 0 and what is left of it is rounding: set eps"
+            )
 
     def init(h, p: Value):
         return RMSProp.State(

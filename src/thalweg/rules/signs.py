@@ -20,6 +20,13 @@ class Rprop(Rule):
 
     search = {"lr": Log(1e-5, 1e-1)}
 
+    def check(self):
+        if not self.eta_minus < 1 < self.eta_plus or self.step_min > self.step_max:
+            raise ValueError(
+                f"Rprop's eta_minus, eta_plus are {self.eta_minus}, {self.eta_plus} and step_min, step_max "
+                f"{self.step_min}, {self.step_max}; allowed is eta_minus < 1 < eta_plus and step_min <= step_max"
+            )
+
     class State(NamedTuple):
         prev: Value
         step_size: Value
