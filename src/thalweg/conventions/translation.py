@@ -18,7 +18,7 @@ from torch import Tensor
 from thalweg.conventions.meaning import REQUIRED, Convention, Framework, Meaning
 from thalweg.conventions.table import TABLE
 from thalweg.optimizer import Optimizer
-from thalweg.rule import nearest
+from thalweg.rule import Rule, nearest
 
 STEPS = 50
 EXACT = 1e-9
@@ -76,11 +76,12 @@ def translate(text: str, to: str) -> Translation:
         theirs.setdefault(source.rate, _STANDARD)
     meaning = source.read(name, theirs)
     constant, dropped = _course(meaning, False), _course(meaning, True)
-    best: tuple[tuple[float, int], float, float, str] | None = None
+    best: tuple[tuple[float, int, int], float, float, str] | None = None
     for call, found in _candidates(meaning, TABLE[to]):
         strays = _apart(constant, _course(found, False)), _apart(dropped, _course(found, True))
-        # What differs in the last bits alone is as near: then the shorter call is the better.
-        nearness = (0.0 if max(strays) <= EXACT else float(f"{max(strays):.3g}"), len(call))
+        # What differs in the last bits alone is as near: then the more alike, and the shorter call, is the better.
+        near = 0.0 if max(strays) <= EXACT else float(f"{max(strays):.3g}")
+        nearness = near, _unlike(found.rule, meaning.rule), len(call)
         if best is None or nearness < best[0]:
             best = nearness, *strays, call
     assert best is not None
@@ -119,6 +120,8 @@ def parse(text: str) -> tuple[Framework, str, dict[str, Any]]:
 def _candidates(meaning: Meaning, target: Framework) -> Iterator[tuple[str, Meaning]]:
     """Calls of the target that may mean the same: those of the same rule, or all where none has it."""
     wanted = {**meaning.rule.numbers, **meaning.rule.options, **meaning.around}
+    if not wanted.get("weight_decay"):
+        wanted.pop("decay_form", None)  # no decay has no form
     conventions = {
         name: convention
         for name, convention in target.names.items()
@@ -151,6 +154,12 @@ def _possible(convention: Convention, argument: str, wanted: dict[str, Any]) -> 
             return list(means.values) if means.closed else [means.default]
         return [value]
     return [wanted["lr"] if means.default is REQUIRED else means.default]
+
+
+def _unlike(one: Rule, other: Rule) -> int:
+    """How many options the one has on and the other off."""
+    names = {*one.options, *other.options}
+    return sum(bool(one.options.get(name)) != bool(other.options.get(name)) for name in names)
 
 
 def _back(values: Mapping[Any, Any], ours: Any) -> Any:
@@ -193,4 +202,4 @@ def _apart(one: list[Tensor], other: list[Tensor]) -> float:
 
 
 def _distance(p: Tensor, q: Tensor) -> float:
-    return math.dist(p.tolist(), q.tolist())
+    return math.sqrt(((p - q) ** 2).sum().item())
