@@ -1,6 +1,7 @@
 """The table of conventions: what it refuses and how, and translation between its columns."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from thalweg import conventions
 from thalweg.conventions import TABLE, translate
+from thalweg.conventions.page import page
 from thalweg.rules import SGD, Adam, Momentum, RMSProp
 
 CALLS = [(framework, name) for framework, column in TABLE.items() for name in column.names]
@@ -128,3 +130,8 @@ def test_translations(call: str, to: str, expected: str, kind: str) -> None:
 def test_what_cannot_be_translated(call: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         translate(call, "optax")
+
+
+def test_the_page_is_up_to_date() -> None:
+    written = Path(__file__).resolve().parents[1] / "docs" / "conventions.md"
+    assert written.read_text(encoding="utf-8") == page(), "run python -m thalweg.conventions.page > docs/conventions.md"

@@ -252,6 +252,8 @@ def _optax_adam(nesterov: bool = False) -> Arguments:
     }
 
 
+_ONE_CORRECTION = "write thalweg.rules.Adam(amsgrad='corrected', bias_correction={0!r})"
+
 _OPTAX = {
     "sgd": Convention(
         Momentum,
@@ -300,7 +302,15 @@ _OPTAX = {
     "amsgrad": Convention(
         Adam,
         "optax.amsgrad",
-        _optax({**_OPTAX_MOMENTS, **_EPS_ROOT, **_MU_DTYPE}),
+        _optax(
+            {
+                **_OPTAX_MOMENTS,
+                **_EPS_ROOT,
+                **_MU_DTYPE,
+                "bias_correction_mu": refused(True, _ONE_CORRECTION.format("second")),
+                "bias_correction_nu": refused(True, _ONE_CORRECTION.format("first")),
+            }
+        ),
         {"amsgrad": "corrected"},
     ),
     "adamax": Convention(Adamax, "optax.adamax", _optax(_OPTAX_MOMENTS)),
@@ -413,6 +423,6 @@ TABLE: dict[str, Framework] = {
             "lbfgs": "it searches along a line; thalweg.curvature has second-order methods",
         },
     ),
-    "textbook": Framework("textbook", "{}", "lr", _TEXTBOOK),
+    "textbook": Framework("textbook", "textbook.{}", "lr", _TEXTBOOK),
 }
 """Every name of every framework."""
