@@ -3,7 +3,9 @@
 import copy
 import functools
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from itertools import repeat
 from typing import Any, Literal, TypeVar, cast, overload
 
 import torch
@@ -236,8 +238,7 @@ class Optimizer(TorchOptimizer):
             super().zero_grad(set_to_none)
             return
         for group in self.param_groups:
-            for p in group["params"]:
-                p.grad = None
+            deque(map(setattr, group["params"], repeat("grad"), repeat(None)), maxlen=0)  # a loop that runs in C
 
     def _work(self, i: int, group: dict[str, Any]) -> Work:
         """What is to be done to a group."""

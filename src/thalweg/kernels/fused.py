@@ -3,6 +3,7 @@
 import math
 import operator
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any, cast
 
 import numpy as np
@@ -89,7 +90,7 @@ class Fused:
         grads: list[Tensor | None] = list(map(_grad, params))
         fresh = not _are(grads, self._grads)
         known = _are(works, self._works) and _are(params, self._params)
-        if known and (not fresh or list(map(_is_there, grads)) == self._with):
+        if known and (not fresh or _there(grads) == self._with):
             self._grads = grads
             if all(bank.aim(_pick(grads, indices), fresh) for bank, indices in self._banks):
                 return
@@ -105,7 +106,7 @@ class Fused:
     ) -> None:
         """Sort the parameters that have a gradient into banks."""
         self._works, self._params, self._grads = list(works), params, grads
-        self._with = list(map(_is_there, grads))
+        self._with = _there(grads)
         self._kernels, self._rest = {}, []
         banks: dict[Any, tuple[list[Work], list[int]]] = {}
         owners = [work for work in works for _ in work.params]
@@ -141,8 +142,9 @@ def _pick(grads: list[Tensor | None], indices: list[int]) -> list[Tensor]:
     return cast("list[Tensor]", grads if len(indices) == len(grads) else [grads[i] for i in indices])
 
 
-def _is_there(g: Tensor | None) -> bool:
-    return g is not None
+def _there(grads: list[Tensor | None]) -> list[bool]:
+    """Which of them there are."""
+    return list(map(operator.is_not, grads, repeat(None)))
 
 
 def _dense(p: Tensor) -> bool:

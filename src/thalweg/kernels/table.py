@@ -4,7 +4,6 @@ The table has a row a chunk of so many elements at most: the count, which row of
 each array there.  It is kept between steps; only addresses that moved are written again.
 """
 
-import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,8 +16,6 @@ from thalweg.kernels import states
 from thalweg.kernels.work import Work
 from thalweg.printers import numba as printer
 from thalweg.printers.numba import Source, Types
-
-_dtype = operator.attrgetter("dtype")
 
 
 class Row:
@@ -48,6 +45,7 @@ class Bank:
         self.form = works[0]
         self._layouts = [(p.dtype, p.shape, p.stride()) for p in params]
         self._plain = all(p.is_contiguous() for p in params)
+        self._same = all(getattr(p, "grad_dtype", p.dtype) == p.dtype for p in params)
         self._copied: list[tuple[Tensor, Tensor]] = []
         self._numbers = states.adopt(self.params, self.works, state, self.types.state)
         source = self.step_source(False)
@@ -82,7 +80,7 @@ class Bank:
             base = np.array([state[p][name.removeprefix("s.")].data_ptr() for p in self.params])
             self.table[:, column] = base[self.owner] + start * self.types.state.itemsize
         self._offset = start * self.types.parameter.itemsize
-        self._at: list[list[int]] = [[], []]
+        self._at: list[int] = []
         self.total = int(counts.sum())
 
     def aim(self, grads: list[Tensor], fresh: bool) -> bool:
@@ -93,22 +91,23 @@ class Bank:
             fresh: whether there are others among them than last time.
         """
         if fresh:
-            plain = self._plain and all(map(Tensor.is_contiguous, grads))
-            same = plain and all(d is self.types.parameter for d in map(_dtype, grads))
-            self._copied = [] if same else self._unlike(grads)
+            # Autograd, and the setter of `p.grad`, hold a gradient to its parameter's size, dtype and device: what is
+            # left to look at is how it lies in memory.
+            plain = self._plain and self._same and all(map(Tensor.is_contiguous, grads))
+            self._copied = [] if plain else self._unlike(grads)
         for g, copy in self._copied:
             copy.copy_(g.detach())
         if self._copied:
             copies = {id(g): copy for g, copy in self._copied}
             grads = [copies.get(id(g), g) for g in grads]
-        for column, tensors in enumerate((self.params, grads)):
-            # Read every time: `p.data = …` moves a tensor without changing the object.
-            now = list(map(Tensor.data_ptr, tensors))
-            if now != self._at[column]:
-                if column == 0 and self._layouts != [(p.dtype, p.shape, p.stride()) for p in self.params]:
-                    return False
-                self._at[column] = now
-                self.table[:, column + 2] = np.array(now)[self.owner] + self._offset
+        # Addresses are read every time: `p.data = …` moves a tensor without changing the object.
+        moved = list(map(Tensor.data_ptr, self.params))
+        if moved != self._at:
+            if self._layouts != [(p.dtype, p.shape, p.stride()) for p in self.params]:
+                return False
+            self._at = moved
+            self.table[:, 2] = np.array(moved)[self.owner] + self._offset
+        self.table[:, 3] = np.fromiter(map(Tensor.data_ptr, grads), np.int64, len(grads))[self.owner] + self._offset
         return True
 
     def _unlike(self, grads: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
