@@ -104,7 +104,7 @@ class RMSProp(Rule):
         return ahead if h.momentum_form == "velocity" else -h.lr * ahead
 
     def update(h, p: Value, g: Value, s: State, t: Number):
-        r = h.decay * s.square_avg + (1 - h.decay) * (g * g)
+        r = h.decay * s.square_avg + (1 - h.decay) * g * g
         m = h.decay * s.grad_avg + (1 - h.decay) * g if h.centered else ABSENT
         correct = 1 - h.decay**t if h.bias_correction else 1.0
         spread = r / correct - (m / correct) * (m / correct) if h.centered else r / correct
