@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from thalweg import conventions, curvature, optim, problems, report, rules, schedules, trace, verdict
+    from thalweg import conventions, curvature, groups, optim, problems, report, rules, schedules, trace, verdict
     from thalweg.optimizer import Optimizer
     from thalweg.printers.latex import latex
     from thalweg.problems import Problem
@@ -24,7 +24,7 @@ _HOMES = {
     "Rule": "thalweg.rule",
     "latex": "thalweg.printers.latex",
 }
-_ROOMS = ("conventions", "curvature", "optim", "problems", "report", "rules", "schedules", "trace", "verdict")
+_ROOMS = ("conventions", "curvature", "groups", "optim", "problems", "report", "rules", "schedules", "trace", "verdict")
 
 __all__ = [  # noqa: RUF022 -- what a newcomer meets first stands first
     "Optimizer",
@@ -33,6 +33,7 @@ __all__ = [  # noqa: RUF022 -- what a newcomer meets first stands first
     "latex",
     "conventions",
     "optim",
+    "groups",
     "schedules",
     "trace",
     "curvature",
