@@ -16,7 +16,7 @@ formulas from the rules, its numbers by stepping them; a test holds it to both.
 
 ```python
 thalweg.conventions.optimizer("keras", "RMSprop", model.parameters(), rho=0.9)  # steps as Keras does
-thalweg.conventions.rule("optax", "adam", learning_rate=1e-3, nesterov=True)    # its rule alone
+thalweg.conventions.rule("optax", "adam", learning_rate=1e-3, nesterov=True)  # its rule alone
 print(thalweg.conventions.translate("keras.optimizers.SGD(momentum=0.9)", to="torch"))
 ```
 
