@@ -1,24 +1,22 @@
 """`Optimizer`: any rule as a ``torch.optim.Optimizer``."""
 
-import copy
-import functools
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from itertools import repeat
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
-from torch.autograd import _profiler_enabled as profiler_enabled  # pyright: ignore
 from torch.optim.optimizer import Optimizer as TorchOptimizer
 from torch.optim.optimizer import ParamsT
-from torch.optim.optimizer import _global_optimizer_post_hooks as _post_hooks  # pyright: ignore[reportPrivateUsage]
-from torch.optim.optimizer import _global_optimizer_pre_hooks as _pre_hooks  # pyright: ignore[reportPrivateUsage]
 
 from thalweg import kernels
 from thalweg.kernels import Work, eager
-from thalweg.rule import Decay, Positive, Rate, Rule, annotations, check, from_settings, number_fields, parse_call
+from thalweg.optimizer import checkpoint
+from thalweg.optimizer.following import by_name, follow, scheduled
+from thalweg.optimizer.hooks import hooked, profiler_enabled
+from thalweg.rule import Decay, Positive, Rate, Rule, check, number_fields
 from thalweg.schedules import Schedule
 from thalweg.stages import DecayForm, Scalars, Stages
 
@@ -28,22 +26,6 @@ _CONFIGURATION = (
     "rule", "schedule", "clip_norm", "clip_eps", "clip_each", "clip_value", "ema", "nonfinite", "state_dtype", "seed",
     "backend", "training", "skipped_steps",
 )  # fmt: skip
-
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _hooked(step: F) -> F:
-    """`step` with torch's hooks and profiling around it where there are any: torch's own wrapper costs 10 µs a step."""
-    watched = TorchOptimizer.profile_hook_step(step)
-
-    @functools.wraps(step)
-    def plain_or_watched(self: Any, *args: Any, **kwargs: Any) -> Any:
-        hooks = (self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks, _pre_hooks, _post_hooks)
-        return (watched if any(hooks) or profiler_enabled() else step)(self, *args, **kwargs)
-
-    setattr(plain_or_watched, "hooked", True)  # noqa: B010 -- what torch looks for before it wraps a step itself
-    return cast(F, plain_or_watched)
 
 
 class Optimizer(TorchOptimizer):
@@ -123,7 +105,7 @@ class Optimizer(TorchOptimizer):
         self.state_dtype, self.seed = state_dtype, int(seed)
         self.backend = backend
         self._reset()
-        self.schedule = _schedules(schedule)
+        self.schedule = by_name(schedule)
         self.training = True
         self.skipped_steps = 0
         defaults = {
@@ -156,7 +138,7 @@ class Optimizer(TorchOptimizer):
         if group["decay_form"] == "independent":
             group.setdefault("base_lr", group["lr"])
         group["rule"] = rule
-        _follow(group, _schedules(group.pop("schedule", self.schedule)))
+        follow(group, by_name(group.pop("schedule", self.schedule)))
         super().add_param_group(group)
 
         added = self.param_groups[-1]
@@ -166,7 +148,7 @@ class Optimizer(TorchOptimizer):
             if not (p.is_floating_point() or p.is_complex()):
                 self.param_groups.pop()
                 raise ValueError(
-                    f"can't optimize a tensor of dtype {p.dtype} (parameter {_name(added, i)}); "
+                    f"can't optimize a tensor of dtype {p.dtype} (parameter {checkpoint.name_of(added, i)}); "
                     "only floating-point and complex tensors have gradients"
                 )
 
@@ -174,7 +156,7 @@ class Optimizer(TorchOptimizer):
     def step(self, closure: None = None, *, zero_grad: bool = False) -> None: ...
     @overload
     def step(self, closure: Callable[[], float], *, zero_grad: bool = False) -> float: ...
-    @_hooked
+    @hooked
     def step(self, closure: Callable[[], float] | None = None, *, zero_grad: bool = False) -> float | None:
         """Take one step.
 
@@ -200,7 +182,7 @@ class Optimizer(TorchOptimizer):
         self._scale = float(getattr(self, "grad_scale", None) or 1.0)
         if self.clip_each is not None:
             self._clip_each(self.clip_each * self._scale)
-        self._upcoming = [_scheduled(group, 1) for group in self.param_groups]
+        self._upcoming = [scheduled(group, 1) for group in self.param_groups]
         works = [self._work(i, group) for i, group in enumerate(self.param_groups)]
         self._engine.prepare(works, self.state)
         if self._look(works):
@@ -297,7 +279,7 @@ class Optimizer(TorchOptimizer):
         for group in self.param_groups:
             for i, p in enumerate(group["params"]):
                 if p.grad is not None and not bool(torch.isfinite(p.grad).all()):
-                    return f"parameter {_name(group, i)}"
+                    return f"parameter {checkpoint.name_of(group, i)}"
         return "all parameters together, their norm,"
 
     @torch.no_grad()
@@ -366,7 +348,7 @@ class Optimizer(TorchOptimizer):
         given: dict[str, Any] = {}
 
         def check_fits(_: TorchOptimizer, state: dict[str, Any]) -> None:
-            _check_fits(self.param_groups, state)
+            checkpoint.check_fits(self.param_groups, state)
             given.update(state)
 
         # As the last of the hooks: those of the user may change what is loaded.
@@ -380,7 +362,7 @@ class Optimizer(TorchOptimizer):
             group["rule"] = rule
             for name, schedule in schedules.items():
                 schedule.load_state_dict(saved.get(name, {}))
-            _follow(group, schedules)
+            follow(group, schedules)
         self._uncast(given)
         self._reset()
         self.training = bool(given.get("training", True))
@@ -407,73 +389,3 @@ def _rule(rule: Any) -> Rule:
         return rule
     hint = f"rules.parse({rule!r})" if isinstance(rule, str) else "rules.Adam(lr=1e-3), for instance"
     raise TypeError(f"rule is {rule!r}, which is no thalweg.Rule; write thalweg.{hint}")
-
-
-def _schedules(schedule: Schedule | Mapping[str, Schedule] | None) -> dict[str, Schedule]:
-    if schedule is None:
-        return {}
-    return {"lr": schedule} if isinstance(schedule, Schedule) else dict(schedule)
-
-
-def _follow(group: dict[str, Any], schedules: Mapping[str, Schedule]) -> None:
-    """Have a group's hyperparameters follow schedules, from where it is.
-
-    Raises:
-        ValueError: a schedule is of no hyperparameter, does not know its length, or leaves the range.
-    """
-    if not schedules:
-        return
-    rule: Rule = group["rule"]
-    known = [*rule.numbers, "weight_decay"]
-    group.setdefault("steps", 0)
-    group["schedule"] = copy.deepcopy(dict(schedules))  # a data-driven one remembers: each group has its own
-    for name, schedule in group["schedule"].items():
-        if name not in known:
-            raise ValueError(f"there is a schedule of {name!r}, which {rule} does not have; it has {', '.join(known)}")
-        base = group.setdefault(f"initial_{name}", group[name])
-        for t in (group["steps"], schedule.length or 0):
-            value = check(f"the scheduled {name} at step {t}", schedule.value(base, int(t)), _range(rule, name))
-            group[name] = value if t == group["steps"] else group[name]
-
-
-def _range(rule: Rule, name: str) -> Any:
-    return Rate if name == "weight_decay" else annotations(type(rule))[name]
-
-
-def _scheduled(group: Mapping[str, Any], ahead: int) -> dict[str, float]:
-    """The scheduled hyperparameters of a group, so many steps ahead."""
-    t = group.get("steps", 0) + ahead
-    return {name: s.value(group[f"initial_{name}"], t) for name, s in group.get("schedule", {}).items()}
-
-
-def _name(group: Mapping[str, Any], i: int) -> str:
-    names = group.get("param_names")
-    return repr(names[i]) if names else f"{i} of its group"
-
-
-def _check_fits(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> None:
-    """Raise ``ValueError`` unless a state_dict is one of an optimizer with these groups."""
-    if not {"state", "param_groups"} <= state_dict.keys():
-        raise ValueError(f"this is no state of an optimizer; it has {', '.join(map(str, state_dict)) or 'nothing'}")
-    saved = state_dict["param_groups"]
-    if len(saved) != len(groups):
-        raise ValueError(f"the state has {len(saved)} parameter groups, this optimizer has {len(groups)}")
-    for i, (group, old) in enumerate(zip(groups, saved, strict=True)):
-        if len(old["params"]) != len(group["params"]):
-            have, own = len(old["params"]), len(group["params"])
-            raise ValueError(f"group {i} of the state has {have} parameters, this optimizer's has {own}")
-        rule: Rule = group["rule"]
-        if "rule" not in old:
-            raise ValueError(f"group {i} of the state names no rule; it was not saved by a thalweg.Optimizer")
-        name, settings = parse_call(old["rule"])
-        same = name == type(rule).__name__
-        if not same or from_settings(type(rule), settings).options != rule.options:
-            raise ValueError(f"group {i} of the state was stepped by {old['rule']}, this optimizer's rule is {rule}")
-        for j, (key, p) in enumerate(zip(old["params"], group["params"], strict=True)):
-            for field in rule.State._fields:
-                value = state_dict["state"].get(key, {}).get(field)
-                if isinstance(value, Tensor) and value.ndim and value.shape != p.shape:
-                    raise ValueError(
-                        f"the state's {field} of parameter {_name(group, j)} has shape {tuple(value.shape)}, "
-                        f"the parameter has {tuple(p.shape)}"
-                    )
