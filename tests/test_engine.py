@@ -235,7 +235,7 @@ def test_a_population_is_rows_of_one_table() -> None:
         for ps, lr in zip(together, rates, strict=True)
         for i, p in enumerate(ps)
     ]
-    optimizer = thalweg.Optimizer(groups, rules.Adam())
+    optimizer = thalweg.Optimizer(groups, rules.Adam(), backend="numba")
     generators = [torch.Generator().manual_seed(1) for _ in rates]
     for step in range(8):
         for ps, generator in zip(together, generators, strict=True):
