@@ -1,6 +1,8 @@
-"""Torch's hooks and profiling around a step, at no cost where there are none."""
+"""Torch's services around our methods, at no cost where they have nothing to do."""
 
 import functools
+import inspect
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -26,3 +28,14 @@ def hooked(step: F) -> F:
 
     setattr(plain_or_watched, "hooked", True)  # noqa: B010 -- what torch looks for before it wraps a step itself
     return cast(F, plain_or_watched)
+
+
+def unguarded(method: F) -> F:
+    """Torch's `method` without its guard against torch's compiler, unless that is loaded: it loads it, in 1 s."""
+    plain = inspect.unwrap(method)
+
+    @functools.wraps(method)
+    def guarded_if_needed(*args: Any, **kwargs: Any) -> Any:
+        return (method if "torch._dynamo" in sys.modules else plain)(*args, **kwargs)
+
+    return cast(F, guarded_if_needed)

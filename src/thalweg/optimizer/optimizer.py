@@ -15,7 +15,7 @@ from thalweg import kernels
 from thalweg.kernels import Work, eager
 from thalweg.optimizer import checkpoint
 from thalweg.optimizer.following import by_name, follow, scheduled
-from thalweg.optimizer.hooks import hooked, profiler_enabled
+from thalweg.optimizer.hooks import hooked, profiler_enabled, unguarded
 from thalweg.rule import Decay, Positive, Rate, Rule, check, number_fields
 from thalweg.schedules import Schedule
 from thalweg.stages import DecayForm, Scalars, Stages
@@ -26,6 +26,8 @@ _CONFIGURATION = (
     "rule", "schedule", "clip_norm", "clip_eps", "clip_each", "clip_value", "ema", "nonfinite", "state_dtype", "seed",
     "backend", "training", "skipped_steps",
 )  # fmt: skip
+
+_add_param_group = unguarded(TorchOptimizer.add_param_group)
 
 
 class Optimizer(TorchOptimizer):
@@ -139,7 +141,7 @@ class Optimizer(TorchOptimizer):
             group.setdefault("base_lr", group["lr"])
         group["rule"] = rule
         follow(group, by_name(group.pop("schedule", self.schedule)))
-        super().add_param_group(group)
+        _add_param_group(self, group)
 
         added = self.param_groups[-1]
         for foreign in self.rule.numbers.keys() - rule.numbers.keys():
