@@ -359,7 +359,7 @@ def test_the_table_is_small() -> None:
     p.grad = torch.ones_like(p)
     optimizer = thalweg.Optimizer([p], rules.Adam(), clip_norm=1.0, backend="numba")
     optimizer.step()
-    [(bank, _)] = optimizer._engine._banks  # pyright: ignore
+    [bank] = optimizer._engine._banks  # pyright: ignore
     arrays: list[Any] = [x for x in vars(bank).values() if hasattr(x, "nbytes")]  # pyright: ignore
     assert sum(int(x.nbytes) for x in arrays) < 0.01 * p.nbytes
 

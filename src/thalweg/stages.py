@@ -42,18 +42,18 @@ class Scalars(NamedTuple):
     Attributes:
         unscale: what the gradient is multiplied by first, one over the loss scale.
         clip_value: the largest magnitude of a gradient's element.
-        clip_norm: what clipping by the global norm multiplies the gradient by, in (0, 1].
         weight_decay: λ.
         base_lr: the rate η₀ that `independent` decay measures the current rate against.
         ema: the decay of the moving average, in [0, 1).
+        clip_norm: what clipping by the global norm multiplies the gradient by, in (0, 1].
     """
 
     unscale: Number = 1.0
     clip_value: Number = math.inf
-    clip_norm: Number = 1.0
     weight_decay: Number = 0.0
     base_lr: Number = 1.0
     ema: Number = 0.0
+    clip_norm: Number = 1.0
 
 
 class Stepped(NamedTuple):

@@ -1,8 +1,8 @@
 """The contenders of one row: this engine and torch's ways, on the same parameters and gradients.
 
-Gradients are put back, untimed, before every call.  Where the gradient is dropped by ``zero_grad()`` they come as new
-tensors in other memory than the last, as a real backward makes them; where it is kept or zeroed in place (a step alone,
-``step(zero_grad=True)``) backward would add to the same tensors, and so they stay the same.
+Gradients are put back, untimed, before every call.  Where the gradient is dropped by ``zero_grad()`` they come from
+autograd as new tensors; where it is kept or zeroed in place (a step alone, ``step(zero_grad=True)``) a backward pass
+would add to the same tensors, and so they stay the same.
 """
 
 from collections.abc import Callable
@@ -37,13 +37,11 @@ class Model:
         params: the parameters.
         noise: what their gradients are.
         kept: the gradients where these stay the same tensors.
-        memory: where fresh gradients go: by turns into the one and the other.
     """
 
     params: list[torch.nn.Parameter]
     noise: list[Tensor]
     kept: list[Tensor]
-    memory: tuple[list[Tensor], list[Tensor]]
 
     @classmethod
     def random(cls, shapes: tuple[Shape, ...], dtype: torch.dtype) -> "Model":
@@ -54,8 +52,8 @@ class Model:
             return [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
 
         noise = tensors()
-        kept, other = ([torch.zeros_like(g) for g in noise] for _ in range(2))
-        return cls([torch.nn.Parameter(p) for p in tensors()], noise, kept, (kept, other))
+        kept = [torch.zeros_like(g) for g in noise]
+        return cls([torch.nn.Parameter(p) for p in tensors()], noise, kept)
 
     def same(self) -> None:
         """Put the gradients back into the same tensors."""
@@ -64,10 +62,10 @@ class Model:
             p.grad = g
 
     def fresh(self) -> None:
-        """Give the parameters gradients that are new tensors, in other memory than the last."""
-        self.memory = self.memory[1], self.memory[0]
-        for p, g, noise in zip(self.params, self.memory[0], self.noise, strict=True):
-            p.grad = g.copy_(noise).detach()
+        """Have autograd give the parameters new gradients, as a backward pass does."""
+        for p in self.params:
+            p.grad = None
+        torch.autograd.backward(self.params, self.noise)
 
 
 def contenders(pair: Pair, kind: Kind, model: Model, compiled: bool) -> list[Contender]:

@@ -38,9 +38,7 @@ class Plain:
         types = Types(dtype, arithmetic, arithmetic)
         source = printer.step(plain, types, zero_grad=False)
         self.arrays = [torch.ones(count, dtype=types.of(name)) for name in source.arrays]
-        self.bytes = count * sum(
-            types.of(name).itemsize * (1 + (name in plain.outputs)) for name in source.arrays
-        )  # fmt: skip
+        self.bytes = count * source.traffic
         piece = min(_PIECE, -(-count // torch.get_num_threads()))
         starts = np.arange(0, count, piece)
         table = np.zeros((len(starts), 2 + len(self.arrays)), np.int64)
@@ -49,7 +47,7 @@ class Plain:
             table[:, column] = array.data_ptr() + starts * array.itemsize
         scalars = np.full((1, 1), 0.5, np.float64 if arithmetic == torch.float64 else np.float32)
         module: Any = build.load(source.text)
-        self._job = launch.Job(module.worker.address, table, scalars, np.zeros(len(table)))
+        self._job = launch.Job(module.worker.address, table, scalars, np.zeros(len(table)), source.traffic)
 
     def run(self) -> None:
         """Move the bytes once."""

@@ -34,6 +34,10 @@ class Eager:
                 if p.grad is not None:
                     step(work, p, state[p], zero_grad)
 
+    def drop(self, params: list[Tensor]) -> bool:
+        """See `thalweg.kernels.work.Backend`."""
+        return False
+
 
 @torch.no_grad()
 def norm(params: Iterable[tuple[Work, Tensor]], strict: bool) -> float:

@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thalweg.kernels import build, eager, launch
-from thalweg.kernels.table import Bank
+from thalweg.kernels import build, eager, launch, native
+from thalweg.kernels.addresses import CHANGED, SAME, Addresses
+from thalweg.kernels.table import Bank, sources
 from thalweg.kernels.work import Work
 from thalweg.printers.numba import Source, Types
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
+_total: Any = native.total.ctypes
 _grad = operator.attrgetter("grad")
 
 
@@ -27,20 +29,26 @@ class Kernel:
         self.bank = bank
         module = build.load(source.text)
         self.host: Any = module.host
-        self.names = tuple((g, n) for g, _, n in (name.partition(".") for name in source.numbers))
+        self.sources = sources(source.numbers)
         self.kept = [name[2:] for name in source.kept]
         self.width = source.width
         dtype = np.float64 if bank.types.arithmetic == torch.float64 else np.float32
         self.scalars = np.zeros((len(bank.rows), max(source.width, 1)), dtype)
-        self.totals = np.zeros(len(bank.table))
-        self.job = launch.Job(module.worker.address, bank.table, self.scalars, self.totals)
+        totals = np.zeros(len(bank.table))
+        self._totals = totals.ctypes.data, len(totals)
+        self.job = launch.Job(module.worker.address, bank.table, self.scalars, totals, source.traffic)
+
+    def total(self) -> float:
+        """The sum of what the chunks left."""
+        return _total(*self._totals)
 
     def run(self) -> list[tuple[float, ...]]:
         """Compute each row's scalars and launch; gives what the host computed beyond them, a row a tuple."""
         further: list[tuple[float, ...]] = []
         for i, row in enumerate(self.bank.rows):
-            results = self.host(*row.arguments(self.names, row.t + 1))
-            self.scalars[i, : self.width] = results[: self.width]
+            results = self.host(*row.arguments(self.sources, row.t + 1))
+            if self.width:
+                self.scalars[i, : self.width] = results[: self.width]
             further.append(results[self.width :])
         self.job.run(self.bank.salt())
         return further
@@ -52,9 +60,9 @@ class Fused:
     def __init__(self) -> None:
         self._works: list[Work] = []
         self._params: list[Tensor] = []
-        self._grads: list[Tensor | None] = []
         self._with: list[bool] = []
-        self._banks: list[tuple[Bank, list[int]]] = []
+        self._banks: list[Bank] = []
+        self._addresses: Addresses | None = None
         self._kernels: dict[tuple[int, str], Kernel] = {}
         self._rest: list[tuple[Work, Tensor]] = []
 
@@ -64,22 +72,21 @@ class Fused:
         for i in range(len(self._banks)):
             kernel = self._kernel(i, "strict norm" if strict else "norm")
             kernel.run()
-            squares.append(float(kernel.totals.sum()))  # a sum of chunks, and these do not depend on the threads
+            squares.append(kernel.total())  # a sum of chunks, and these do not depend on the threads
         return math.sqrt(sum(squares))
 
     def step(self, works: list[Work], state: Mapping[Tensor, dict[str, Any]], zero_grad: bool) -> None:
         """See `thalweg.kernels.work.Backend`."""
-        for i, (bank, _) in enumerate(self._banks):
+        for i, bank in enumerate(self._banks):
             kernel = self._kernel(i, "zero" if zero_grad else "step")
             bank.advance(kernel.kept, kernel.run())
-            if zero_grad:
-                bank.clear()
+            bank.release(zero_grad)
         for work, p in self._rest:
             eager.step(work, p, state[p], zero_grad)
 
     def _kernel(self, i: int, what: str) -> Kernel:
         if (i, what) not in self._kernels:
-            bank = self._banks[i][0]
+            bank = self._banks[i]
             source = bank.norm_source(what != "norm") if "norm" in what else bank.step_source(zero_grad=what == "zero")
             self._kernels[i, what] = Kernel(bank, source)
         return self._kernels[i, what]
@@ -87,25 +94,30 @@ class Fused:
     def prepare(self, works: list[Work], state: Mapping[Tensor, dict[str, Any]]) -> None:
         """Bring banks and tables up to date with groups, parameters and gradients: quickly where little changed."""
         params = [p for work in works for p in work.params] if len(works) > 1 else works[0].params
-        grads: list[Tensor | None] = list(map(_grad, params))
-        fresh = not _are(grads, self._grads)
-        known = _are(works, self._works) and _are(params, self._params)
-        if known and (not fresh or _there(grads) == self._with):
-            self._grads = grads
-            if all(bank.aim(_pick(grads, indices), fresh) for bank, indices in self._banks):
-                return
-        self._lay(works, list(params), grads, state)
+        if _are(works, self._works) and _are(params, self._params) and self._look():
+            return
+        self._lay(works, list(params), state)
+
+    def drop(self, params: list[Tensor]) -> bool:
+        """See `thalweg.kernels.work.Backend`."""
+        if self._addresses is None or not _are(params, self._params):
+            return False
+        self._addresses.drop()
+        return True
+
+    def _look(self) -> bool:
+        """Point the banks at where things are now; False if parameters have to be sorted anew."""
+        found = self._addresses
+        if found is not None and (changed := found.look()) != CHANGED:
+            return changed == SAME or all(bank.move(found.params[bank.indices].tolist()) for bank in self._banks)
+        grads = list(map(_grad, self._params))
+        return _there(grads) == self._with and all(bank.aim(_pick(grads, bank.indices)) for bank in self._banks)
 
     @torch.no_grad()
-    def _lay(
-        self,
-        works: list[Work],
-        params: list[Tensor],
-        grads: list[Tensor | None],
-        state: Mapping[Tensor, dict[str, Any]],
-    ) -> None:
+    def _lay(self, works: list[Work], params: list[Tensor], state: Mapping[Tensor, dict[str, Any]]) -> None:
         """Sort the parameters that have a gradient into banks."""
-        self._works, self._params, self._grads = list(works), params, grads
+        self._works, self._params = list(works), params
+        grads: list[Tensor | None] = list(map(_grad, params))
         self._with = _there(grads)
         self._kernels, self._rest = {}, []
         banks: dict[Any, tuple[list[Work], list[int]]] = {}
@@ -127,9 +139,10 @@ class Fused:
         for key, (in_works, indices) in banks.items():
             real = eager.arithmetic(key[-1])
             types = Types(key[-1], key[-2] or real, real)
-            bank = Bank(in_works, [params[i] for i in indices], types, state)
-            bank.aim(_pick(grads, indices), True)
-            self._banks.append((bank, indices))
+            self._banks.append(Bank(in_works, [params[i] for i in indices], indices, types, state))
+            self._banks[-1].aim(_pick(grads, indices))
+        alike = not self._rest and all(bank.alike for bank in self._banks)
+        self._addresses = Addresses.of(params, [bank.column for bank in self._banks]) if alike else None
 
 
 def _are(these: Sequence[object], those: Sequence[object]) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-_SMALL = 16_384  # elements: below so many, one thread is done before a second has begun
+_SMALL = 2_000_000  # bytes: where fewer are moved, one thread is done before a second has woken up
 _PIECES = 64  # threads take the next piece when done with one, so that a busy core holds up nobody
 
 _forked = False
@@ -56,24 +56,26 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
 class Job:
     """A worker and what it works on.
 
-    The worker is a C function of the address of eight int64: the next piece to take, how many pieces there are, the
+    The worker is a C function of the address of nine int64: the next piece to take, how many pieces there are, the
     addresses of the cuts between them, of the table, of the scalars and of the totals that each chunk leaves, the bytes
-    of a row of the table, and the salt of rounding by chance.
+    of a row of the table, the salt of rounding by chance, and how many rows there are.  It moves `traffic` bytes an
+    element.
     """
 
-    def __init__(self, worker: int, table: NDArray[Any], scalars: NDArray[Any], totals: NDArray[np.float64]) -> None:
+    def __init__(
+        self, worker: int, table: NDArray[Any], scalars: NDArray[Any], totals: NDArray[np.float64], traffic: int
+    ) -> None:
         self._address = worker
         self._worker = ctypes.CFUNCTYPE(None, ctypes.c_int64)(worker)
         self._kept = (table, scalars, totals)
         done = np.cumsum(table[:, 0] + 32)  # a chunk costs about as much as 32 elements, however small it is
-        self._total = int(done[-1])
         pieces = min(_PIECES, len(table))
         self._cuts = np.searchsorted(done, done[-1] * np.arange(pieces + 1) / pieces).astype(np.int64)
         self._cuts[-1] = len(table)
         addresses: list[int] = [self._cuts.ctypes.data, table.ctypes.data, scalars.ctypes.data, totals.ctypes.data]
-        self._job = np.array([0, pieces, *addresses, table.strides[0], 0], np.int64)
+        self._job = np.array([0, pieces, *addresses, table.strides[0], 0, len(table)], np.int64)
         self._at = self._job.ctypes.data
-        self._small = self._total < _SMALL
+        self._small = int(done[-1]) * traffic < _SMALL
 
     def run(self, salt: int) -> None:
         """Do all of it, on as many threads as torch uses."""

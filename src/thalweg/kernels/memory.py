@@ -80,6 +80,31 @@ def word(typing: Any, address: Any, i: Any) -> Any:
 
 
 @intrinsic
+def put_word(typing: Any, address: Any, i: Any, x: Any) -> Any:
+    """Put the int64 `x` at index `i` of an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[2], builder.gep(builder.inttoptr(args[0], ir.IntType(64).as_pointer()), [args[1]]))
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.intp, types.int64), generate
+
+
+@intrinsic
+def fetch(typing: Any, address: Any) -> Any:
+    """Have the line of cache at an address, which need not be one, fetched while other work goes on."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", (byte,), kind)
+        builder.call(prefetch, [builder.inttoptr(args[0], byte), word(0), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.none(types.int64), generate
+
+
+@intrinsic
 def take(typing: Any, address: Any) -> Any:
     """The int64 at an address, which is counted up for the next thread that asks."""
 

@@ -4,18 +4,22 @@ The table has a row a chunk of so many elements at most: the count, which row of
 each array there.  It is kept between steps; only addresses that moved are written again.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from thalweg import trace
-from thalweg.kernels import states
+from thalweg.kernels import native, states
+from thalweg.kernels.addresses import Column
 from thalweg.kernels.work import Work
 from thalweg.printers import numba as printer
 from thalweg.printers.numba import Source, Types
+from thalweg.stages import Scalars
+
+_count: Any = native.count.ctypes
 
 
 class Row:
@@ -26,21 +30,39 @@ class Row:
         self.t = t
         self.kept = kept
 
-    def arguments(self, names: tuple[tuple[str, str], ...], t: int) -> list[float]:
-        """The numbers that a printed ``host`` wants, by their names in the trace, split at the dot."""
+    def arguments(self, sources: list[tuple[int, Any]], t: int) -> list[float]:
+        """The numbers that a printed ``host`` wants, by what `sources` says of each."""
         work = self.work
-        groups = {"h": work.numbers, "before": work.before, "after": work.after, "s": self.kept, "t": {"": t}}
-        return [getattr(work.scalars, name) if group == "c" else groups[group][name] for group, name in names]
+        held = (work.numbers, work.before, work.after, self.kept, work.scalars, (t,))
+        return [cast(Any, held[i])[key] for i, key in sources]
+
+
+def sources(names: tuple[str, ...]) -> list[tuple[int, Any]]:
+    """Where `Row.arguments` finds the numbers of these names in the trace."""
+    split = [name.partition(".") for name in names]
+    at = {"h": 0, "before": 1, "after": 2, "s": 3, "c": 4, "t": 5}
+    keys: dict[str, Callable[[str], Any]] = {"c": Scalars._fields.index, "t": lambda _: 0}
+    return [(at[group], keys.get(group, str)(name)) for group, _, name in split]
 
 
 class Bank:
-    """Parameters that share a formula, with the table of their chunks."""
+    """Parameters that share a formula, with the table of their chunks.
+
+    Attributes:
+        indices: where each of the parameters is among all of the optimizer's.
+    """
 
     def __init__(
-        self, works: list[Work], params: list[Tensor], types: Types, state: Mapping[Tensor, dict[str, Any]]
+        self,
+        works: list[Work],
+        params: list[Tensor],
+        indices: list[int],
+        types: Types,
+        state: Mapping[Tensor, dict[str, Any]],
     ) -> None:
         self.works = works
         self.params = params
+        self.indices = indices
         self.types = types
         self.form = works[0]
         self._layouts = [(p.dtype, p.shape, p.stride()) for p in params]
@@ -48,6 +70,7 @@ class Bank:
         self._same = all(getattr(p, "grad_dtype", p.dtype) == p.dtype for p in params)
         self._copied: list[tuple[Tensor, Tensor]] = []
         self._numbers = states.adopt(self.params, self.works, state, self.types.state)
+        self._steps = self._numbers["step"].data_ptr(), len(params)
         source = self.step_source(False)
         kept_names = [name[2:] for name in source.kept]
         self._number_state(state, kept_names)
@@ -81,33 +104,44 @@ class Bank:
             self.table[:, column] = base[self.owner] + start * self.types.state.itemsize
         self._offset = start * self.types.parameter.itemsize
         self._at: list[int] = []
-        self.total = int(counts.sum())
 
-    def aim(self, grads: list[Tensor], fresh: bool) -> bool:
+    @property
+    def alike(self) -> bool:
+        """Whether every gradient is laid out as its parameter, so that addresses say all there is to know."""
+        return self._same and not self._copied
+
+    def aim(self, grads: list[Tensor]) -> bool:
         """Point the table at the memory of parameters and gradients; False if a parameter's layout has changed.
 
         Args:
             grads: the gradients, in the order of the parameters.
-            fresh: whether there are others among them than last time.
         """
-        if fresh:
-            # Autograd, and the setter of `p.grad`, hold a gradient to its parameter's size, dtype and device: what is
-            # left to look at is how it lies in memory.
-            plain = self._plain and self._same and all(map(Tensor.is_contiguous, grads))
-            self._copied = [] if plain else self._unlike(grads)
+        # Autograd, and the setter of `p.grad`, hold a gradient to its parameter's size, dtype and device: what is left
+        # to look at is how it lies in memory.
+        plain = self._plain and self._same and all(map(Tensor.is_contiguous, grads))
+        self._copied = [] if plain else self._unlike(grads)
         for g, copy in self._copied:
             copy.copy_(g.detach())
         if self._copied:
             copies = {id(g): copy for g, copy in self._copied}
             grads = [copies.get(id(g), g) for g in grads]
-        # Addresses are read every time: `p.data = …` moves a tensor without changing the object.
-        moved = list(map(Tensor.data_ptr, self.params))
-        if moved != self._at:
-            if self._layouts != [(p.dtype, p.shape, p.stride()) for p in self.params]:
-                return False
-            self._at = moved
-            self.table[:, 2] = np.array(moved)[self.owner] + self._offset
+        at = list(map(Tensor.data_ptr, self.params))
+        if at != self._at and not self.move(at):
+            return False
         self.table[:, 3] = np.fromiter(map(Tensor.data_ptr, grads), np.int64, len(grads))[self.owner] + self._offset
+        return True
+
+    @property
+    def column(self) -> Column:
+        """Where the addresses of gradients go."""
+        return Column(self.table[:, 3], np.array(self.indices)[self.owner], self._offset)
+
+    def move(self, at: list[int]) -> bool:
+        """Point the table at other memory of the parameters: `p.data = …` moves a tensor, the object stays the same."""
+        if self._layouts != [(p.dtype, p.shape, p.stride()) for p in self.params]:
+            return False
+        self._at = at
+        self.table[:, 2] = np.array(at)[self.owner] + self._offset
         return True
 
     def _unlike(self, grads: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -118,10 +152,11 @@ class Bank:
             if g.stride() != p.stride() or g.dtype != p.dtype
         ]
 
-    def clear(self) -> None:
-        """Set to zero the gradients that the kernel saw as copies."""
-        for g, _ in self._copied:
+    def release(self, zero_grad: bool) -> None:
+        """Let go of gradients that the kernel saw as copies, set to zero if they are to be."""
+        for g, _ in self._copied if zero_grad else ():
             g.detach().zero_()
+        self._copied = []
 
     def salt(self) -> int:
         """What the chances of this step's rounding depend on: the seed and the step."""
@@ -129,7 +164,7 @@ class Bank:
 
     def advance(self, names: list[str], further: list[tuple[float, ...]]) -> None:
         """Count a step, and keep the new numbers of the state: `further`, a row a tuple."""
-        self._numbers["step"].add_(1.0)
+        _count(*self._steps)
         for row, numbers in zip(self.rows, further, strict=True):
             row.t += 1
             row.kept.update(zip(names, numbers, strict=True))

@@ -72,3 +72,7 @@ class Backend(Protocol):
     def step(self, works: list[Work], state: Mapping[Tensor, dict[str, Any]], zero_grad: bool) -> None:
         """Step every parameter that has a gradient, in place, filling the state of those stepped first."""
         ...
+
+    def drop(self, params: list[Tensor]) -> bool:
+        """Set the gradients of all of the optimizer's parameters to None, and True; or False if it has no quick way."""
+        ...

@@ -38,8 +38,10 @@ def follow(group: dict[str, Any], schedules: Mapping[str, Schedule]) -> None:
 
 def scheduled(group: Mapping[str, Any], ahead: int) -> dict[str, float]:
     """The scheduled hyperparameters of a group, so many steps ahead."""
-    t = group.get("steps", 0) + ahead
-    return {name: s.value(group[f"initial_{name}"], t) for name, s in group.get("schedule", {}).items()}
+    if "schedule" not in group:
+        return {}
+    t = group["steps"] + ahead
+    return {name: s.value(group[f"initial_{name}"], t) for name, s in group["schedule"].items()}
 
 
 def _range(rule: Rule, name: str) -> Any:

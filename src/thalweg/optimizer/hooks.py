@@ -23,8 +23,8 @@ def hooked(step: F) -> F:
 
     @functools.wraps(step)
     def plain_or_watched(self: Any, *args: Any, **kwargs: Any) -> Any:
-        hooks = (self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks, _pre_hooks, _post_hooks)
-        return (watched if any(hooks) or profiler_enabled() else step)(self, *args, **kwargs)
+        hooks = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks or _pre_hooks or _post_hooks
+        return (watched if hooks or profiler_enabled() else step)(self, *args, **kwargs)
 
     setattr(plain_or_watched, "hooked", True)  # noqa: B010 -- what torch looks for before it wraps a step itself
     return cast(F, plain_or_watched)

@@ -1,9 +1,7 @@
 """`Optimizer`: any rule as a ``torch.optim.Optimizer``."""
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from itertools import repeat
 from typing import Any, Literal, overload
 
 import torch
@@ -221,8 +219,11 @@ class Optimizer(TorchOptimizer):
         if not set_to_none or profiler_enabled():
             super().zero_grad(set_to_none)
             return
-        for group in self.param_groups:
-            deque(map(setattr, group["params"], repeat("grad"), repeat(None)), maxlen=0)  # a loop that runs in C
+        groups = self.param_groups
+        params = [p for group in groups for p in group["params"]] if len(groups) > 1 else groups[0]["params"]
+        if not self._engine.drop(params):
+            for p in params:
+                p.grad = None
 
     def _work(self, i: int, group: dict[str, Any]) -> Work:
         """What is to be done to a group."""
@@ -241,13 +242,9 @@ class Optimizer(TorchOptimizer):
         if work.looks_ahead:
             work.after = {name: self._upcoming[i].get(name, x) for name, x in work.numbers.items()}
         work.before = group.get("interim") or work.numbers
-        work.scalars = Scalars(
-            unscale=1.0 / self._scale,
-            clip_value=math.inf if self.clip_value is None else self.clip_value,
-            weight_decay=decay,
-            base_lr=float(group.get("base_lr", group["lr"])) or 1.0,
-            ema=self.ema or 0.0,
-        )
+        value = math.inf if self.clip_value is None else self.clip_value
+        base_lr = float(group.get("base_lr", group["lr"])) or 1.0
+        work.scalars = Scalars(1.0 / self._scale, value, decay, base_lr, self.ema or 0.0)
         return work
 
     def _settings(self, i: int, group: dict[str, Any]) -> dict[str, Any]:
@@ -267,9 +264,9 @@ class Optimizer(TorchOptimizer):
             return True
         norm = self._engine.norm(works, self.nonfinite != "propagate")
         if self.clip_norm is not None:
+            factor = self.clip_norm / max(norm + self.clip_eps, self.clip_norm)
             for work in works:
-                least = max(norm + self.clip_eps, self.clip_norm)
-                work.scalars = work.scalars._replace(clip_norm=self.clip_norm / least)
+                work.scalars = Scalars(*work.scalars[:-1], factor)
         if self.nonfinite == "propagate" or math.isfinite(norm):
             return True
         if self.nonfinite == "raise":

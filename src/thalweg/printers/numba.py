@@ -10,6 +10,9 @@ from thalweg.trace import Graph, graph, operands
 MOST = 4096
 """The most elements that a chunk may have."""
 
+_AHEAD = 6
+"""How many chunks ahead memory is asked for: the arrays of small parameters lie all over it."""
+
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**"}
 _COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 _CALLS = {word: f"math.{word}({{}})" for word in ("sqrt", "exp", "log", "sin", "cos", "tanh")} | {
@@ -30,7 +33,7 @@ import math
 from numba import cfunc, float32, float64, njit
 
 from thalweg import maths
-from thalweg.kernels.memory import flush, restore, stream, take, word
+from thalweg.kernels.memory import fetch, flush, restore, stream, take, word
 
 {streams}
 scalar, _, _ = stream({scalars}, "{real}")
@@ -60,6 +63,11 @@ def worker(job):
     while piece < pieces:
         for c in range(word(cuts, piece), word(cuts, piece + 1)):
             row = table + c * word(job, 6)
+            ahead = row + {ahead} * word(job, 6)
+            if c + {ahead} < word(job, 8):
+                for k in range(2, {arrays}):
+                    fetch(word(ahead, k))
+                    fetch(word(ahead, k) + 64)
             total = chunk(word(row, 0), {columns}, scalars + word(row, 1) * {width}, word(job, 7) + c * {most})
             if totals:
                 put(totals, c, total)
@@ -92,6 +100,7 @@ class Source:
         numbers: the arguments of ``host``, by their names in the trace.
         width: how many of the host's results are scalars of the kernel.
         kept: the numbers of the state, whose new values are the host's further results.
+        traffic: how many bytes the kernel reads and writes an element.
     """
 
     text: str
@@ -99,6 +108,7 @@ class Source:
     numbers: tuple[str, ...]
     width: int
     kept: tuple[str, ...]
+    traffic: int
 
 
 def step(traced: Graph, types: Types, zero_grad: bool) -> Source:
@@ -115,7 +125,8 @@ def step(traced: Graph, types: Types, zero_grad: bool) -> Source:
     if zero_grad:
         lines.append(f"store{arrays.index('g')}(a{arrays.index('g')}, i, zero)")
     kept = tuple(name for name, x in lowered.outputs.items() if x.kind == "number")
-    return _print(body, arrays, types, lines, kept, "False" if exact else '{"contract"}')
+    moved = [*body.read, *changed, *(["g"] if zero_grad else [])]
+    return _print(body, arrays, types, lines, moved, kept, "False" if exact else '{"contract"}')
 
 
 def _store(k: int, x: str, dtype: torch.dtype, name: str) -> str:
@@ -130,7 +141,7 @@ def norm(traced: Graph, types: Types) -> Source:
     body = _Body(lowered)
     lines = [f"x = float64({body.use(lowered.outputs['g'])})", "total += x * x"]
     # Without leave to reassociate, a sum is not vectorised.
-    return _print(body, ("p", "g"), types, lines, (), '{"contract", "reassoc"}')
+    return _print(body, ("p", "g"), types, lines, body.read, (), '{"contract", "reassoc"}')
 
 
 class _Body:
@@ -179,7 +190,13 @@ class _Body:
 
 
 def _print(
-    body: _Body, arrays: tuple[str, ...], types: Types, lines: list[str], kept: tuple[str, ...], fastmath: str
+    body: _Body,
+    arrays: tuple[str, ...],
+    types: Types,
+    lines: list[str],
+    moved: list[str],
+    kept: tuple[str, ...],
+    fastmath: str,
 ) -> Source:
     arguments, host, results = body.host(kept)
     inputs = {n.args[0]: body.names[n] for n in body.lowered.nodes if n.op == "input"}
@@ -200,8 +217,11 @@ def _print(
         scalars=len(arrays),
         totals=len(arrays) + 1,
         most=MOST,
+        ahead=_AHEAD,
+        arrays=len(arrays) + 2,
         width=max(len(body.scalars), 1) * types.arithmetic.itemsize,
         lifted="\n".join(f"    {name} = scalar(scalars, {i})" for i, name in enumerate(body.scalars.values())),
         body="\n".join(f"        {line}" for line in [*loads, *body.lines, *lines]),
     )
-    return Source(text, arrays, tuple(arguments), len(body.scalars), kept)
+    traffic = sum(types.of(name).itemsize for name in moved)
+    return Source(text, arrays, tuple(arguments), len(body.scalars), kept, traffic)
