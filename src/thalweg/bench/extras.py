@@ -69,6 +69,8 @@ def measure(say: Say) -> list[Extra]:
     found = starting()
     say("a thousand steps of zero gradients")
     found += subnormals()
+    say("state of 16 bits")
+    found += halved()
     if Path("/proc/self/clear_refs").exists():
         say("memory")
         found += memory()
@@ -112,6 +114,19 @@ def subnormals(steps: int = 1_000, rounds: int = 5) -> list[Extra]:
         )
         for way in ways
     ]
+
+
+def halved(elements: int = 2**24, rounds: int = 5) -> list[Extra]:
+    """Adam's step with its state in bfloat16, rounded by chance, over one with its state in float32."""
+    p = torch.nn.Parameter(torch.ones(elements))
+    p.grad = torch.randn(elements)
+    kept: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
+    everyone = [
+        Contender(name, lambda: None, PAIRS["adam"].ours([p], state_dtype=dtype).step) for name, dtype in kept.items()
+    ]
+    times = timing.measure(everyone, rounds)
+    ratio = times["bfloat16"].median / times["float32"].median
+    return [Extra(f"Adam's step of {elements:,} with state in bfloat16 over one with state in float32", ratio, "×")]
 
 
 def memory() -> list[Extra]:
