@@ -169,8 +169,11 @@ class Bank:
             row.t += 1
             row.kept.update(zip(names, numbers, strict=True))
         for column, name in enumerate(names):
-            values = torch.tensor([numbers[column] for numbers in further], dtype=torch.float64)
-            self._numbers[name].copy_(values[self._row_of])
+            if len(further) == 1:
+                self._numbers[name].fill_(further[0][column])
+            else:
+                values = torch.tensor([numbers[column] for numbers in further], dtype=torch.float64)
+                torch.index_select(values, 0, self._row_of, out=self._numbers[name])
 
     def step_source(self, zero_grad: bool) -> Source:
         """The source of the step."""
