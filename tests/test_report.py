@@ -1,16 +1,15 @@
 """The report of a race: what stands in it is what the records say, and nothing in it can hurt a reader."""
 
 import dataclasses
-import json
 import math
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import thalweg
+from pages import Page
 from thalweg import report
 from thalweg.report.race import snippet
 from thalweg.store import Results
@@ -23,39 +22,6 @@ HOSTILE = "</script><script>alert(1)</script><b>"
 def results() -> Results:
     race = thalweg.Race("digits", ["sgd", "adam", "sgd(lr=1e6)"], trials=3, seeds=2, steps=40, workers=1)
     return race.run()
-
-
-class Page(HTMLParser):
-    """What a page shows, loads and embeds."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.loads: list[str] = []
-        self.words = ""
-        self.data: Any = None
-        self._inside: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        given = dict(attrs)
-        if tag in ("script", "style"):
-            self._inside.append(str(given.get("id") or tag))
-        found = given.get("src") or (given.get("href") if tag == "link" else None)
-        if found:
-            self.loads.append(found)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("script", "style") and self._inside:
-            self._inside.pop()
-
-    def handle_data(self, data: str) -> None:
-        if not self._inside:
-            self.words += data
-        elif self._inside[-1] == "data":
-            self.data = json.loads(data)
 
 
 def read(results: Results, folder: Path) -> Page:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from thalweg.problems import Problem
     from thalweg.race import Entry, Race
     from thalweg.rule import Rule
+    from thalweg.switch import Switch
 
 __version__ = "0.1.0"
 
@@ -22,12 +23,14 @@ _HOMES = {
     "Problem": "thalweg.problems",
     "Race": "thalweg.race",
     "Rule": "thalweg.rule",
+    "Switch": "thalweg.switch",
     "latex": "thalweg.printers.latex",
 }
 _ROOMS = ("conventions", "curvature", "groups", "optim", "problems", "report", "rules", "schedules", "trace", "verdict")
 
 __all__ = [  # noqa: RUF022 -- what a newcomer meets first stands first
     "Optimizer",
+    "Switch",
     "Rule",
     "rules",
     "latex",

@@ -77,6 +77,16 @@ def gradient(stages: Stages, g: Value, c: Scalars, strict: bool = False) -> Valu
     return g
 
 
+def given(stages: Stages, p: Value, g: Value, c: Scalars) -> Value:
+    """The gradient as the rule is given it: unscaled, clipped, its sign turned to maximize, with its l2 decay."""
+    g = gradient(stages, g, c)
+    if stages.clip_norm:
+        g = g * c.clip_norm
+    if stages.maximize:
+        g = -g
+    return g + c.weight_decay * p if stages.decay == "l2" else g
+
+
 def step(
     stages: Stages, rule: Rule, before: Rule, after: Rule, p: Value, g: Value, s: Any, ema: Value | None, t: Number,
     c: Scalars,
@@ -95,14 +105,7 @@ def step(
         t: the step, 1, 2, …
         c: the numbers of the stages.
     """
-    g = gradient(stages, g, c)
-    if stages.clip_norm:
-        g = g * c.clip_norm
-    if stages.maximize:
-        g = -g
-    if stages.decay == "l2":
-        g = g + c.weight_decay * p
-
+    g = given(stages, p, g, c)
     ahead = before.interim(s)
     theta = p if ahead is None else p - ahead
     if stages.decay == "scaled":

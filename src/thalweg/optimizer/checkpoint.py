@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from thalweg.rule import Rule, from_settings, parse_call
+from thalweg.optimizer.switching import fitting
+from thalweg.rule import from_settings, parse_call
 
 
 def name_of(group: Mapping[str, Any], i: int) -> str:
@@ -25,9 +26,9 @@ def check_fits(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> N
         if len(old["params"]) != len(group["params"]):
             have, own = len(old["params"]), len(group["params"])
             raise ValueError(f"group {i} of the state has {have} parameters, this optimizer's has {own}")
-        rule: Rule = group["rule"]
         if "rule" not in old:
             raise ValueError(f"group {i} of the state names no rule; it was not saved by a thalweg.Optimizer")
+        rule = fitting(i, group, old)
         name, settings = parse_call(old["rule"])
         same = name == type(rule).__name__
         if not same or from_settings(type(rule), settings).options != rule.options:

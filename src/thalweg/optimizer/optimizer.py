@@ -11,18 +11,19 @@ from torch.optim.optimizer import ParamsT
 
 from thalweg import kernels
 from thalweg.kernels import Work, eager
-from thalweg.optimizer import checkpoint
+from thalweg.optimizer import checkpoint, switching
 from thalweg.optimizer.following import by_name, follow, scheduled
 from thalweg.optimizer.hooks import hooked, profiler_enabled, unguarded
 from thalweg.rule import Decay, Positive, Rate, Rule, check, number_fields
 from thalweg.schedules import Schedule
 from thalweg.stages import DecayForm, Scalars, Stages
+from thalweg.switch import Switch
 
 Nonfinite = Literal["propagate", "skip", "raise"]
 
 _CONFIGURATION = (
     "rule", "schedule", "clip_norm", "clip_eps", "clip_each", "clip_value", "ema", "nonfinite", "state_dtype", "seed",
-    "backend", "training", "skipped_steps",
+    "backend", "training", "skipped_steps", "switch",
 )  # fmt: skip
 
 _add_param_group = unguarded(TorchOptimizer.add_param_group)
@@ -37,7 +38,8 @@ class Optimizer(TorchOptimizer):
     Args:
         params: parameters, named parameters or parameter groups.  A group may have its own ``rule``, any of its
             hyperparameters by name, ``weight_decay``, ``decay_form`` and ``maximize``.
-        rule: the update rule, for the groups that have none of their own.
+        rule: the update rule, for the groups that have none of their own; or a `thalweg.Switch` from one to another,
+            which each group makes by itself.
         schedule: a schedule of the learning rate, or of any hyperparameter and ``weight_decay`` by name; a group may
             have its own.  Its step counts the updates that were applied, and is saved with the state.
         weight_decay: λ ≥ 0.
@@ -59,6 +61,8 @@ class Optimizer(TorchOptimizer):
             fastest there is, or what ``THALWEG_BACKEND`` says.
 
     Attributes:
+        rule: the update rule; with a `switch`, its first.
+        switch: the switch, or None.
         skipped_steps: how many steps ``nonfinite="skip"`` has left out.
         training: whether the parameters hold the training point; see `eval`.
 
@@ -68,6 +72,7 @@ class Optimizer(TorchOptimizer):
     """
 
     rule: Rule
+    switch: Switch | None = None
     skipped_steps: int
     training: bool
     _step_supports_amp_scaling = (
@@ -77,7 +82,7 @@ class Optimizer(TorchOptimizer):
     def __init__(
         self,
         params: ParamsT,
-        rule: Rule,
+        rule: Rule | Switch,
         *,
         schedule: Schedule | Mapping[str, Schedule] | None = None,
         weight_decay: float = 0.0,
@@ -93,7 +98,10 @@ class Optimizer(TorchOptimizer):
         seed: int = 0,
         backend: str = "auto",
     ) -> None:
-        self.rule = _rule(rule)
+        rule = _rule(rule)
+        if isinstance(rule, Switch):
+            self.switch, rule = rule, rule.first
+        self.rule = rule
         self.clip_norm: float | None = check("clip_norm", clip_norm, Positive | None)
         self.clip_eps: float = check("clip_eps", clip_eps, Rate)
         self.clip_each: float | None = check("clip_each", clip_each, Positive | None)
@@ -120,6 +128,7 @@ class Optimizer(TorchOptimizer):
         """Forget what is derived from groups and state, after these have changed."""
         self._engine = kernels.backend(self.backend)
         self._works: dict[int, tuple[Any, Work]] = {}
+        self._switching = any(map(switching.pending, getattr(self, "param_groups", ())))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -128,7 +137,11 @@ class Optimizer(TorchOptimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with settings of their own; see `Optimizer` for what a group may have."""
         group = dict(param_group)
-        rule = _rule(group.pop("rule", self.rule))
+        rule = _rule(group.pop("rule", self.switch or self.rule))
+        schedules = by_name(group.pop("schedule", self.schedule))
+        if isinstance(rule, Switch):
+            rule, schedules = switching.begin(group, rule, schedules)
+            self._switching = True
         settings = {**rule.numbers, **rule.options}
         rule = rule.replace(**{name: group.pop(name) for name in settings if name in group})
         group.update(rule.numbers)
@@ -138,7 +151,7 @@ class Optimizer(TorchOptimizer):
         if group["decay_form"] == "independent":
             group.setdefault("base_lr", group["lr"])
         group["rule"] = rule
-        follow(group, by_name(group.pop("schedule", self.schedule)))
+        follow(group, schedules)
         _add_param_group(self, group)
 
         added = self.param_groups[-1]
@@ -186,12 +199,16 @@ class Optimizer(TorchOptimizer):
         works = [self._work(i, group) for i, group in enumerate(self.param_groups)]
         self._engine.prepare(works, self.state)
         if self._look(works):
+            if self._switching:
+                switching.watch(works, self.param_groups, self.state)
             self._engine.step(works, self.state, zero_grad)
             for work, group, upcoming in zip(works, self.param_groups, self._upcoming, strict=True):
                 if work.looks_ahead:
                     self._look_ahead(group, work.after)
                 if upcoming:
                     group.update(upcoming, steps=group["steps"] + 1)
+            if self._switching and switching.advance(works, self.param_groups, self.state):
+                self._reset()
         return loss
 
     @torch.no_grad()
@@ -326,6 +343,8 @@ class Optimizer(TorchOptimizer):
         def as_text(_: TorchOptimizer, state: dict[str, Any]) -> None:
             for group in state["param_groups"]:
                 group["rule"] = str(group["rule"])
+                if "switch" in group:
+                    group["switch"] = group["switch"].saved()
                 if "schedule" in group:
                     group["schedule"] = {name: schedule.state_dict() for name, schedule in group["schedule"].items()}
             state["training"], state["skipped_steps"] = self.training, self.skipped_steps
@@ -343,7 +362,7 @@ class Optimizer(TorchOptimizer):
         Raises:
             ValueError: its groups, rules, parameters or shapes are not those of this optimizer.
         """
-        own = [(group["rule"], group.get("schedule", {})) for group in self.param_groups]
+        own = list(self.param_groups)
         given: dict[str, Any] = {}
 
         def check_fits(_: TorchOptimizer, state: dict[str, Any]) -> None:
@@ -356,8 +375,11 @@ class Optimizer(TorchOptimizer):
             super().load_state_dict(dict(state_dict))
         finally:
             hook.remove()
-        for group, (rule, schedules) in zip(self.param_groups, own, strict=True):
+        for group, before in zip(self.param_groups, own, strict=True):
             saved = group.pop("schedule", {})
+            rule, schedules = before["rule"], before.get("schedule", {})
+            if "switch" in before:
+                group["switch"], rule, schedules = switching.restored(before["switch"], group["switch"], group["rule"])
             group["rule"] = rule
             for name, schedule in schedules.items():
                 schedule.load_state_dict(saved.get(name, {}))
@@ -383,8 +405,8 @@ class Optimizer(TorchOptimizer):
         return {**super().__getstate__(), **{name: getattr(self, name) for name in _CONFIGURATION}}
 
 
-def _rule(rule: Any) -> Rule:
-    if isinstance(rule, Rule):
+def _rule(rule: Any) -> Rule | Switch:
+    if isinstance(rule, Rule | Switch):
         return rule
     hint = f"rules.parse({rule!r})" if isinstance(rule, str) else "rules.Adam(lr=1e-3), for instance"
     raise TypeError(f"rule is {rule!r}, which is no thalweg.Rule; write thalweg.{hint}")

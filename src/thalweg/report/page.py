@@ -52,7 +52,7 @@ def number(x: float) -> str:
     if x and not 1e-3 <= abs(x) < 1e5:
         mantissa, _, exponent = f"{x:.2e}".partition("e")
         return f"{mantissa}·10{_superscript(int(exponent))}".replace("-", "−")
-    return f"{x:,.4g}".replace("-", "−")
+    return (f"{x:,.0f}" if abs(x) >= 1e3 else f"{x:.4g}").replace("-", "−")
 
 
 def _superscript(x: int) -> str:

@@ -72,7 +72,8 @@ class Walk:
     def turns(self) -> int:
         """Steps that went back on the step before: their directions more than 90° apart."""
         steps = np.diff(self.points, axis=0)
-        return int(((steps[1:] * steps[:-1]).sum(axis=1) < 0).sum())
+        with np.errstate(over="ignore", invalid="ignore"):  # a path that flies apart
+            return int(((steps[1:] * steps[:-1]).sum(axis=1) < 0).sum())
 
     @property
     def length(self) -> float:

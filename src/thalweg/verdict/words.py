@@ -74,12 +74,22 @@ def _said(results: Results, ranked: Sequence[Row], pairs: Sequence[Pair], leader
     if not behind and not between_others:
         return [
             f"No difference is shown between {_and(leaders)}; the best mean is {best.entry}'s, {reached}.",
-            "That is not to say that there is none: more seeds, or fewer entries to compare, show smaller ones.",
+            _unshown(best.seeds, len(pairs)),
         ]
     return [
         f"{best.entry} has the best mean, {reached}, but no difference is shown between it and {_and(leaders[1:])}.",
         *(f"{_behind(pair)}." for pair in [*behind, *between_others]),
+        _unshown(best.seeds, len(pairs)),
     ]
+
+
+def _unshown(seeds: int, comparisons: int) -> str:
+    several = f" and {comparisons} comparisons, corrected together" if comparisons > 1 else ""
+    fewer = ", or fewer entries," if comparisons > 1 else ""
+    return (
+        f"Where none is shown there may still be one: with {seeds} seeds{several} only large ones can be; "
+        f"more seeds{fewer} show smaller ones."
+    )
 
 
 def _behind(pair: Pair) -> str:

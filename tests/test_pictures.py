@@ -1,0 +1,98 @@
+"""Moving pictures: the paths they draw are the paths that are computed, in the lectures' colours, in one file."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pages import Page
+from thalweg import problems, rules
+from thalweg.report import palette, surfaces
+from thalweg.rule import Rule
+
+LECTURES = ("sgd", "momentum", "adagrad", "rmsprop", "adam")
+HOSTILE = "</script><script>alert(1)</script>"
+
+
+def draw(name: str, folder: Path, texts: tuple[str | Rule, ...] = LECTURES, **settings: Any) -> Page:
+    path = surfaces.write(problems.surfaces[name], texts, folder / "deep" / f"{name}.html", **settings)
+    return Page(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", problems.surfaces)
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_what_moves_is_the_path(name: str, noise: float, tmp_path: Path) -> None:
+    surface = problems.surfaces[name]
+    texts = ("sgd(lr=5e-4)", "nesterov(lr=1e-4)", "adam(lr=0.05)")
+    data = draw(name, tmp_path, texts, steps=30, noise=noise, seed=3).data
+    assert data["steps"] == 30
+    assert [w["name"] for w in data["walks"]] == ["sgd", "nesterov", "adam"]
+    for text, walk in zip(texts, data["walks"], strict=True):
+        expected = problems.path(surface, rules.parse(text), steps=30, noise=noise, seed=3)
+        np.testing.assert_allclose(np.column_stack([walk["x"], walk["y"]]), expected, atol=1e-4)
+        heights = surface.heights(expected[:, 0], expected[:, 1])
+        np.testing.assert_allclose(np.array(walk["loss"], float), heights, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", problems.surfaces)
+def test_a_page_is_one_file_with_a_trail_and_a_mark_for_everyone(name: str, tmp_path: Path) -> None:
+    page = draw(name, tmp_path, steps=40)
+    assert page.loads == ["data:,"]
+    assert "http" not in " ".join(page.loads)
+    for figure in ("map", "relief"):
+        trails = [t for t in page.data[figure]["data"] if t.get("mode") == "lines"]
+        assert len(trails) == len(LECTURES)
+    for text in LECTURES:
+        assert text in page.words
+
+
+def test_the_lectures_colours(tmp_path: Path) -> None:
+    walks = draw("ravine", tmp_path, steps=5).data["walks"]
+    assert [w["colour"] for w in walks] == [palette.LECTURES[text] for text in LECTURES]
+    assert [w["colour"] for w in walks] == [f"var(--{c})" for c in ("cyan", "magenta", "chalk", "green", "blue")]
+    assert len({w["mark"] for w in walks}) == len(walks)  # without colours, too
+
+
+def test_two_of_a_kind_have_colours_of_their_own(tmp_path: Path) -> None:
+    walks = draw("bowl", tmp_path, ("sgd(lr=0.1)", "sgd(lr=0.2)", "sgd(lr=0.3)"), steps=5).data["walks"]
+    assert len({w["colour"] for w in walks}) == 3
+
+
+def test_the_caption_says_what_is_seen_at_the_saddle(tmp_path: Path) -> None:
+    said = " ".join(draw("saddle", tmp_path, steps=200).words.split())
+    assert "sgd is still at a saddle point near (0, 0) after 200 steps" in said
+    for text in ("momentum", "adagrad", "rmsprop", "adam"):
+        assert f"{text} reached loss" in said
+
+
+def test_a_walk_that_leaves_the_numbers_is_drawn_as_far_as_it_went(tmp_path: Path) -> None:
+    (walk,) = draw("rosenbrock", tmp_path, ("sgd(lr=1)",), steps=50).data["walks"]
+    assert 2 <= len(walk["x"]) < 51
+    assert all(np.isfinite(walk["x"]))
+
+
+def test_names_are_only_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("thalweg.report.walks.spelled", lambda _: HOSTILE)  # pyright: ignore
+    path = surfaces.write(problems.surfaces["bowl"], [rules.SGD(lr=0.1)], tmp_path / "bowl.html", steps=3)
+    assert HOSTILE not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_browser_draws_it_without_complaint(dark: bool, tmp_path: Path) -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium on this machine")
+    path = surfaces.write(problems.surfaces["saddle"], LECTURES, tmp_path / "saddle.html", steps=40)
+    profile, scheme = (
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--blink-settings=preferredColorScheme={int(not dark)}",
+    )
+    told = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--enable-logging=stderr")
+    command = [chromium, *told, profile, scheme, "--dump-dom", path.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line and "rror" in line]
+    assert not complaints
+    assert done.stdout.count("js-plotly-plot") >= 3  # the relief, the map, the losses
