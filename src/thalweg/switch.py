@@ -1,0 +1,164 @@
+"""One rule, and after it another: `Switch`, which is given wherever a rule is."""
+
+import ast
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Self, cast
+
+from thalweg import rules
+from thalweg.rule import Linear, Log, Positive, Rule, check, parse_call
+from thalweg.rules import SGD, Momentum
+from thalweg.schedules.settings import Period, checked, is_pending, whole
+
+_THEN = "then."
+"""What stands before the name of a number of the second rule; those of the first have their own names."""
+
+
+@dataclass(frozen=True, repr=False)
+class Switch:
+    """`first` for a while, then `then`, which begins with a state of its own.
+
+    Args:
+        first: the rule to begin with.
+        then: the rule to go on with.
+        at: after how many applied steps: an ``int``; a ``float``, a fraction of a total that `resolve` is told; or
+            ``"auto"``, where the first rule's own steps say so: SWATS (Keskar & Socher 2017, Algorithm 1).  The first
+            must then have ``beta1`` and ``beta2``, as Adam has, and `then` is ``SGD()``: as in the paper its momentum
+            is β₁, with the velocity ``averaged``, and its rate Λ is what was found.  A `Momentum` of that form keeps
+            a momentum of its own.
+        tolerance: with ``"auto"``, ε of the algorithm: how near the average rate must be to the latest.
+
+    Raises:
+        ValueError: a setting is out of its range, or does not go with ``at="auto"``.
+        TypeError: a rule is none.
+    """
+
+    first: Rule
+    then: Rule
+    at: float | Literal["auto"]
+    tolerance: float = 1e-9
+
+    def __post_init__(self) -> None:
+        for name in ("first", "then"):
+            if not isinstance(rule := getattr(self, name), Rule):
+                raise TypeError(f"Switch's {name} is {rule!r}, which is no thalweg.Rule; write thalweg.rules.Adam()")
+        self._keep("at", checked("Switch", "at", self.at, Period | Literal["auto"]))
+        self._keep("tolerance", check("Switch's tolerance", self.tolerance, Positive))
+        if self.at == "auto":
+            self._keep("then", self._found())
+        elif self.tolerance != Switch.tolerance:
+            raise ValueError(f"Switch's tolerance is {self.tolerance!r} with at={self.at!r}; only at='auto' has one")
+
+    def _found(self) -> Rule:
+        """The second rule of SWATS, with a default in place of the rate that is to be found."""
+        if not {"beta1", "beta2"} <= self.first.numbers.keys() or self.first.looks_ahead:
+            raise ValueError(f"Switch's first is {self.first} with at='auto'; allowed is a rule with beta1 and beta2")
+        then = self.then
+        if then == SGD():
+            then = Momentum(momentum=self.first.numbers["beta1"], form="averaged")
+        if not (isinstance(then, Momentum) and then.form == "averaged" and then.lr == Momentum.lr):
+            raise ValueError(
+                f"Switch's then is {self.then} with at='auto', which finds the rate; "
+                "allowed is SGD() or Momentum(form='averaged'), without a rate"
+            )
+        return then
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """A switch from text: ``switch(adam, sgd(lr=0.1), at=0.5)``.  Literals only, nothing is evaluated.
+
+        Raises:
+            ValueError: the text cannot be read, or says something that is not allowed.
+        """
+        phases, settings = read_call(text)
+        known = [field.name for field in dataclasses.fields(cls) if field.name not in ("first", "then")]
+        if unknown := settings.keys() - set(known):
+            raise ValueError(f"{text} has no setting {min(unknown)!r}; it has {', '.join(known)}")
+        first, then = map(rules.parse, phases)
+        return cls(first, then, **settings)
+
+    # A total, as schedules have it
+
+    @property
+    def resolved(self) -> bool:
+        """Whether it is known when to switch, or ``"auto"``."""
+        return not is_pending(self.at)
+
+    def resolve(self, total: int) -> Self:
+        """The same, with a fraction turned into steps of `total`; ``ValueError`` if these are none."""
+        if self.resolved:
+            return self
+        try:
+            return dataclasses.replace(self, at=whole(self.at, total, 0.0))
+        except ValueError as error:
+            raise ValueError(f"{self} cannot be laid out over {total} steps: {error}") from None
+
+    def mismatch(self, total: int) -> str | None:
+        """A sentence if training for `total` steps never comes to the second rule, or None."""
+        at = self.resolve(total).at
+        if at == "auto" or at < total:
+            return None
+        return f"it switches after {at:,} steps: training stops after {total:,}, with the first rule"
+
+    # Numbers, options and search space, as rules have them: those of `then` are called then.lr …
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The hyperparameters that are numbers; a rate that is to be found is none."""
+        return self._both(lambda rule: rule.numbers)
+
+    @property
+    def search(self) -> dict[str, Log | Linear]:
+        """What a race tunes: the declared spaces of both rules."""
+        return self._both(lambda rule: rule.search)
+
+    def _both(self, of: Callable[[Rule], Any]) -> dict[str, Any]:
+        second = {_THEN + name: x for name, x in of(self.then).items() if not (self.at == "auto" and name == "lr")}
+        return {**of(self.first), **second}
+
+    def replace(self, **settings: Any) -> Self:
+        """The same with other settings of its rules, checked: ``switch.replace(**{"lr": 0.01, "then.lr": 0.1})``."""
+        second = {name.removeprefix(_THEN): x for name, x in settings.items() if name.startswith(_THEN)}
+        first = {name: x for name, x in settings.items() if not name.startswith(_THEN)}
+        return dataclasses.replace(self, first=self.first.replace(**first), then=self.then.replace(**second))
+
+    def __str__(self) -> str:
+        """The text that `parse` reads back; settings that have their default are left out."""
+        return self._text(str)
+
+    def __repr__(self) -> str:
+        return self._text(repr)
+
+    def _text(self, write: Callable[[Rule], str]) -> str:
+        tolerance = "" if self.tolerance == Switch.tolerance else f", tolerance={self.tolerance!r}"
+        return f"Switch({write(self.first)}, {write(self.then)}, at={self.at!r}{tolerance})"
+
+    def _keep(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # frozen for its users, not for its own constructor
+
+
+def is_switch(text: str) -> bool:
+    """Whether a text means a switch rather than a rule."""
+    return text.partition("(")[0].strip().lower() == "switch"
+
+
+def read_call(text: str) -> tuple[list[str], dict[str, Any]]:
+    """``"switch(adam(lr=0.1), sgd, at=0.5)"`` → ``(["adam(lr=0.1)", "sgd"], {"at": 0.5})``: nothing is evaluated.
+
+    Raises:
+        ValueError: the text is no switch between two rules.
+    """
+    text = text.strip()
+    try:
+        call = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        call = None
+    if not is_switch(text) or not isinstance(call, ast.Call) or len(call.args) != 2:
+        raise ValueError(f"{text!r} cannot be read; write two rules and when, as in switch(adam, sgd(lr=0.1), at=0.5)")
+    phases, said = ([cast(str, ast.get_source_segment(text, node)) for node in nodes]
+                    for nodes in (call.args, call.keywords))  # fmt: skip
+    _, settings = parse_call(f"switch({', '.join(said)})")
+    if "at" not in settings:
+        raise ValueError(f"{text} does not say when to switch; add at=, a number of steps, a fraction or auto")
+    return phases, settings
