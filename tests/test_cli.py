@@ -336,3 +336,46 @@ main()
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == f"thalweg: this needs {missing}; install it with: pip install 'thalweg[lab]'\n"
+
+
+def test_a_schedule_is_shown(thalweg: Command, tmp_path: Path) -> None:
+    ended = thalweg("schedule", "warmup(500).then(cosine(9500))", "linear(0.5)", "--total", "10000", "--out", "s.html")
+    assert ended.code == 0
+    assert "first 0 (t = 0) · peak 1 (t = 500)" in ended.out
+    assert "Warning: it is 5,000 steps long: it holds 0 for the other 5,000" in ended.out
+    page = (tmp_path / "s.html").read_text(encoding="utf-8")
+    assert "warmup(500).then(cosine(9500))" in page
+    assert "it is 5,000 steps long" in page
+    assert "first 0 (t = 0) · peak 0.2" in thalweg("schedule", "warmup(2)", "--total", "9", "--base", "0.2").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("warmpu(5)", "--total", "10"), "at character 1: 'warmpu' is no schedule"),
+        (("cosine(5", "--total", "10"), "at character 7: '(' was never closed"),
+        (("plateau()", "--total", "10"), "plateau() follows what training observes"),
+        (("cosine(5)", "--total", "0"), "'--total'"),
+        (("cosine(5)",), "'--total'"),
+        (("<b>", "--total", "10"), "at character 1"),
+    ],
+)
+def test_a_bad_schedule_is_one_sentence(thalweg: Command, arguments: tuple[str, ...], said: str) -> None:
+    ended = thalweg("schedule", *arguments)
+    assert ended.code == 2
+    assert said in ended.sentence
+
+
+def test_a_race_tunes_the_schedule(thalweg: Command, tmp_path: Path) -> None:
+    given = ("--schedule", "constant()", "--schedule", "linear(1.0)")
+    ended = thalweg("race", "digits", "--rules", 'sgd,adam(schedule="cosine(1.0)")', *given, *TINY, "--out", "r")
+    assert ended.code == 0
+    with open(tmp_path / "r" / "leaderboard.csv", encoding="utf-8") as file:
+        rows = {row["entry"]: row for row in csv.DictReader(file)}
+    assert rows["sgd"]["schedule"] in ("constant()", "linear(1.0)")
+    assert rows['adam(schedule="cosine(1.0)")']["schedule"] == "cosine(1.0)"
+    page = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
+    assert ".resolve(20)" in page  # the code to paste
+    bad = thalweg("race", "digits", "--rules", "sgd", "--schedule", "cosin(1.0)", *TINY, "--out", "r2")
+    assert bad.code == 2
+    assert "'cosin' is no schedule" in bad.sentence

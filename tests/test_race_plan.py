@@ -209,3 +209,24 @@ def test_marks_are_a_common_grid_of_examples_and_end_with_the_run(steps: int, si
     assert len(marks) <= count + 1
     halved = planning.marks(2 * steps, size, 2 * steps * size, count)
     assert len(halved) >= len(marks)
+
+
+@pytest.mark.parametrize("several", [2, 3])
+def test_a_choice_of_schedules_is_a_dimension_of_the_plan(several: int) -> None:
+    texts = ["constant()", "linear(1.0)", "warmup(0.1).then(cosine(0.9))"][:several]
+    entry = Entry("adam", schedule=texts)
+    made = planning.make(line(), [entry], trials=12, seeds=1, steps=50, seed=0)
+    (planned,) = made.entries
+    assert Plan.from_document(made.document) == made
+    tasks = planning.tuning(made, planned)
+    assert {task.tuned["schedule"] for task in tasks} == set(map(float, range(several)))
+    for task in tasks:
+        rule, options = entry.set(task.tuned)
+        assert rule.lr == task.tuned["lr"]
+        assert options["schedule"] == planned.chosen(task.tuned)["schedule"] == texts[int(task.tuned["schedule"])]
+
+
+@pytest.mark.parametrize("schedule", [[], ["cosin(1)"], "", 3])
+def test_a_schedule_that_is_none_is_refused(schedule: Any) -> None:
+    with pytest.raises(ValueError, match="schedule"):
+        Entry("adam", schedule=schedule)

@@ -75,6 +75,9 @@ _RACE = _examples(
             "thalweg race digits --rules adagrad,rmsprop --steps 8000 --out races/rates",
         "Adam with and without bias correction":
             'thalweg race digits --rules "adam,adam(bias_correction=False)" \\\n    --out races/correction',
+        "a schedule for everyone, tuned with the rate":
+            'thalweg race digits --rules sgd,adam --schedule "constant()" \\\n'
+            '    --schedule "warmup(0.1).then(cosine(0.9))" --out races/schedules',
         "MNIST, from files that you have": "thalweg race mnist --data ~/mnist --rules sgd,momentum",
         "your own: make() returns a thalweg.Problem": "thalweg race my_problem.py:make --rules sgd,adam",
     },
@@ -95,6 +98,10 @@ def race(
         str,
         _option("RULES", f"What races: rules {_SYNTAX}; batch_size is a number or full.", "the lectures' seven"),
     ] = LECTURE,
+    schedule: Annotated[
+        list[str] | None,
+        _option("TEXT", "A schedule of the learning rate for all that have none; given again, the choice is tuned."),
+    ] = None,
     data: Annotated[Path | None, _option("DIR", "The folder with the problem's data files.")] = None,
     trials: Annotated[int | None, _option("N", "Settings tried for each rule.", min=1)] = None,
     seeds: Annotated[int | None, _option("N", "Fresh seeds for each rule's best setting.", min=1)] = None,
@@ -115,7 +122,10 @@ def race(
     """
     from thalweg.cli import racing
 
-    racing.race(problem, rules, data=data, trials=trials, seeds=seeds, steps=steps, seed=seed, out=out, workers=workers)
+    racing.race(
+        problem, rules, data=data, trials=trials, seeds=seeds, steps=steps, seed=seed, out=out, workers=workers,
+        schedules=schedule or (),
+    )  # fmt: skip
 
 
 @app.command()
@@ -172,6 +182,34 @@ def convert(
 
     with users_input():
         print(translate(call, to))
+
+
+_SCHEDULE = _examples(
+    "Examples",
+    {
+        "warm up, then fall along a cosine": 'thalweg schedule "warmup(500).then(cosine(9500))" --total 10000',
+        "lengths as fractions, three to compare, as a page":
+            'thalweg schedule "cosine(1.0)" "linear(1.0)" "warmup(0.1).then(inverse_sqrt(0.1))" \\\n'
+            "    --total 10000 --out schedules.html",
+        "momentum from 0.5 to 0.9": 'thalweg schedule "anneal(0.5, 0.9, 2000)" --total 10000',
+    },
+)  # fmt: skip
+
+
+@app.command(epilog=_SCHEDULE)
+def schedule(
+    texts: Annotated[
+        list[str],
+        typer.Argument(metavar="SCHEDULE", help="A schedule as text; several to compare.", show_default=False),
+    ],
+    total: Annotated[int, _option("N", "Steps of the training.", min=1)],
+    base: Annotated[float | None, _option("X", "The base value, such as the learning rate.", "factors of it")] = None,
+    out: Annotated[Path | None, _option("FILE", "Write them as a page, too.")] = None,
+) -> None:
+    """Look at a schedule before training with it: its curve, its first, peak and last value."""
+    from thalweg.cli import scheduling
+
+    scheduling.schedule(texts, total=total, base=base, out=out)
 
 
 _SURFACES = _examples(

@@ -1,6 +1,7 @@
 """``thalweg race`` and ``thalweg report``."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -28,12 +29,13 @@ def race(
     seed: int,
     out: Path | None,
     workers: int | None,
+    schedules: Sequence[str] = (),
 ) -> None:
     """Run what is left of a race, keep it, write its report and print how it ended."""
     given = {"trials": trials, "seeds": seeds, "steps": steps}
     folder = out or Path("races") / folder_name(problem)
     with users_input():
-        entries = [Entry(text) for text in contenders.split(rules)]
+        entries = [_entry(text, schedules) for text in contenders.split(rules)]
         contest = Race(
             problem, entries, seed=seed, store=folder / RECORDS, workers=workers, data=data,
             **{name: value for name, value in given.items() if value is not None},
@@ -46,6 +48,12 @@ def race(
             f"interrupted; runs that had ended are kept in {folder / RECORDS}, and the same command goes on from them"
         ) from None
     _publish(results, folder)
+
+
+def _entry(text: str, schedules: Sequence[str]) -> Entry:
+    """An entry; of these schedules, tuned if there are several, unless it has its own."""
+    entry = Entry(text)
+    return Entry(text, schedule=list(schedules)) if schedules and "schedule" not in entry.options else entry
 
 
 def report(folder: Path) -> None:

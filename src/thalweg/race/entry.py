@@ -1,6 +1,7 @@
 """Who runs in a race: a rule, and what belongs to the entry rather than to the rule."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, cast, get_type_hints
 
 from thalweg import rules, schedules
@@ -22,6 +23,17 @@ _ALLOWED = get_type_hints(Options, include_extras=True)
 OPTIONS = ("batch_size", "schedule", *_ALLOWED)
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A search space of so many things to choose from, by their index."""
+
+    count: int
+
+    def at(self, u: float) -> float:
+        """The index of the one a fraction `u` in [0, 1] of the way."""
+        return float(min(int(u * self.count), self.count - 1))
+
+
 class Entry:
     """A contender.
 
@@ -35,13 +47,14 @@ class Entry:
         search: the space of each hyperparameter to tune, in place of the rule's own; empty to tune none.
         **options: ``batch_size``: examples a step, or ``"full"`` for gradient descent; by default the problem's.
             ``schedule``: of the learning rate, or its text, as in ``adam(schedule="warmup(0.1).then(cosine(0.9))")``;
-            fractions are of the entry's own steps.  ``weight_decay``, ``decay_form``, ``clip_norm``, ``clip_value``,
-            ``ema``: as `thalweg.Optimizer` has them.
+            fractions are of the entry's own steps.  A list of several has the one to follow tuned.
+            ``weight_decay``, ``decay_form``, ``clip_norm``, ``clip_value``, ``ema``: as `thalweg.Optimizer` has them.
 
     Attributes:
         rule: the rule, before tuning.
         batch_size: as given; None for the problem's.
-        options: what the optimizer is given besides the rule, where it differs from the default; a schedule as text.
+        options: what the optimizer is given besides the rule, where it differs from the default; a schedule as text, or
+            several to choose from in a list.
 
     Raises:
         ValueError: unknown names, or values out of their range.
@@ -74,12 +87,22 @@ class Entry:
         checked = {n: check(f"the entry's {n}", x, _ALLOWED[n]) for n, x in options.items()}
         self.options: dict[str, Any] = {n: x for n, x in checked.items() if x != getattr(Options, n)}
         if schedule is not None:
-            self.options["schedule"] = str(schedules.parse(str(schedule)))
+            self.options["schedule"] = _texts(schedule)
         self.name = name or (" ".join(rule.split()) if isinstance(rule, str) else self._written())
-        self.search: dict[str, Log | Linear] = dict(
+        self.search: dict[str, Log | Linear | Choice] = dict(
             {n: space for n, space in self.rule.search.items() if n not in given} if search is None else search
         )
         self._check_search()
+        if isinstance(self.options.get("schedule"), list):
+            self.search["schedule"] = Choice(len(self.options["schedule"]))
+
+    def set(self, tuned: Mapping[str, float]) -> tuple[Rule, dict[str, Any]]:
+        """The rule and the options of a run with these tuned settings."""
+        numbers = {name: x for name, x in tuned.items() if name != "schedule"}
+        options = dict(self.options)
+        if "schedule" in tuned:
+            options["schedule"] = options["schedule"][int(tuned["schedule"])]
+        return self.rule.replace(**numbers), options
 
     def _written(self) -> str:
         head, _, settings = str(self.rule).partition("(")
@@ -93,6 +116,8 @@ class Entry:
             if name not in self.rule.numbers:
                 known = ", ".join(self.rule.numbers)
                 raise ValueError(f"{self.name} cannot be tuned in {name!r}; its numbers are {known}")
+            if isinstance(space, Choice):
+                continue
             if not space.low < space.high or (isinstance(space, Log) and space.low <= 0):
                 raise ValueError(
                     f"{self.name} is searched in {name} from {space.low} to {space.high}; low must be less"
@@ -108,6 +133,15 @@ def _size(size: Any) -> int | Literal["full"] | None:
     if size is None or size == "full" or (isinstance(size, int) and not isinstance(size, bool) and size >= 1):
         return size
     raise ValueError(f"the entry's batch_size is {size!r}; allowed is a whole number >= 1, or 'full'")
+
+
+def _texts(schedule: Any) -> str | list[str]:
+    """A schedule's text, or those of several."""
+    given = cast("list[Any]", schedule) if isinstance(schedule, list | tuple) else [schedule]
+    texts = list(dict.fromkeys(str(schedules.parse(str(one))) for one in given))
+    if not texts:
+        raise ValueError("the entry's schedule is an empty list; give at least one, or leave it out")
+    return texts[0] if len(texts) == 1 else texts
 
 
 def _read(text: str) -> tuple[Rule, set[str], dict[str, Any]]:

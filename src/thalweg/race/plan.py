@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -12,11 +12,15 @@ from scipy.stats import qmc
 
 from thalweg import schedules
 from thalweg.problems import Problem
-from thalweg.race.entry import Entry
+from thalweg.race.entry import Choice, Entry
 from thalweg.rule import Linear, Log
 from thalweg.store import EntryPlan, Phase, Plan, ProblemPlan, Run, Space
 
-_SCALES: dict[str, type[Log] | type[Linear]] = {"log": Log, "linear": Linear}
+_SCALES: dict[str, Callable[[Space], Log | Linear | Choice]] = {
+    "log": lambda space: Log(space.low, space.high),
+    "linear": lambda space: Linear(space.low, space.high),
+    "choice": lambda space: Choice(int(space.high)),
+}
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,19 @@ def _entry(entry: Entry, train: int, default: int, examples: int, trials: int) -
             "write batch_size=full for all of them"
         )
     size = train if entry.batch_size == "full" else entry.batch_size or default
-    search = {n: Space("log" if isinstance(s, Log) else "linear", s.low, s.high) for n, s in entry.search.items()}
+    search = {n: _space(s) for n, s in entry.search.items()}
     steps = max(1, examples // size)
     if "schedule" in entry.options:
-        schedules.parse(entry.options["schedule"]).resolve(steps)  # refused now rather than in every run
+        given = entry.options["schedule"]
+        for text in [given] if isinstance(given, str) else given:
+            schedules.parse(text).resolve(steps)  # refused now rather than in every run
     return EntryPlan(entry.name, repr(entry.rule), size, steps, trials if search else 1, search, entry.options)
+
+
+def _space(space: Log | Linear | Choice) -> Space:
+    if isinstance(space, Choice):
+        return Space("choice", 0, space.count)
+    return Space("log" if isinstance(space, Log) else "linear", space.low, space.high)
 
 
 def points(n: int, dimensions: int, seed: int) -> list[list[float]]:
@@ -85,7 +97,7 @@ def points(n: int, dimensions: int, seed: int) -> list[list[float]]:
 
 def tuning(plan: Plan, entry: EntryPlan) -> list[Task]:
     """The trials of an entry."""
-    spaces = {name: _SCALES[space.scale](space.low, space.high) for name, space in entry.search.items()}
+    spaces = {name: _SCALES[space.scale](space) for name, space in entry.search.items()}
     return [
         Task(
             _key(plan, entry.name, "tune", i, 0), entry.name, "tune", i, 0,

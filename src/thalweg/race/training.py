@@ -19,7 +19,6 @@ from thalweg.optimizer import Optimizer
 from thalweg.problems.problem import Problem, Split
 from thalweg.race.entry import Entry
 from thalweg.race.plan import Task, marks, seed_for
-from thalweg.rule import Rule
 from thalweg.store import Curve, Plan, Run, Status
 
 RUNAWAY = 1000.0
@@ -32,7 +31,7 @@ class Diverged(Exception):
 
 def train(problem: Problem, plan: Plan, entry: Entry, task: Task) -> Run:
     """Do a run.  What goes wrong in the user's model or loss is in the record, never raised."""
-    session = _Session(problem, plan, entry, entry.rule.replace(**task.tuned), task)
+    session = _Session(problem, plan, entry, task)
     status: Status = "finished"
     message = ""
     try:
@@ -50,16 +49,17 @@ def train(problem: Problem, plan: Plan, entry: Entry, task: Task) -> Run:
 
 def record(entry: Entry, task: Task, status: Status, **known: Any) -> Run:
     """The record of a run that has ended."""
-    rule = entry.rule.replace(**task.tuned)
-    about = (task.key, task.entry, task.phase, task.trial, task.seed, rule.numbers, str(rule), status)
+    rule, _ = entry.set(task.tuned)
+    settings = {**rule.numbers, **task.tuned}
+    about = (task.key, task.entry, task.phase, task.trial, task.seed, settings, str(rule), status)
     return Run(*about, **known, machine=machine())
 
 
 class _Session:
     """A run as it goes; what is known stays readable when it breaks off."""
 
-    def __init__(self, problem: Problem, plan: Plan, entry: Entry, rule: Rule, task: Task) -> None:
-        self.problem, self.plan, self.entry, self.rule, self.task = problem, plan, entry, rule, task
+    def __init__(self, problem: Problem, plan: Plan, entry: Entry, task: Task) -> None:
+        self.problem, self.plan, self.entry, self.task = problem, plan, entry, task
         self.step, self.seconds = 0, 0.0
         self.columns: dict[str, list[Any]] = {f.name: [] for f in fields(Curve)}
         self.best = (math.inf, math.inf)
@@ -71,10 +71,10 @@ class _Session:
         model = self.problem.model()
         model.train()
         params = [p for p in model.parameters() if p.requires_grad]
-        options = dict(self.entry.options)
+        rule, options = self.entry.set(self.task.tuned)
         if "schedule" in options:
             options["schedule"] = schedules.parse(options["schedule"]).resolve(planned.steps)
-        optimizer = Optimizer(params, self.rule, **options)
+        optimizer = Optimizer(params, rule, **options)
         x, y = self.problem.tensors("train")
         generator = torch.Generator().manual_seed(seed_for(self.plan, self.task, "order"))
         batches = stream(len(x), self.size, generator)

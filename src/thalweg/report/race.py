@@ -45,10 +45,15 @@ def write(results: Results, path: Path | str) -> Path:
 
 def snippet(row: Row, entry: EntryPlan) -> str:
     """Code to paste: the optimizer of a leaderboard's row, in a training loop."""
-    options = "".join(f", {name}={value!r}" for name, value in entry.options.items())
+    given = {name: repr(value) for name, value in entry.chosen(row.settings).items()}
+    if row.schedule:
+        given["schedule"] = "schedule"
+    options = "".join(f", {name}={value}" for name, value in given.items())
+    schedule = f"schedule = thalweg.schedules.parse({row.schedule!r}).resolve({entry.steps})\n" if row.schedule else ""
     return f"""import thalweg
 
 rule = thalweg.rules.parse({row.rule!r})
+{schedule}\
 optimizer = thalweg.Optimizer(model.parameters(), rule{options})
 
 for x, y in batches:  # of {entry.batch_size:,} examples

@@ -143,10 +143,14 @@ def _map(surface: Surface, walks: Sequence[Walk], draw: Callable[[Array], Array]
         "type": "scatter", "mode": "markers", "x": across, "y": along, "hoverinfo": "skip",
         "marker": {"symbol": "star", "size": 11, "color": "var(--ink)", "line": {"color": "var(--paper)", "width": 1}},
     }  # fmt: skip
+    axis = {"showgrid": False, "zeroline": False, "constrain": "domain"}
     layout = {
-        "xaxis": {"range": surface.window[0], "title": {"text": "x"}, "showgrid": False, "zeroline": False},
-        "yaxis": {"range": surface.window[1], "title": {"text": "y"}, "showgrid": False, "zeroline": False},
+        "xaxis": {**axis, "range": surface.window[0], "title": {"text": "x"}},
+        "yaxis": {**axis, "range": surface.window[1], "title": {"text": "y"}},
     }
+    (left, right), (low, high) = surface.window
+    if 0.5 <= (right - left) / (high - low) <= 2:  # on equal scales, steepest descent crosses contours at right angles
+        layout["yaxis"]["scaleanchor"] = "x"
     return {"data": [ground, lowest_points, *_trails("scatter", len(walks))], "layout": layout}
 
 
@@ -176,10 +180,11 @@ def _relief(surface: Surface, walks: Sequence[Walk], draw: Callable[[Array], Arr
         "xaxis": {**axis, "range": surface.window[0], "title": {"text": "x"}},
         "yaxis": {**axis, "range": surface.window[1], "title": {"text": "y"}},
         "zaxis": {**axis, **_ticks(surface, draw), "title": {"text": "loss"},
-                  "range": [float(z.min()), float(z.min()) + 1.05 * float(np.ptp(z))]},
+                  # Room below, where the lowest number would run into those of the other axes.
+                  "range": [float(z.min()) - 0.15 * float(np.ptp(z)), float(z.min()) + 1.05 * float(np.ptp(z))]},
         "aspectmode": "manual",
-        "aspectratio": {"x": 1.25 * min(1, wide / deep) ** 0.5, "y": 1.25 * min(1, deep / wide) ** 0.5, "z": 0.7},
-        "camera": {"eye": {"x": -1.5, "y": -0.9, "z": 1.55}, "center": {"x": 0, "y": 0, "z": -0.12}},
+        "aspectratio": {"x": 1.25 * min(1, wide / deep) ** 0.5, "y": 1.25 * min(1, deep / wide) ** 0.5, "z": 0.8},
+        "camera": {"eye": {"x": -1.4, "y": -0.85, "z": 1.35}, "center": {"x": 0, "y": 0, "z": -0.22}},
     }  # fmt: skip
     return {
         "data": [ground, lowest_points, *_trails("scatter3d", len(walks))],
@@ -212,7 +217,7 @@ def _losses(walks: Sequence[Walk], colours: Sequence[str]) -> page.Figure:
         "line": {"color": "var(--muted)", "width": 1.5, "dash": "dot"},
     }  # fmt: skip
     layout = {
-        "xaxis": {"title": {"text": "step"}, "range": [0, walks[0].steps]},
+        "xaxis": {"title": {"text": "step"}, "range": [0, 1.005 * walks[0].steps]},
         "yaxis": {
             "title": {"text": "loss above the lowest"}, "type": "log", "range": edges, "exponentformat": "power",
             "dtick": 1 if top - bottom < 5 else 2,

@@ -15,6 +15,8 @@ from thalweg.schedules.settings import checked, is_length, is_pending, real, who
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from thalweg.schedules.show import Summary
+
 FORMS: dict[str, Callable[..., "Schedule"]] = {}
 """What a text may call, by name.  A form whose class says `method` is written as a method of its first setting."""
 
@@ -242,11 +244,17 @@ class Schedule:
 
         return Scheduler(optimizer, self, last_epoch)
 
-    def preview(self, total: int, width: int = 60) -> str:
+    def preview(self, total: int, width: int = 60, base: float | None = None) -> str:
         """A few lines of text: the curve over `total` steps, its first, peak and last value, and `mismatch`."""
         from thalweg.schedules import show
 
-        return show.preview(self, total, width)
+        return show.preview(self, total, width, base)
+
+    def summary(self, total: int, base: float | None = None) -> "Summary":
+        """Its first, peak and last value over `total` steps, and `mismatch`."""
+        from thalweg.schedules import show
+
+        return show.summary(self, total, base)
 
     def plot(self, total: int, base: float | None = None) -> "Figure":
         """A Plotly figure of it over `total` steps; see `thalweg.schedules.plot` for several."""

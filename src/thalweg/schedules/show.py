@@ -3,7 +3,7 @@
 import html
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from thalweg.schedules.base import Schedule
 
@@ -15,21 +15,46 @@ _ROWS = 4
 _POINTS = 2_000
 
 
-def preview(schedule: Schedule, total: int, width: int = 60) -> str:
+class Summary(NamedTuple):
+    """A schedule over a total in a few numbers.
+
+    Attributes:
+        first, peak, last: its values at the first step, at its highest, at the last of the total.
+        peak_at: the step of the peak.
+        warning: a sentence if it is longer or shorter than the total, or empty.
+    """
+
+    first: float
+    peak: float
+    peak_at: int
+    last: float
+    warning: str
+
+
+def summary(schedule: Schedule, total: int, base: float | None = None) -> Summary:
+    """A schedule over `total` steps in a few numbers: factors, or values where a `base` value is given."""
+    values = _values(schedule, total, base)
+    peak = max(range(total), key=values.__getitem__)
+    return Summary(values[0], values[peak], peak, values[-1], schedule.mismatch(total) or "")
+
+
+def preview(schedule: Schedule, total: int, width: int = 60, base: float | None = None) -> str:
     """The curve over `total` steps in `width` columns; its first, peak and last value; what does not fit."""
     if width < 1:
         raise ValueError(f"width is {width}; allowed is a whole number of columns >= 1")
-    schedule = schedule.resolve(total)
-    values = [schedule(t) for t in range(total)]
-    peak = max(range(total), key=values.__getitem__)
-    kind = "values" if schedule.absolute else "factors of the base value"
-    told = [("first", 0), ("peak", peak), ("last", total - 1)]
+    found = summary(schedule, total, base)
+    kind = "factors of the base value" if base is None and not schedule.resolve(total).absolute else "values"
+    told = (("first", found.first, 0), ("peak", found.peak, found.peak_at), ("last", found.last, total - 1))
     lines = [
-        *_curve(values, min(width, total)),
-        " · ".join(f"{name} {values[t]:.6g} (t = {t:,})" for name, t in told) + f"; {kind}",
+        *_curve(_values(schedule, total, base), min(width, total)),
+        " · ".join(f"{name} {value:.6g} (t = {t:,})" for name, value, t in told) + f"; {kind}",
     ]
-    mismatch = schedule.mismatch(total)
-    return "\n".join([*lines, f"Warning: {mismatch}"] if mismatch else lines)
+    return "\n".join([*lines, f"Warning: {found.warning}"] if found.warning else lines)
+
+
+def _values(schedule: Schedule, total: int, base: float | None) -> list[float]:
+    resolved = schedule.resolve(total)
+    return [resolved.value(1.0 if base is None else base, t) for t in range(total)]
 
 
 def _curve(values: list[float], width: int) -> list[str]:

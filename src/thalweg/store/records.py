@@ -17,7 +17,9 @@ Status = Literal["finished", "diverged", "failed"]
 
 @dataclass(frozen=True)
 class Space:
-    """Where a hyperparameter is searched: from `low` to `high` on a ``log`` or ``linear`` scale."""
+    """Where a setting is searched: from `low` to `high` on a ``log`` or ``linear`` scale; or, as a ``choice``, an index
+    below `high` into a list of the entry's options.
+    """
 
     scale: str
     low: float
@@ -72,6 +74,11 @@ class EntryPlan:
     trials: int
     search: Mapping[str, Space] = field(default_factory=dict[str, Space])
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def chosen(self, settings: Mapping[str, float]) -> dict[str, Any]:
+        """The options of a run with these settings: of what there was to choose from, what it had."""
+        choices = {name for name, space in self.search.items() if space.scale == "choice"}
+        return {n: x[int(settings[n])] if n in choices else x for n, x in self.options.items()}
 
 
 @dataclass(frozen=True)

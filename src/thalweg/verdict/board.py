@@ -13,7 +13,9 @@ from thalweg.store import Results, Run
 from thalweg.verdict.statistics import Paired, holm, interval, paired_test
 
 SIGNIFICANT = 0.05
-COLUMNS = ("entry", "test_metric", "low", "high", "lr", "trials", "seeds", "diverged", "failed", "seconds", "rule")
+COLUMNS = (
+    "entry", "test_metric", "low", "high", "lr", "trials", "seeds", "diverged", "failed", "seconds", "rule", "schedule",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Row:
         lr: the learning rate of the best trial; nan where no trial finished.
         settings: all numbers of the rule in the best trial.
         rule: the rule of the best trial, in a form that ``rules.parse`` reads.
+        schedule: the schedule of its learning rate, in a form that ``schedules.parse`` reads; empty where it has none.
         trials: tuning runs that there are.
         seeds: final runs that finished.
         lost: final runs that diverged or failed.
@@ -42,6 +45,7 @@ class Row:
     lr: float
     settings: Mapping[str, float]
     rule: str
+    schedule: str
     trials: int
     seeds: int
     lost: int
@@ -115,6 +119,7 @@ def _row(results: Results, entry: str) -> Row:
         lr=best.settings["lr"] if best else math.nan,
         settings=best.settings if best else {},
         rule=best.rule if best else "",
+        schedule=results.plan.entry(entry).chosen(best.settings).get("schedule", "") if best else "",
         trials=len(trials),
         seeds=len(finished),
         lost=len(finals) - len(finished),
@@ -132,7 +137,9 @@ def _finished(runs: Sequence[Run]) -> list[Run]:
 def _edges(results: Results, entry: str, best: Run) -> dict[str, str]:
     """The tuned settings beyond whose best value none was tried.  Of fewer than three values each is at an edge."""
     edges: dict[str, str] = {}
-    for name in results.plan.entry(entry).search:
+    for name, space in results.plan.entry(entry).search.items():
+        if space.scale == "choice":
+            continue
         tried = sorted({run.settings[name] for run in results.of(entry, "tune")})
         if len(tried) > 2 and best.settings[name] in (tried[0], tried[-1]):
             edges[name] = "lowest" if best.settings[name] == tried[0] else "highest"
