@@ -1,14 +1,13 @@
 """Moving pictures: the paths they draw are the paths that are computed, in the lectures' colours, in one file."""
 
-import shutil
-import subprocess
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pages import Page
+from pages import Page, browsed
 from thalweg import problems, rules
 from thalweg.report import palette, surfaces
 from thalweg.rule import Rule
@@ -80,19 +79,20 @@ def test_names_are_only_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert HOSTILE not in path.read_text(encoding="utf-8")
 
 
+def test_who_zigzags_in_the_ravine_and_who_is_first(tmp_path: Path) -> None:
+    said = draw("ravine", tmp_path).words
+    assert said.index("momentum reached loss") < min(said.index(f"{text} reached loss") for text in ("adagrad", "sgd"))
+    assert "momentum zigzags" in said
+    near_the_limit = ("sgd(lr=0.97)", "momentum")
+    assert "sgd zigzags" in draw("ravine", tmp_path, near_the_limit).words
+    assert "zigzags" not in draw("ravine", tmp_path, near_the_limit, noise=0.1).words
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_browser_draws_it_without_complaint(dark: bool, tmp_path: Path) -> None:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("there is no chromium on this machine")
     path = surfaces.write(problems.surfaces["saddle"], LECTURES, tmp_path / "saddle.html", steps=40)
-    profile, scheme = (
-        f"--user-data-dir={tmp_path / 'profile'}",
-        f"--blink-settings=preferredColorScheme={int(not dark)}",
-    )
-    told = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--enable-logging=stderr")
-    command = [chromium, *told, profile, scheme, "--dump-dom", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line and "rror" in line]
+    shown, complaints = browsed(path, dark)
     assert not complaints
-    assert done.stdout.count("js-plotly-plot") >= 3  # the relief, the map, the losses
+    assert shown.count("js-plotly-plot") >= 3  # the relief, the map, the losses
+    assert re.search(r'id="step"[^>]* max="40"', shown)  # a frame for every step
+    assert re.search(r">step \d+ of 40<", shown)

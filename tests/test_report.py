@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import thalweg
-from pages import Page
+from pages import Page, browsed
 from thalweg import report
 from thalweg.report.race import snippet
 from thalweg.store import Results
@@ -40,6 +40,15 @@ def test_everything_is_there(results: Results, tmp_path: Path) -> None:
     assert results.plan.hash in page.words
     assert thalweg.__version__ in page.words
     assert page.loads == ["data:,"]
+    assert len(page.inside) == 2  # the entries that have results
+    assert set(page.inside) <= set(page.ids)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_browser_draws_it_without_complaint(results: Results, dark: bool, tmp_path: Path) -> None:
+    shown, complaints = browsed(report.write(results, tmp_path / "report.html"), dark)
+    assert not complaints
+    assert shown.count("js-plotly-plot") >= 3  # the ranking, the curves, the sensitivity
 
 
 def test_figures_show_the_records(results: Results, tmp_path: Path) -> None:

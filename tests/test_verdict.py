@@ -93,7 +93,7 @@ def test_a_difference_between_others_than_the_best_is_said_too():
     assert found.leaders == ("c", "b", "a")
     assert "no difference is shown between it and b and a" in found.headline
     assert [s.split(" by ")[0] for s in found.sentences[:-1]] == ["a is behind b"]
-    assert "with 5 seeds and 3 comparisons" in found.sentences[-1]  # why no more is shown
+    assert "5 seeds and 3 comparisons, corrected together," in found.sentences[-1]  # why no more is shown
 
 
 def test_no_run_at_all_and_none_that_finished():
@@ -110,8 +110,8 @@ def test_no_run_at_all_and_none_that_finished():
 def test_a_best_rate_at_the_edge_is_said(best: int, edges: dict[str, str]):
     found = verdict.judge(race(best=best, a=HIGH, b=LOW))
     assert all(row.edges == edges for row in found.rows)
-    assert any("the lowest that was tried: a lower one" in w for w in found.warnings) == (best == 0)
-    assert any("the highest that was tried: a higher one" in w for w in found.warnings) == (best == 3)
+    assert any("the lowest of those tried: a lower one" in w for w in found.warnings) == (best == 0)
+    assert any("the highest of those tried: a higher one" in w for w in found.warnings) == (best == 3)
 
 
 def test_an_unfinished_race_and_few_seeds_are_said():

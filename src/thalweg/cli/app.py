@@ -216,6 +216,8 @@ _SURFACES = _examples(
     "Examples",
     {
         "momentum swings, and is the first along the ravine": "thalweg surfaces ravine",
+        "plain descent zigzags where its rate is near the limit":
+            'thalweg surfaces ravine --rules "sgd(lr=0.97),momentum"',
         "plain descent is stuck at the saddle": "thalweg surfaces saddle",
         "… until there is noise": "thalweg surfaces saddle --noise 0.1 --seed 1",
         "one rule at two rates, from a start of yours":

@@ -130,7 +130,7 @@ def _bowl(x: Value, y: Value) -> Value:
 
 
 def _ravine(x: Value, y: Value) -> Value:
-    """A ravine, a hundred times steeper across than along: gradient descent zigzags, momentum runs along the bottom."""
+    """A ravine, a hundred times steeper across than along: plain descent creeps along it, momentum is first."""
     return 0.01 * x * x + y * y
 
 

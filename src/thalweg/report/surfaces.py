@@ -65,7 +65,7 @@ def write(
         "surface": surface,
         "walks": list(zip(walks, colours, marks, strict=True)),
         "formulas": {w.text: Markup(mathml(w.rule)) for w in walks},
-        "caption": caption(walks),
+        "caption": caption(walks, noise),
         "colour_of": {w.text: c for w, c in zip(walks, colours, strict=True)},
         "share": f"{100 * (1 - DOWN):g} %",
         "lowest": lowest(surface),
@@ -184,7 +184,7 @@ def _relief(surface: Surface, walks: Sequence[Walk], draw: Callable[[Array], Arr
                   "range": [float(z.min()) - 0.15 * float(np.ptp(z)), float(z.min()) + 1.05 * float(np.ptp(z))]},
         "aspectmode": "manual",
         "aspectratio": {"x": 1.25 * min(1, wide / deep) ** 0.5, "y": 1.25 * min(1, deep / wide) ** 0.5, "z": 0.8},
-        "camera": {"eye": {"x": -1.4, "y": -0.85, "z": 1.35}, "center": {"x": 0, "y": 0, "z": -0.22}},
+        "camera": {"eye": {"x": -1.6, "y": -0.96, "z": 1.5}, "center": {"x": -0.06, "y": 0.06, "z": -0.2}},
     }  # fmt: skip
     return {
         "data": [ground, lowest_points, *_trails("scatter3d", len(walks))],

@@ -184,11 +184,11 @@ def _solve(matrix: Any, right: Any) -> tuple[Any, Any]:
     return cast(Any, torch.linalg.solve_ex(matrix, right))
 
 
-def caption(walks: Sequence[Walk]) -> list[tuple[Walk, str]]:
+def caption(walks: Sequence[Walk], noise: float) -> list[tuple[Walk, str]]:
     """What is seen: of whom, and the rest of the sentence, computed from the paths; first who arrives."""
     arrived = sorted((w for w in walks if w.arrived is not None), key=lambda w: w.arrived or 0)
     sentences = [(w, w.ending) for w in (*arrived, *(w for w in walks if w.arrived is None))]
     most = max(walks, key=lambda w: w.turns / max(1, w.taken))
-    if most.turns > 0.25 * most.taken:
+    if not noise and most.turns > 0.25 * most.taken:  # in noise everyone turns back, and it says nothing of the rule
         sentences.append((most, f"zigzags: {most.turns:,} of its {most.taken:,} steps turn back on the one before"))
     return sentences

@@ -84,10 +84,10 @@ def _said(results: Results, ranked: Sequence[Row], pairs: Sequence[Pair], leader
 
 
 def _unshown(seeds: int, comparisons: int) -> str:
-    several = f" and {comparisons} comparisons, corrected together" if comparisons > 1 else ""
-    fewer = ", or fewer entries," if comparisons > 1 else ""
+    several = f" and {comparisons} comparisons, corrected together," if comparisons > 1 else ""
+    fewer = " or fewer entries" if comparisons > 1 else ""
     return (
-        f"Where none is shown there may still be one: with {seeds} seeds{several} only large ones can be; "
+        f"Where no difference is shown there may still be one: {seeds} seeds{several} can show only large ones; "
         f"more seeds{fewer} show smaller ones."
     )
 
@@ -113,11 +113,16 @@ def _few_seeds(ranked: Sequence[Row]) -> list[str]:
 
 def _edges(rows: Sequence[Row]) -> list[str]:
     return [
-        f"{row.entry}'s best {name}, {row.settings[name]:.3g}, is the {edge} that was tried: a "
-        f"{edge.removesuffix('est')}er one may be better; its place on the leaderboard is a lower bound."
+        f"{row.entry}'s best {name}, {row.settings[name]:.3g}, is the {edge} of those tried: a {_further(edge)} one "
+        f"may be better still, and {row.entry} rank higher. Race it again with a {_further(edge)} {name} set by hand, "
+        "or with a wider search space (thalweg.Entry's search)."
         for row in rows
         for name, edge in row.edges.items()
     ]
+
+
+def _further(edge: str) -> str:
+    return f"{edge.removesuffix('est')}er"
 
 
 def _lost(plan: Plan, rows: Sequence[Row]) -> list[str]:

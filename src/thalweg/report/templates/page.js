@@ -17,6 +17,8 @@ function resolve(x) {
   return x;
 }
 
+const small = () => matchMedia("(max-width: 40rem)").matches;
+
 function look() {
   const axis = {
     gridcolor: "var(--rule)", zerolinecolor: "var(--rule)", linecolor: "var(--rule)", tickcolor: "var(--rule)",
@@ -25,7 +27,7 @@ function look() {
   return resolve({
     layout: {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false,
-      font: { family: "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif", size: 13, color: "var(--ink)" },
+      font: { family: "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif", size: small() ? 11 : 13, color: "var(--ink)" },
       margin: { l: 50, r: 12, t: 10, b: 44 }, xaxis: axis, yaxis: axis,
       hoverlabel: { bgcolor: "var(--sheet)", bordercolor: "var(--rule)", font: { color: "var(--ink)" } },
       scene: { xaxis: axis, yaxis: axis, zaxis: axis },

@@ -15,10 +15,18 @@ function band(curve, x, y) {
   const keep = y.low.map((v, i) => i).filter((i) => y.low[i] !== null && y.high[i] !== null);
   return {
     type: "scatter", mode: "lines", line: { width: 0 }, fill: "toself", hoverinfo: "skip",
-    fillcolor: `${curve.colour}/0.15`,
+    fillcolor: `${curve.colour}/0.1`,
     x: [...keep.map((i) => x[i]), ...keep.map((i) => x[i]).reverse()],
     y: [...keep.map((i) => y.high[i]), ...keep.map((i) => y.low[i]).reverse()],
   };
+}
+
+// From the first quarter of the run on, where the entries are close and the question is which is ahead; a
+// double click shows all.  Logarithmic axes do without.
+function closer(shown, y) {
+  const late = shown.flatMap(({ y: { [y]: { mean } } }) => mean.slice(mean.length >> 2)).filter((v) => v !== null);
+  const [low, high] = [Math.min(...late), Math.max(...late)];
+  return low < high ? [low - 0.08 * (high - low), high + 0.08 * (high - low)] : undefined;
 }
 
 function show() {
@@ -34,7 +42,10 @@ function show() {
     data: [...several.map((curve) => band(curve, curve.x[x], curve.y[y])), ...lines],
     layout: {
       xaxis: { title: { text: data.axes.x[x] } }, hovermode: "x",
-      yaxis: { title: { text: data.axes.y[y] }, type: y.endsWith("loss") ? "log" : "linear", exponentformat: "power" },
+      yaxis: {
+        title: { text: data.axes.y[y] }, exponentformat: "power",
+        ...(y.endsWith("loss") ? { type: "log" } : { type: "linear", range: closer(shown, y) }),
+      },
     },
   });
 }
@@ -59,6 +70,10 @@ if (what) {
     document.getElementById("keys").append(item);
   }
   show();
+}
+
+for (const link of document.querySelectorAll('a[href^="#run-"]')) {
+  link.addEventListener("click", () => (document.querySelector(link.hash).closest("details").open = true));
 }
 
 document.getElementById("copy")?.addEventListener("click", async (event) => {

@@ -1,5 +1,9 @@
 // Frames are cut from the paths: one for every step.
 const { walks, steps, relief, map, losses } = data;
+if (small()) { // labels take more of a small picture: step back from it
+  const { eye } = relief.layout.scene.camera;
+  for (const axis in eye) eye[axis] *= 1.15;
+}
 const first = 2; // traces before the trails: the ground, and the lowest points
 const trails = walks.map((_, i) => first + i);
 const slider = document.getElementById("step");
