@@ -4,28 +4,29 @@ BIN := .venv/bin
 
 .PHONY: race test lint types format clean
 
-race: .venv/ready
+race: .venv/lab
 	$(BIN)/thalweg race digits
 
-test: .venv/ready
+test: .venv/dev
 	$(BIN)/python -m pytest -n 2
 
-lint: .venv/ready
+lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/ready
+types: .venv/dev
 	$(BIN)/pyright
 
-format: .venv/ready
+format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# pip rather than uv or poetry: the constraints pin a CPU build of torch that only pip finds on our machines.
-.venv/ready: pyproject.toml constraints.txt
+# What races need, and what tests need beside: pip rather than uv or poetry, as the constraints pin a CPU build of torch
+# that only pip finds on our machines.
+.venv/lab .venv/dev: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "thalweg needs Python 3.11 or later; set PYTHON=/path/to/python3.11")'
 	test -d .venv || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(@F)]'
 	touch $@
 
 clean:

@@ -146,6 +146,7 @@ def test_every_dependency_says_why_it_is_there() -> None:
     asked = {
         "core": project["project"]["dependencies"],
         "lab": extras["lab"],
+        "clients": extras["clients"],
         "dev": [d for d in extras["dev"] if not d.startswith("thalweg")],
         "build": project["build-system"]["requires"],
     }

@@ -185,3 +185,25 @@ def test_rules_are_kept_when_copied() -> None:
     assert (opt.rule, opt.clip_norm, opt.ema, opt.nonfinite, opt.backend) == (rule, 2.0, 0.5, "skip", "eager")
     opt.add_param_group({"params": [parameter()]})
     assert opt.param_groups[1]["rule"] == rule
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_states_are_matched_by_name(backend: str) -> None:
+    a, b = (torch.ones(2, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    c, d = (x.detach().clone().requires_grad_() for x in (a, b))
+    one = thalweg.Optimizer([("a", a), ("b", b)], rules.parse("adam"), backend=backend)
+    a.grad, b.grad = torch.full_like(a, 2.0), torch.full_like(b, -3.0)
+    one.step()
+    c.data, d.data = a.detach().clone(), b.detach().clone()
+    other = thalweg.Optimizer([("b", d), ("a", c)], rules.parse("adam"), backend=backend)
+    other.load_state_dict(one.state_dict())
+    for p, q in ((a, c), (b, d)):
+        assert torch.equal(one.state[p]["exp_avg"], other.state[q]["exp_avg"])
+        q.grad = p.grad
+    one.step()
+    other.step()
+    assert torch.equal(a, c)
+    assert torch.equal(b, d)
+    third = thalweg.Optimizer([("b", d), ("A", c)], rules.parse("adam"), backend=backend)
+    with pytest.raises(ValueError, match="this state has no parameter 'A'"):
+        third.load_state_dict(one.state_dict())

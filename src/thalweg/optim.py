@@ -17,7 +17,7 @@ from torch.optim.optimizer import Optimizer as TorchOptimizer
 from thalweg.conventions import TABLE
 from thalweg.conventions.meaning import Convention
 from thalweg.kernels import Work
-from thalweg.optimizer import Optimizer
+from thalweg.optimizer import Optimizer, checkpoint
 from thalweg.rule import Rule
 
 __all__ = ["ASGD", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop"]
@@ -104,8 +104,8 @@ class DropIn(Optimizer):
         Raises:
             ValueError: its groups, names or shapes are not those of this optimizer.
         """
-        state_dict = _by_name(self.param_groups, state_dict)
-        _check_shapes(self.param_groups, state_dict)
+        state_dict = checkpoint.by_name(self.param_groups, state_dict)
+        checkpoint.check_shapes(self.param_groups, state_dict)
         TorchOptimizer.load_state_dict(self, dict(state_dict))
         self._reset()
         self._uncast(state_dict)
@@ -118,44 +118,6 @@ class DropIn(Optimizer):
 
 def _plain(x: Any) -> Any:
     return x.item() if isinstance(x, Tensor) else x
-
-
-def _names(groups: list[dict[str, Any]]) -> list[str] | None:
-    """The names of all parameters in order, if all are known."""
-    if any("param_names" not in group for group in groups):
-        return None
-    return [name for group in groups for name in group["param_names"]]
-
-
-def _by_name(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A state_dict with its parameters in the order of these groups, where both know names."""
-    saved = state_dict["param_groups"]
-    own, theirs = _names(groups), _names(saved)
-    if own is None or theirs is None or own == theirs or len(groups) != len(saved):
-        return state_dict
-    for names, others, where in ((own, theirs, "this state"), (theirs, own, "this optimizer")):
-        missing = [name for name in names if name not in others]
-        if missing:
-            raise ValueError(f"{where} has no parameter {', '.join(map(repr, missing))}; it has {', '.join(others)}")
-    index = dict(zip(theirs, (i for group in saved for i in group["params"]), strict=True))
-    moved = [
-        {**old, "params": [index[name] for name in group["param_names"]], "param_names": group["param_names"]}
-        for group, old in zip(groups, saved, strict=True)
-    ]
-    return {**state_dict, "param_groups": moved}
-
-
-def _check_shapes(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> None:
-    """Raise ``ValueError`` for a state that is not of its parameter's shape; counts of groups are torch's to check."""
-    for group, old in zip(groups, state_dict["param_groups"], strict=False):
-        for j, (i, p) in enumerate(zip(old["params"], group["params"], strict=False)):
-            for name, value in state_dict["state"].get(i, {}).items():
-                if isinstance(value, Tensor) and value.ndim and value.shape != p.shape:
-                    said = repr(group["param_names"][j]) if "param_names" in group else f"{j} of its group"
-                    raise ValueError(
-                        f"the state's {name} of parameter {said} has shape {tuple(value.shape)}, the parameter has "
-                        f"{tuple(p.shape)}"
-                    )
 
 
 def _constructor(theirs: type[TorchOptimizer]) -> Callable[..., None]:

@@ -15,10 +15,15 @@ def name_of(group: Mapping[str, Any], i: int) -> str:
     return repr(names[i]) if names else f"{i} of its group"
 
 
-def check_fits(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> None:
-    """Raise ``ValueError`` unless a state_dict is one of an optimizer with these groups."""
+def fitted(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A state_dict of an optimizer with these groups, in the order of their parameters.
+
+    Raises:
+        ValueError: it is none, or one of other groups, rules, names or shapes.
+    """
     if not {"state", "param_groups"} <= state_dict.keys():
         raise ValueError(f"this is no state of an optimizer; it has {', '.join(map(str, state_dict)) or 'nothing'}")
+    state_dict = by_name(groups, state_dict)
     saved = state_dict["param_groups"]
     if len(saved) != len(groups):
         raise ValueError(f"the state has {len(saved)} parameter groups, this optimizer has {len(groups)}")
@@ -33,11 +38,46 @@ def check_fits(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> N
         same = name == type(rule).__name__
         if not same or from_settings(type(rule), settings).options != rule.options:
             raise ValueError(f"group {i} of the state was stepped by {old['rule']}, this optimizer's rule is {rule}")
-        for j, (key, p) in enumerate(zip(old["params"], group["params"], strict=True)):
-            for field in rule.State._fields:
-                value = state_dict["state"].get(key, {}).get(field)
+    check_shapes(groups, state_dict)
+    return state_dict
+
+
+def _names(groups: list[dict[str, Any]]) -> list[str] | None:
+    """The names of all parameters in order, if all are known."""
+    if any("param_names" not in group for group in groups):
+        return None
+    return [name for group in groups for name in group["param_names"]]
+
+
+def by_name(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A state_dict with its parameters in the order of these groups, where both know names.
+
+    Raises:
+        ValueError: one has a parameter that the other has not.
+    """
+    saved = state_dict["param_groups"]
+    own, theirs = _names(groups), _names(saved)
+    if own is None or theirs is None or own == theirs or len(groups) != len(saved):
+        return state_dict
+    for names, others, where in ((own, theirs, "this state"), (theirs, own, "this optimizer")):
+        missing = [name for name in names if name not in others]
+        if missing:
+            raise ValueError(f"{where} has no parameter {', '.join(map(repr, missing))}; it has {', '.join(others)}")
+    index = dict(zip(theirs, (i for group in saved for i in group["params"]), strict=True))
+    moved = [
+        {**old, "params": [index[name] for name in group["param_names"]], "param_names": group["param_names"]}
+        for group, old in zip(groups, saved, strict=True)
+    ]
+    return {**state_dict, "param_groups": moved}
+
+
+def check_shapes(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` for a state that is not of its parameter's shape; counts of groups are torch's to check."""
+    for group, old in zip(groups, state_dict["param_groups"], strict=False):
+        for j, (i, p) in enumerate(zip(old["params"], group["params"], strict=False)):
+            for name, value in state_dict["state"].get(i, {}).items():
                 if isinstance(value, Tensor) and value.ndim and value.shape != p.shape:
                     raise ValueError(
-                        f"the state's {field} of parameter {name_of(group, j)} has shape {tuple(value.shape)}, "
+                        f"the state's {name} of parameter {name_of(group, j)} has shape {tuple(value.shape)}, "
                         f"the parameter has {tuple(p.shape)}"
                     )

@@ -359,18 +359,21 @@ class Optimizer(TorchOptimizer):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a `state_dict`, with its hyperparameters.
 
+        Where the parameters' names are known on both sides (``model.named_parameters()``), states are matched by name,
+        whatever the order; else by position, as in torch.
+
         Raises:
             ValueError: its groups, rules, parameters or shapes are not those of this optimizer.
         """
         own = list(self.param_groups)
         given: dict[str, Any] = {}
 
-        def check_fits(_: TorchOptimizer, state: dict[str, Any]) -> None:
-            checkpoint.check_fits(self.param_groups, state)
-            given.update(state)
+        def fitted(_: TorchOptimizer, state: dict[str, Any]) -> dict[str, Any]:
+            given.update(checkpoint.fitted(self.param_groups, state))
+            return given
 
         # As the last of the hooks: those of the user may change what is loaded.
-        hook = self.register_load_state_dict_pre_hook(check_fits)
+        hook = self.register_load_state_dict_pre_hook(fitted)
         try:
             super().load_state_dict(dict(state_dict))
         finally:
