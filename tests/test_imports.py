@@ -151,5 +151,5 @@ def test_every_dependency_says_why_it_is_there() -> None:
         "build": project["build-system"]["requires"],
     }
     text = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
-    said = re.findall(r"^\| ([\w-]+) \| `\w+` \| (core|lab|dev|build) \| \w.*\|$", text, re.MULTILINE)
+    said = re.findall(r"^\| ([\w-]+) \| `\w+` \| (core|lab|clients|dev|build) \| \w.*\|$", text, re.MULTILINE)
     assert sorted(said) == sorted((re.split(r"[<>=]", d)[0], where) for where, ds in asked.items() for d in ds)
