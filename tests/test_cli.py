@@ -154,6 +154,26 @@ def test_report_writes_the_same_again(raced: tuple[Path, subprocess.CompletedPro
     assert {name: (race / name).read_bytes() for name in before} == before
 
 
+@pytest.mark.parametrize("width", [80, 70, 60, 50])
+def test_a_narrow_terminal_has_names_before_numbers(
+    width: int,
+    raced: tuple[Path, subprocess.CompletedProcess[str]],
+    thalweg: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, _ = raced
+    monkeypatch.setenv("COLUMNS", str(width))
+    with (folder / "races/digits/leaderboard.csv").open(encoding="utf-8") as file:
+        row = next(row for row in csv.DictReader(file) if row["entry"] == "sgd")
+    lines = thalweg("report", str(folder / "races" / "digits")).out.splitlines()
+    board = lines[: lines.index("")]
+    assert all(len(line) <= width for line in board)
+    (line,) = (line for line in board if "sgd" in line)
+    assert f"{float(row['test_metric']):.4f}  {float(row['low']):.4f} … {float(row['high']):.4f}" in line
+    name = "".join(line[3 : board[0].index("test")].strip() for line in board[1:] if "sgd" not in line)
+    assert name.replace(" ", "") == "adam(lr=0.01,bias_correction=False)"
+
+
 def test_surfaces_writes_a_page(thalweg: Command, tmp_path: Path) -> None:
     ended = thalweg(
         "surfaces", "saddle", "--rules", "sgd,adam(lr=0.1)", "--start", "-1.5,2e-3", "--steps", "5", "--noise", "0.1"

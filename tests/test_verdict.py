@@ -114,11 +114,17 @@ def test_a_best_rate_at_the_edge_is_said(best: int, edges: dict[str, str]):
     assert any("the highest of those tried: a higher one" in w for w in found.warnings) == (best == 3)
 
 
+def test_what_has_not_run_yet_is_not_lost():
+    results = race(a=HIGH, b=LOW)
+    tuned = tuple(run for run in results.runs if run.entry == "a" or run.phase == "tune")
+    assert not any("no result" in warning for warning in verdict.judge(Results(results.plan, tuned)).warnings)
+
+
 def test_an_unfinished_race_and_few_seeds_are_said():
     results = race(a=HIGH, b=LOW[:3])
     warnings = verdict.judge(results).warnings
     assert warnings[0].startswith("The race is not finished: 16 runs have ended")
-    assert warnings[1] == "With 3 seeds an interval covers at most 75%, not 95 %; run at least 5."
+    assert warnings[1] == "With 3 seeds an interval covers at most 75 %, not 95 %; run at least 5."
 
 
 def test_the_same_run_for_every_seed_is_known_not_estimated():

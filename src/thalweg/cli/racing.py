@@ -68,7 +68,7 @@ def _publish(results: Results, folder: Path) -> None:
         (folder / TABLE).write_text(verdict.to_csv(verdict.judge(results).rows), encoding="utf-8")
         page = reports.write(results, folder / PAGE)
     console = Console(highlight=False)
-    console.print(standing(results))
+    console.print(standing(results, console))
     console.print(f"\nThe whole report: {page}", soft_wrap=True)
 
 

@@ -2,37 +2,45 @@
 
 import math
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from thalweg.store import Results
-from thalweg.verdict import Row, judge
+from thalweg.verdict import Row, Verdict, judge
 
 
-def standing(results: Results) -> Group:
-    """The leaderboard, best first, then what is shown and what to doubt."""
+def standing(results: Results, console: Console) -> Group:
+    """The leaderboard, best first, then what is shown and what to doubt; as wide as the console."""
     verdict = judge(results)
-    metric = results.plan.problem.metric
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("")
-    table.add_column("entry", overflow="fold")
-    for column in (f"test {metric}", "95 % interval", "at lr", "seconds"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("")
-    for place, row in enumerate(verdict.rows, 1):
-        style = "bold" if row.entry in verdict.leaders else ""
-        table.add_row(str(place), escape(row.entry), *_numbers(row), _lost(row), style=style)
+    for columns in (5, 3, 2):  # names before numbers: the report has them all
+        table = _board(verdict, results.plan.problem.metric, columns)
+        if Measurement.get(console, console.options.update(width=10_000), table).maximum <= console.width:
+            break
     said = Text("\n".join((verdict.headline, *verdict.sentences)))
     doubts = [Padding(Text(f"! {warning}", style="yellow"), (0, 0, 0, 2)) for warning in verdict.warnings]
     return Group(table, Text(), said, *doubts)
 
 
-def _numbers(row: Row) -> tuple[str, str, str, str]:
+def _board(verdict: Verdict, metric: str, columns: int) -> Table:
+    """The leaderboard, with so many of the columns after the name."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("")
+    table.add_column("entry", overflow="fold")
+    for column in (f"test {metric}", "95 % interval", "at lr", "seconds", "")[:columns]:
+        table.add_column(column, justify="right", no_wrap=True)
+    for place, row in enumerate(verdict.rows, 1):
+        style = "bold" if row.entry in verdict.leaders else ""
+        table.add_row(str(place), escape(row.entry), *_numbers(row)[:columns], style=style)
+    return table
+
+
+def _numbers(row: Row) -> tuple[str, ...]:
     between = "–" if math.isnan(row.low) else f"{row.low:.4f} … {row.high:.4f}"
-    return _number(row.test_metric, ".4f"), between, _number(row.lr, ".2g"), _number(row.seconds, ".1f")
+    return _number(row.test_metric, ".4f"), between, _number(row.lr, ".2g"), _number(row.seconds, ".1f"), _lost(row)
 
 
 def _number(x: float, form: str) -> str:

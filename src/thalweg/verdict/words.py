@@ -108,7 +108,7 @@ def _few_seeds(ranked: Sequence[Row]) -> list[str]:
     fewest = min((row.seeds for row in ranked), default=0)
     if fewest in (0, 1) or reach(fewest) >= 0.93:
         return []
-    return [f"With {fewest} seeds an interval covers at most {reach(fewest):.0%}, not 95 %; run at least 5."]
+    return [f"With {fewest} seeds an interval covers at most {100 * reach(fewest):.0f} %, not 95 %; run at least 5."]
 
 
 def _edges(rows: Sequence[Row]) -> list[str]:
@@ -128,7 +128,7 @@ def _further(edge: str) -> str:
 def _lost(plan: Plan, rows: Sequence[Row]) -> list[str]:
     said: list[str] = []
     for row in rows:
-        if not row.seeds and row.trials:
+        if not row.seeds and row.trials and (row.lost or row.diverged + row.failed == row.trials):
             of = f"of its {row.trials + row.lost} runs {row.diverged} diverged and {row.failed} failed"
             said.append(f"{row.entry} has no result: {of}.")
         elif row.lost:
