@@ -63,6 +63,14 @@ def test_the_readme_runs(tmp_path: Path) -> None:
         python("readme.py", cwd=tmp_path)
 
 
+def test_the_problem_in_the_readme_can_be_raced(tmp_path: Path) -> None:
+    (code,) = (code for code in blocks("README.md", "python") if "def make():" in code)
+    (tmp_path / "my_problem.py").write_text(code, encoding="utf-8")
+    small = ("--rules", "sgd", "--trials", "1", "--seeds", "1", "--steps", "5", "--workers", "1")
+    printed = python("-m", "thalweg", "race", "my_problem.py:make", *small, cwd=tmp_path)
+    assert "sgd reaches accuracy" in printed
+
+
 @pytest.mark.parametrize(
     "file",
     [
