@@ -116,7 +116,8 @@ class Fused:
     @torch.no_grad()
     def _lay(self, works: list[Work], params: list[Tensor], state: Mapping[Tensor, dict[str, Any]]) -> None:
         """Sort the parameters that have a gradient into banks."""
-        self._works, self._params = list(works), params
+        self._works, self._addresses = [], None  # whatever breaks off in here, the next step begins anew
+        self._params = params
         grads: list[Tensor | None] = list(map(_grad, params))
         self._with = _there(grads)
         self._kernels, self._rest = {}, []
@@ -141,6 +142,7 @@ class Fused:
             types = Types(key[-1], key[-2] or real, real)
             self._banks.append(Bank(in_works, [params[i] for i in indices], indices, types, state))
             self._banks[-1].aim(_pick(grads, indices))
+        self._works = list(works)
         alike = not self._rest and all(bank.alike for bank in self._banks)
         self._addresses = Addresses.of(params, [bank.column for bank in self._banks]) if alike else None
 
