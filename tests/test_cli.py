@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg import rules
+from thalweg import Entry, rules
 from thalweg.cli import main
 from thalweg.cli.contenders import split
 
@@ -81,7 +81,7 @@ def test_every_example_of_the_help_is_a_command_that_can_be_read(thalweg: Comman
             assert set(re.findall(r"--\w+", example)) <= set(known), example
             for listed in re.findall(r'--rules (?:"([^"]+)"|(\S+))', example):
                 for rule in split(listed[0] or listed[1]):
-                    rules.parse(re.sub(r"\(batch_size=\w+\)", "", rule))
+                    Entry(rule)
 
 
 def test_version(thalweg: Command) -> None:
@@ -399,3 +399,12 @@ def test_a_race_tunes_the_schedule(thalweg: Command, tmp_path: Path) -> None:
     bad = thalweg("race", "digits", "--rules", "sgd", "--schedule", "cosin(1.0)", *TINY, "--out", "r2")
     assert bad.code == 2
     assert "'cosin' is no schedule" in bad.sentence
+
+
+def test_a_schedule_that_does_not_fit_is_warned_of_and_raced(thalweg: Command) -> None:
+    ended = thalweg("race", "digits", "--rules", "sgd", "--schedule", "linear(5)", *TINY, "--out", "r")
+    assert ended.code == 0
+    said = " ".join(ended.err.split())
+    assert said.startswith(
+        "Warning: the schedule linear(5) of sgd does not fit its 20 steps: it is 5 steps long: it holds"
+    )

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from thalweg import Entry, Problem, Race, verdict
 from thalweg.race import Progress, Results
 from thalweg.race.training import stream
+from thalweg.rules import Adam
 from thalweg.store import Run, StoreError, read
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -221,6 +222,42 @@ def test_a_schedule_is_laid_out_over_the_steps_of_its_entry():
         for curve in [results.of(e.name, "tune")[0].curve.validation_loss]
     }
     assert all(moves[name] < 0.02 < moves["sgd(lr=0.1, batch_size=1)"] for name in entries)
+
+
+def test_a_switch_is_made_on_the_way_and_its_rates_are_recorded():
+    texts = [
+        "switch(sgd(lr=0.1), sgd(lr=1e-9), at=0.5)",
+        "switch(sgd, adam(lr=0.1), at=5)",
+        "switch(adam, sgd, at=auto)",
+    ]
+    results = race(line(), *texts, steps=40)
+    half, given, auto = (results.of(text, "final")[0] for text in texts)
+    losses = half.curve.validation_loss
+    assert losses[-1] == pytest.approx(losses[len(losses) // 2 + 1], rel=1e-4) != losses[1]  # it rests from half on
+    assert half.rule == "Switch(SGD(lr=0.1), SGD(lr=1e-09), at=0.5)"
+    assert given.settings == {"lr": given.settings["lr"], **{f"then.{n}": x for n, x in Adam(lr=0.1).numbers.items()}}
+    assert {run.settings["then.lr"] for run in results.of(texts[1], "tune")} == {0.1}
+    assert "then.lr" not in auto.settings
+    assert all(run.status != "failed" for run in results.runs)
+
+
+def test_of_several_schedules_each_run_has_its_own():
+    entry = Entry("sgd(lr=0.1)", schedule=["constant()", "linear(1.0)", "constant(0.0)"])
+    results = Race(line(), [entry], trials=3, seeds=2, steps=40, workers=1).run()
+    alone = [race(line(), f"sgd(lr=0.1, schedule='{text}')", trials=1, seeds=2) for text in entry.schedules]
+    tuned = results.of(entry.name, "tune")
+    assert [run.settings["schedule"] for run in tuned] == [0, 1, 2]
+    assert [replace(run.curve, seconds=()) for run in tuned] == [
+        replace(one.runs[0].curve, seconds=()) for one in alone
+    ]
+    best = min(tuned, key=lambda run: run.validation_metric)
+    assert {run.settings["schedule"] for run in results.of(entry.name, "final")} == {best.settings["schedule"]}
+    assert verdict.judge(results).rows[0].schedule == entry.schedules[int(best.settings["schedule"])]
+
+
+def test_what_does_not_fit_the_steps_is_warned_of():
+    with pytest.warns(UserWarning, match=r"the schedule linear\(30\) of adam does not fit its 20 steps"):
+        Race(line(), [Entry("adam", schedule="linear(30)")], steps=20)
 
 
 def test_a_race_is_as_long_as_its_problem_says():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from thalweg import Entry, Problem, schedules
+from thalweg import Entry, Problem, Switch, schedules
 from thalweg.race import plan as planning
 from thalweg.rule import Linear, Log
 from thalweg.rules import SGD, Adam, Lion
@@ -67,6 +67,17 @@ def plan(problem: Problem | None = None, entries: str = "sgd adam", **changes: i
         (Entry(Adam(), schedule=schedules.cosine(1.0)), "Adam(schedule=cosine(1.0))", Adam(), None,
          {"schedule": "cosine(1.0)"}, ["lr"]),
         (Entry("adam(weight_decay=0)"), "adam(weight_decay=0)", Adam(), None, {}, ["lr"]),
+        (Entry("adam", search={"schedule": ["constant()", schedules.linear(1.0)]}), "adam", Adam(), None,
+         {"schedule": ["constant()", "linear(1.0)"]}, ["schedule"]),
+        (Entry("switch(adam, sgd,  at=0.5)"), "switch(adam, sgd, at=0.5)", Switch(Adam(), SGD(), 0.5), None, {},
+         ["lr", "then.lr"]),
+        (Entry("switch(adam(lr=0.01, eps_at=inside), sgd, at=0.5, batch_size=full, ema=0.9)", "both"), "both",
+         Switch(Adam(lr=0.01, eps_at="inside"), SGD(), 0.5), "full", {"ema": 0.9}, ["then.lr"]),
+        (Entry("switch(adam, sgd, at=auto, tolerance=0.1, schedule='cosine(1.0)')"),
+         "switch(adam, sgd, at=auto, tolerance=0.1, schedule='cosine(1.0)')",
+         Switch(Adam(), SGD(), "auto", 0.1), None, {"schedule": "cosine(1.0)"}, ["lr"]),
+        (Entry(Switch(Adam(), SGD(lr=0.5), 7), clip_norm=1), "Switch(Adam(), SGD(lr=0.5), at=7, clip_norm=1.0)",
+         Switch(Adam(), SGD(lr=0.5), 7), None, {"clip_norm": 1.0}, ["lr"]),
     ],
 )  # fmt: skip
 def test_an_entry_from_text_or_rule(
@@ -92,6 +103,13 @@ def test_an_entry_from_text_or_rule(
         ("sgd", {"search": {"rate": Log(0.1, 1)}}, "sgd cannot be tuned in 'rate'; its numbers are lr"),
         ("sgd", {"search": {"lr": Log(1, 0.1)}}, "low must be less"),
         ("sgd", {"search": {"lr": Linear(-1, 1)}}, "SGD's lr is -1"),
+        ("sgd", {"search": {"lr": (0.1, 1)}}, "sgd is searched in lr in (0.1, 1); allowed is a Log or a Linear space"),
+        ("sgd(schedule='linear(1.0)')", {"search": {"schedule": ["constant()"]}}, "write it once"),
+        ("switch(adam(ema=0.9), sgd, at=0.5)", {}, "ema in switch(adam(ema=0.9), sgd, at=0.5) is of the whole entry"),
+        ("switch(adam, sgd, at=0.5, emma=0.9)", {}, "did you mean 'ema'"),
+        ("switch(adam, sgd)", {}, "does not say when to switch"),
+        ("switch(adm, sgd, at=3)", {}, "did you mean 'adam'"),
+        ("switch(adam, sgd, at=3)", {"search": {"then.momentum": Log(0.1, 1)}}, "its numbers are lr, beta1"),
     ],
 )
 def test_a_wrong_entry_is_one_sentence(rule: str, settings: dict[str, Any], says: str):
@@ -222,7 +240,7 @@ def test_a_choice_of_schedules_is_a_dimension_of_the_plan(several: int) -> None:
     assert {task.tuned["schedule"] for task in tasks} == set(map(float, range(several)))
     for task in tasks:
         rule, options = entry.set(task.tuned)
-        assert rule.lr == task.tuned["lr"]
+        assert rule.numbers["lr"] == task.tuned["lr"]
         assert options["schedule"] == planned.chosen(task.tuned)["schedule"] == texts[int(task.tuned["schedule"])]
 
 
@@ -230,3 +248,59 @@ def test_a_choice_of_schedules_is_a_dimension_of_the_plan(several: int) -> None:
 def test_a_schedule_that_is_none_is_refused(schedule: Any) -> None:
     with pytest.raises(ValueError, match="schedule"):
         Entry("adam", schedule=schedule)
+
+
+def several(*entries: Entry, **changes: int) -> Plan:
+    numbers = {"trials": 4, "seeds": 2, "steps": 10, "seed": 0, **changes}
+    return planning.make(line(), entries, **numbers)
+
+
+def test_where_only_the_schedule_is_tuned_each_is_tried_once():
+    made = several(Entry("adam(lr=0.01)", schedule=["constant()", "linear(1.0)", "cosine(1.0)"]), trials=8)
+    assert [task.tuned for task in planning.tuning(made, made.entries[0])] == [{"schedule": float(i)} for i in range(3)]
+
+
+def test_both_rates_of_a_switch_are_dimensions_of_the_plan():
+    made = several(Entry("switch(adam, sgd, at=0.5)"), Entry("adam"), trials=8)
+    both, alone = (planning.tuning(made, entry) for entry in made.entries)
+    assert [task.tuned["lr"] for task in both] == [task.tuned["lr"] for task in alone]
+    assert len({task.tuned["then.lr"] for task in both}) == 8
+    assert made.hash != several(Entry("switch(adam, sgd, at=0.6)", "switch(adam, sgd, at=0.5)"), Entry("adam")).hash
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (
+            Entry("adam", schedule=["constant()"] * 5 + [f"linear({n})" for n in range(4)]),
+            "adam chooses from 5 .* is 4",
+        ),
+        (Entry("adam", schedule="inverse_sqrt(0.01)"), "cannot be laid out over 10 steps"),
+        (Entry("switch(adam, sgd, at=0.01)"), "cannot be laid out over 10 steps: Switch's at is 0"),
+    ],
+)
+def test_what_no_run_could_follow_is_refused(entry: Entry, says: str):
+    with pytest.raises(ValueError, match=says):
+        several(entry)
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (Entry("adam", schedule="cosine(0.5)"), ["cosine(0.5) of adam does not fit its 10 steps: it is 5 steps long"]),
+        (
+            Entry("adam", schedule=["linear(1.0)", "linear(30)"]),
+            ["linear(30) of adam does not fit its 10 steps: it is"],
+        ),
+        (
+            Entry("switch(adam, sgd, at=10)", "late"),
+            ["late never switches: it switches after 10 steps: training stops"],
+        ),
+        (Entry("switch(adam, sgd, at=9)", schedule="constant()"), []),
+        (Entry("switch(adam, sgd, at=auto)", schedule="warmup(0.1).then(cosine(0.9))"), []),
+    ],
+)
+def test_what_does_not_fit_the_steps_is_said(entry: Entry, says: list[str]):
+    found = list(planning.doubts(several(entry), [entry]))
+    assert len(found) == len(says)
+    assert all(part in sentence for part, sentence in zip(says, found, strict=True))

@@ -123,6 +123,35 @@ def test_the_code_to_paste_runs(results: Results) -> None:
     assert not torch.equal(model.weight, before)
 
 
+@pytest.mark.parametrize(
+    ("entry", "ends"),
+    [
+        (thalweg.Entry("sgd(lr=0.1)", schedule=["constant()", "linear(1.0)"]), [0.1, 0.0]),
+        (thalweg.Entry("switch(adam, sgd(lr=0.5), at=0.25)"), [0.5]),
+        (thalweg.Entry("switch(adam, sgd(lr=0.5), at=0.25)", schedule="linear(0.5).then(constant(0.5))"), [0.25]),
+    ],
+)
+def test_the_code_to_paste_follows_schedules_and_switches(
+    entry: thalweg.Entry, ends: list[float], tmp_path: Path
+) -> None:
+    import torch
+
+    results = thalweg.Race("digits", [entry], trials=2, seeds=1, steps=20, workers=1).run()
+    page = read(results, tmp_path)
+    [row], [planned] = judge(results).rows, results.plan.entries
+    code = snippet(row, planned)
+    assert code in page.words
+    names: dict[str, Any] = {
+        "model": torch.nn.Linear(3, 1),
+        "batches": [(torch.ones(4, 3), torch.ones(4, 1))] * planned.steps,
+        "loss_function": torch.nn.functional.mse_loss,
+    }
+    exec(code, names)
+    assert names["optimizer"].param_groups[0]["lr"] in ends
+    assert row.schedule in page.words
+    assert (row.schedule == "") == ("schedule" not in code)
+
+
 def test_nothing_is_left_beside_a_page_that_cannot_be_written(results: Results, tmp_path: Path) -> None:
     (tmp_path / "report.html").mkdir()
     with pytest.raises(OSError, match=re.escape("report.html")):

@@ -78,6 +78,9 @@ _RACE = _examples(
         "a schedule for everyone, tuned with the rate":
             'thalweg race digits --rules sgd,adam --schedule "constant()" \\\n'
             '    --schedule "warmup(0.1).then(cosine(0.9))" --out races/schedules',
+        "Adam first, then gradient descent: at half of the steps, or when Adam's own steps say so":
+            'thalweg race digits --out races/switch \\\n'
+            '    --rules "adam,sgd,switch(adam, sgd, at=0.5),switch(adam, sgd, at=auto)"',
         "MNIST, from files that you have": "thalweg race mnist --data ~/mnist --rules sgd,momentum",
         "your own: make() returns a thalweg.Problem": "thalweg race my_problem.py:make --rules sgd,adam",
     },

@@ -1,6 +1,7 @@
 """``thalweg race`` and ``thalweg report``."""
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,12 +35,15 @@ def race(
     """Run what is left of a race, keep it, write its report and print how it ended."""
     given = {"trials": trials, "seeds": seeds, "steps": steps}
     folder = out or Path("races") / folder_name(problem)
-    with users_input():
+    with users_input(), warnings.catch_warnings(record=True) as doubts:
+        warnings.simplefilter("always")
         entries = [_entry(text, schedules) for text in contenders.split(rules)]
         contest = Race(
             problem, entries, seed=seed, store=folder / RECORDS, workers=workers, data=data,
             **{name: value for name, value in given.items() if value is not None},
         )  # fmt: skip
+    for doubt in doubts:
+        Console(stderr=True, highlight=False).print(f"Warning: {doubt.message}", style="yellow", markup=False)
     try:
         with users_input((StoreError, WorkerError)), Board(contest.plan) as board:
             results = contest.run(board)

@@ -1,12 +1,14 @@
 """Who runs in a race: a rule, and what belongs to the entry rather than to the rule."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_type_hints
 
 from thalweg import rules, schedules
 from thalweg.rule import Decay, Linear, Log, Positive, Rate, Rule, check, from_settings, nearest, parse_call
+from thalweg.schedules import Schedule
 from thalweg.stages import DecayForm
+from thalweg.switch import Switch, is_switch, read_call
 
 
 class Options:
@@ -38,20 +40,22 @@ class Entry:
     """A contender.
 
     A setting that is given is kept; what remains of the rule's declared search space is tuned.  So ``adam`` is tuned
-    in its learning rate, and ``adam(lr=0.01)`` runs at 0.01, in a single trial as there is nothing to choose.
+    in its learning rate, and ``adam(lr=0.01)`` runs at 0.01, in a single trial as there is nothing to choose.  In
+    ``switch(adam(lr=0.01), sgd, at=0.5)`` what remains is the rate of the second rule, ``then.lr``.
 
     Args:
-        rule: a rule, or text such as ``adam(beta2=0.99)``, which may set the options below as well:
-            ``sgd(batch_size=full)``, ``adam(weight_decay=0.01, decay_form=scaled)``.
+        rule: a rule, a `thalweg.Switch`, or text such as ``adam(beta2=0.99)``, which may set the options below as well:
+            ``sgd(batch_size=full)``, ``switch(adam, sgd, at=0.5, weight_decay=0.01, decay_form=scaled)``.
         name: its name in the race; by default what was written.
-        search: the space of each hyperparameter to tune, in place of the rule's own; empty to tune none.
+        search: the space of each hyperparameter to tune, in place of the rule's own; empty to tune none.  Under
+            ``schedule``, a list of schedules to choose from, as the option below has it.
         **options: ``batch_size``: examples a step, or ``"full"`` for gradient descent; by default the problem's.
             ``schedule``: of the learning rate, or its text, as in ``adam(schedule="warmup(0.1).then(cosine(0.9))")``;
             fractions are of the entry's own steps.  A list of several has the one to follow tuned.
             ``weight_decay``, ``decay_form``, ``clip_norm``, ``clip_value``, ``ema``: as `thalweg.Optimizer` has them.
 
     Attributes:
-        rule: the rule, before tuning.
+        rule: the rule or the switch, before tuning.
         batch_size: as given; None for the problem's.
         options: what the optimizer is given besides the rule, where it differs from the default; a schedule as text, or
             several to choose from in a list.
@@ -63,20 +67,25 @@ class Entry:
 
     def __init__(
         self,
-        rule: Rule | str,
+        rule: Rule | Switch | str,
         name: str | None = None,
         *,
-        search: Mapping[str, Log | Linear] | None = None,
+        search: Mapping[str, Log | Linear | Sequence[Schedule | str]] | None = None,
         **options: Any,
     ) -> None:
         if isinstance(rule, str):
-            self.rule, given, in_text = _read(rule)
+            read, given, in_text = _read_switch(rule) if is_switch(rule) else _read(rule)
             options = {**in_text, **options}
-        elif isinstance(cast(Any, rule), Rule):
-            default = type(rule)().numbers
-            self.rule, given = rule, {n for n, x in rule.numbers.items() if x != default.get(n)}
+        elif isinstance(cast(Any, rule), Rule | Switch):
+            read, given = rule, _given(rule)
         else:
             raise TypeError(f"an entry's rule is {rule!r}; write a rule or its name, as in Entry('adam(beta2=0.99)')")
+        self.rule: Rule | Switch = read
+        wanted = {n: s for n, s in read.search.items() if n not in given} if search is None else dict(search)
+        if "schedule" in wanted:
+            if "schedule" in options:
+                raise ValueError("the entry's schedule is an option, and in its search too; write it once")
+            options["schedule"] = wanted.pop("schedule")
         for option in options:
             if option not in OPTIONS:
                 raise ValueError(
@@ -89,14 +98,18 @@ class Entry:
         if schedule is not None:
             self.options["schedule"] = _texts(schedule)
         self.name = name or (" ".join(rule.split()) if isinstance(rule, str) else self._written())
-        self.search: dict[str, Log | Linear | Choice] = dict(
-            {n: space for n, space in self.rule.search.items() if n not in given} if search is None else search
-        )
+        self.search: dict[str, Log | Linear | Choice] = cast("dict[str, Any]", wanted)
         self._check_search()
         if isinstance(self.options.get("schedule"), list):
             self.search["schedule"] = Choice(len(self.options["schedule"]))
 
-    def set(self, tuned: Mapping[str, float]) -> tuple[Rule, dict[str, Any]]:
+    @property
+    def schedules(self) -> list[str]:
+        """Its schedule, or those that it chooses from, as text; empty where it has none."""
+        given = self.options.get("schedule", [])
+        return [given] if isinstance(given, str) else given
+
+    def set(self, tuned: Mapping[str, float]) -> tuple[Rule | Switch, dict[str, Any]]:
         """The rule and the options of a run with these tuned settings."""
         numbers = {name: x for name, x in tuned.items() if name != "schedule"}
         options = dict(self.options)
@@ -116,8 +129,8 @@ class Entry:
             if name not in self.rule.numbers:
                 known = ", ".join(self.rule.numbers)
                 raise ValueError(f"{self.name} cannot be tuned in {name!r}; its numbers are {known}")
-            if isinstance(space, Choice):
-                continue
+            if not isinstance(space, Log | Linear):
+                raise ValueError(f"{self.name} is searched in {name} in {space!r}; allowed is a Log or a Linear space")
             if not space.low < space.high or (isinstance(space, Log) and space.low <= 0):
                 raise ValueError(
                     f"{self.name} is searched in {name} from {space.low} to {space.high}; low must be less"
@@ -142,6 +155,28 @@ def _texts(schedule: Any) -> str | list[str]:
     if not texts:
         raise ValueError("the entry's schedule is an empty list; give at least one, or leave it out")
     return texts[0] if len(texts) == 1 else texts
+
+
+def _given(rule: Rule | Switch) -> set[str]:
+    """The numbers that are not as by default."""
+    if isinstance(rule, Switch):
+        return _given(rule.first) | {f"then.{name}" for name in _given(rule.then)}
+    default = type(rule)().numbers
+    return {n for n, x in rule.numbers.items() if x != default.get(n)}
+
+
+def _read_switch(text: str) -> tuple[Switch, set[str], dict[str, Any]]:
+    """The switch, which of its rules' settings are given, and the options of the entry."""
+    phases, settings = read_call(text)
+    (first, given, wrong), (then, later, wrong_too) = map(_read, phases)
+    if misplaced := [*wrong, *wrong_too]:
+        raise ValueError(f"{misplaced[0]} in {text} is of the whole entry; write it after the rules, beside at")
+    options = {n: settings.pop(n) for n in list(settings) if n in OPTIONS}
+    known = ["at", "tolerance", *OPTIONS]
+    for setting in settings:
+        if setting not in known:
+            raise ValueError(f"{text} has no setting {setting!r}; it has {', '.join(known)}{nearest(setting, known)}")
+    return Switch(first, then, **settings), given | {f"then.{name}" for name in later}, options
 
 
 def _read(text: str) -> tuple[Rule, set[str], dict[str, Any]]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from thalweg.problems import Problem
 from thalweg.race.entry import Choice, Entry
 from thalweg.rule import Linear, Log
 from thalweg.store import EntryPlan, Phase, Plan, ProblemPlan, Run, Space
+from thalweg.switch import Switch
 
 _SCALES: dict[str, Callable[[Space], Log | Linear | Choice]] = {
     "log": lambda space: Log(space.low, space.high),
@@ -69,11 +70,30 @@ def _entry(entry: Entry, train: int, default: int, examples: int, trials: int) -
     size = train if entry.batch_size == "full" else entry.batch_size or default
     search = {n: _space(s) for n, s in entry.search.items()}
     steps = max(1, examples // size)
-    if "schedule" in entry.options:
-        given = entry.options["schedule"]
-        for text in [given] if isinstance(given, str) else given:
-            schedules.parse(text).resolve(steps)  # refused now rather than in every run
-    return EntryPlan(entry.name, repr(entry.rule), size, steps, trials if search else 1, search, entry.options)
+    # What cannot be laid out over the steps is refused now rather than in every run.
+    for text in entry.schedules:
+        schedules.parse(text).resolve(steps)
+    if isinstance(entry.rule, Switch):
+        entry.rule.resolve(steps)
+    if len(entry.schedules) > trials:
+        raise ValueError(
+            f"{entry.name} chooses from {len(entry.schedules)} schedules, and the race's trials is {trials}; "
+            "give it a trial for each at least"
+        )
+    # Where there is nothing else to choose, every schedule is tried once.
+    most = trials if search.keys() - {"schedule"} else max(len(entry.schedules), 1)
+    return EntryPlan(entry.name, repr(entry.rule), size, steps, min(trials, most), search, entry.options)
+
+
+def doubts(plan: Plan, entries: Sequence[Entry]) -> Iterator[str]:
+    """What does not fit the steps of its entry, a sentence each: schedules too long or too short, late switches."""
+    for entry in entries:
+        steps = plan.entry(entry.name).steps
+        for text in entry.schedules:
+            if mismatch := schedules.parse(text).mismatch(steps):
+                yield f"the schedule {text} of {entry.name} does not fit its {steps:,} steps: {mismatch}"
+        if isinstance(entry.rule, Switch) and (late := entry.rule.mismatch(steps)):
+            yield f"{entry.name} never switches: {late}"
 
 
 def _space(space: Log | Linear | Choice) -> Space:

@@ -1,6 +1,7 @@
 """A race from its plan to its results."""
 
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from thalweg.race.plan import Task
 from thalweg.race.training import machine
 from thalweg.rule import Rule
 from thalweg.store import Plan, Results, Run, Store
+from thalweg.switch import Switch
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Race:
 
     Args:
         problem: a problem, or the text that `thalweg.problems.get` reads one from.
-        entries: who runs: an `Entry`, a rule, or text such as ``"adam(beta2=0.99)"`` or ``"sgd(batch_size=full)"``.
+        entries: who runs: an `Entry`, a rule, a `thalweg.Switch`, or text such as ``"adam(beta2=0.99)"``,
+            ``"sgd(batch_size=full)"`` or ``"switch(adam, sgd, at=0.5)"``.
         trials: settings tried for every entry that has something to tune.
         seeds: fresh seeds for the best setting of each; from 5 on there are honest intervals.
         steps: steps of a run at the problem's batch size; by default as many as the problem says.
@@ -58,6 +61,9 @@ class Race:
     Attributes:
         plan: what will be run.
 
+    Warns:
+        UserWarning: a schedule is longer or shorter than the steps of its entry, or a switch comes after them.
+
     Raises:
         ValueError: a setting is out of range, entries share a name, or the problem's model, loss and metric do not
             work together: one small step of it is tried first.
@@ -68,7 +74,7 @@ class Race:
     def __init__(
         self,
         problem: Problem | str,
-        entries: Sequence[Entry | Rule | str],
+        entries: Sequence[Entry | Rule | Switch | str],
         *,
         trials: int = 16,
         seeds: int = 5,
@@ -88,6 +94,8 @@ class Race:
         given = [entry if isinstance(entry, Entry) else Entry(entry) for entry in entries]
         steps = self._problem.steps if steps is None else steps
         self.plan = planning.make(self._problem, given, trials=trials, seeds=seeds, steps=steps, seed=seed)
+        for doubt in planning.doubts(self.plan, given):
+            warnings.warn(doubt, stacklevel=2)
         self._job = places.Job(self.plan, {entry.name: entry for entry in given})
         self._store, self._workers = store, workers
 

@@ -20,6 +20,7 @@ from thalweg.problems.problem import Problem, Split
 from thalweg.race.entry import Entry
 from thalweg.race.plan import Task, marks, seed_for
 from thalweg.store import Curve, Plan, Run, Status
+from thalweg.switch import Switch
 
 RUNAWAY = 1000.0
 """A run has diverged when its validation loss has grown by so many times 1 + |the loss at the start|."""
@@ -72,6 +73,8 @@ class _Session:
         model.train()
         params = [p for p in model.parameters() if p.requires_grad]
         rule, options = self.entry.set(self.task.tuned)
+        if isinstance(rule, Switch):
+            rule = rule.resolve(planned.steps)
         if "schedule" in options:
             options["schedule"] = schedules.parse(options["schedule"]).resolve(planned.steps)
         optimizer = Optimizer(params, rule, **options)

@@ -50,9 +50,12 @@ def snippet(row: Row, entry: EntryPlan) -> str:
         given["schedule"] = "schedule"
     options = "".join(f", {name}={value}" for name, value in given.items())
     schedule = f"schedule = thalweg.schedules.parse({row.schedule!r}).resolve({entry.steps})\n" if row.schedule else ""
+    rule = f"thalweg.rules.parse({row.rule!r})"
+    if row.rule.startswith("Switch("):
+        rule = f"thalweg.Switch.parse({row.rule!r}).resolve({entry.steps})"
     return f"""import thalweg
 
-rule = thalweg.rules.parse({row.rule!r})
+rule = {rule}
 {schedule}\
 optimizer = thalweg.Optimizer(model.parameters(), rule{options})
 

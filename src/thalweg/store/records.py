@@ -166,7 +166,7 @@ class Run:
         trial: the number of the trial, from 0; of a final run the trial that it repeats.
         seed: the number of the seed, from 0; final runs of one seed share initial weights and order of data.
         settings: all numbers of the rule, the tuned ones (those in the entry's `search`) and the others.
-        rule: the rule as it ran, in a form that ``rules.parse`` reads.
+        rule: the rule as it ran, in a form that ``rules.parse`` reads, or ``Switch.parse`` where it is a switch.
         status: ``finished``; ``diverged``, the loss ran away; ``failed``, the model or the loss raised an error.
         best_step: the step of the run's best point: by the validation metric, then its loss, then the earliest.
         validation_metric, validation_loss: at that point.

@@ -28,7 +28,7 @@ class Row:
         low, high: the ends of its 95 % interval; nan with fewer than two seeds.
         lr: the learning rate of the best trial; nan where no trial finished.
         settings: all numbers of the rule in the best trial.
-        rule: the rule of the best trial, in a form that ``rules.parse`` reads.
+        rule: the rule of the best trial, in a form that ``rules.parse`` reads, or ``Switch.parse`` if it is a switch.
         schedule: the schedule of its learning rate, in a form that ``schedules.parse`` reads; empty where it has none.
         trials: tuning runs that there are.
         seeds: final runs that finished.
