@@ -58,6 +58,14 @@ def test_the_lectures_colours(tmp_path: Path) -> None:
 def test_two_of_a_kind_have_colours_of_their_own(tmp_path: Path) -> None:
     walks = draw("bowl", tmp_path, ("sgd(lr=0.1)", "sgd(lr=0.2)", "sgd(lr=0.3)"), steps=5).data["walks"]
     assert len({w["colour"] for w in walks}) == 3
+    assert palette.colours(["sgd(batch_size=8)", "sgd", "Adam(lr=0.1)"])[1:] == ["var(--cyan)", "var(--blue)"]
+
+
+def test_lines_of_one_colour_are_dashed_differently() -> None:
+    colours = palette.colours(sorted(rules.names()))
+    assert len(set(colours)) < len(colours)
+    lines = list(zip(colours, palette.dashes(colours), strict=True))
+    assert len(set(lines)) == len(lines)
 
 
 def test_the_caption_says_what_is_seen_at_the_saddle(tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ def test_a_best_rate_at_the_edge_is_said(best: int, edges: dict[str, str]):
     assert all(row.edges == edges for row in found.rows)
     assert any("the lowest of those tried: a lower one" in w for w in found.warnings) == (best == 0)
     assert any("the highest of those tried: a higher one" in w for w in found.warnings) == (best == 3)
+    assert sum("of those tried" in w for w in found.warnings) == (best in (0, 3))  # one for all entries
 
 
 def test_what_has_not_run_yet_is_not_lost():

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.report import palette
 from thalweg.report.page import Figure
 from thalweg.store import Curve, Results, Run
 from thalweg.verdict import Row
@@ -52,7 +53,7 @@ def ranking(results: Results, rows: Sequence[Row], colours: Mapping[str, str], n
 def curves(results: Results, colours: Mapping[str, str]) -> list[dict[str, Any]]:
     """How the final runs of each entry went: each of `Y`, mean, least and greatest over seeds, against each of `X`."""
     found: list[dict[str, Any]] = []
-    for name, colour in colours.items():
+    for (name, colour), dash in zip(colours.items(), _dashes(colours), strict=True):
         runs = [run for run in results.of(name, "final") if run.curve.step]
         if not runs:
             continue
@@ -60,10 +61,15 @@ def curves(results: Results, colours: Mapping[str, str]) -> list[dict[str, Any]]
         found.append({
             "entry": name,
             "colour": colour,
+            "dash": dash,
             "x": {key: _mean(_columns(runs, key, longest)) for key in X},
             "y": {key: _band(_columns(runs, key, longest)) for key in Y},
         })  # fmt: skip
     return found
+
+
+def _dashes(colours: Mapping[str, str]) -> list[str]:
+    return palette.dashes(list(colours.values()))
 
 
 def _columns(runs: Sequence[Run], key: str, longest: int) -> NDArray[np.float64]:
@@ -99,6 +105,7 @@ def _points(columns: NDArray[np.float64]) -> list[list[float]]:
 def sensitivity(results: Results, colours: Mapping[str, str], numbers: Mapping[str, int]) -> Figure | None:
     """The validation metric of each trial against its learning rate; lost trials stand below as crosses."""
     traces: list[dict[str, Any]] = []
+    dashes = dict(zip(colours, _dashes(colours), strict=True))
     for entry in results.plan.entries:
         if "lr" not in entry.search:
             continue
@@ -108,10 +115,12 @@ def sensitivity(results: Results, colours: Mapping[str, str], numbers: Mapping[s
         colour = colours[entry.name]
         common = {
             "type": "scatter",
+            "legendgroup": entry.name,
             "hovertemplate": f"{_plain(entry.name)}<br>lr %{{x:.3g}}, %{{text}}<extra></extra>",
         }
         traces.append({
-            **common, "mode": "lines+markers", "name": entry.name, "line": {"color": colour, "width": 1.5},
+            **common, "mode": "lines+markers", "name": entry.name,
+            "line": {"color": colour, "width": 1.5, "dash": dashes[entry.name]},
             "x": [run.settings["lr"] for run in alive], "y": [run.validation_metric for run in alive],
             "text": [f"{run.validation_metric:.4f}, {label(run, numbers)}" for run in alive],
             "marker": {"color": colour, "size": 7},

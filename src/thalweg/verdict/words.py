@@ -112,17 +112,20 @@ def _few_seeds(ranked: Sequence[Row]) -> list[str]:
 
 
 def _edges(rows: Sequence[Row]) -> list[str]:
-    return [
-        f"{row.entry}'s best {name}, {row.settings[name]:.3g}, is the {edge} of those tried: a {_further(edge)} one "
-        f"may be better still, and {row.entry} rank higher. Race it again with a {_further(edge)} {name} set by hand, "
-        "or with a wider search space (thalweg.Entry's search)."
-        for row in rows
-        for name, edge in row.edges.items()
-    ]
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for name, edge in row.edges.items():
+            found.setdefault((name, edge), []).append(f"{row.entry} ({row.settings[name]:.3g})")
+    return [_edge(name, edge, entries) for (name, edge), entries in found.items()]
 
 
-def _further(edge: str) -> str:
-    return f"{edge.removesuffix('est')}er"
+def _edge(name: str, edge: str, entries: Sequence[str]) -> str:
+    further = f"{edge.removesuffix('est')}er"
+    them = "them" if len(entries) > 1 else "it"
+    return (
+        f"The best {name} of {_and(entries)} is the {edge} of those tried: a {further} one may be better still. "
+        f"Race {them} again with a {further} {name} set by hand, or with a wider search space (thalweg.Entry's search)."
+    )
 
 
 def _lost(plan: Plan, rows: Sequence[Row]) -> list[str]:

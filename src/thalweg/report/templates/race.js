@@ -1,8 +1,9 @@
 // The report of a race: its figures, and the choices over the curves.
 if (data.ranking) draw("ranking", data.ranking);
-if (data.sensitivity) draw("sensitivity", data.sensitivity);
 
-const hidden = new Set();
+// Of many entries the first of the leaderboard are drawn; the others a click away.
+const FEW = 8;
+const hidden = new Set(data.curves.slice(FEW).map((curve) => curve.entry));
 
 function fill(id, options) {
   const select = document.getElementById(id);
@@ -29,11 +30,16 @@ function closer(shown, y) {
   return low < high ? [low - 0.08 * (high - low), high + 0.08 * (high - low)] : undefined;
 }
 
+function sensitivity() {
+  if (!data.sensitivity) return;
+  draw("sensitivity", { ...data.sensitivity, data: data.sensitivity.data.filter((t) => !hidden.has(t.legendgroup)) });
+}
+
 function show() {
   const x = against.value, y = what.value;
   const shown = data.curves.filter((curve) => !hidden.has(curve.entry));
   const lines = shown.map((curve) => ({
-    type: "scatter", mode: "lines", line: { color: curve.colour, width: 2 },
+    type: "scatter", mode: "lines", line: { color: curve.colour, width: 2, dash: curve.dash },
     x: curve.x[x], y: curve.y[y].mean, text: curve.x[x].map(() => curve.entry),
     hovertemplate: "%{y:.4g} %{text}<extra></extra>",
   }));
@@ -59,11 +65,12 @@ if (what) {
     dot.className = "dot";
     dot.style.background = curve.colour;
     button.append(dot, curve.entry);
-    button.setAttribute("aria-pressed", "true");
+    button.setAttribute("aria-pressed", String(!hidden.has(curve.entry)));
     button.addEventListener("click", () => {
       hidden.has(curve.entry) ? hidden.delete(curve.entry) : hidden.add(curve.entry);
       button.setAttribute("aria-pressed", String(!hidden.has(curve.entry)));
       show();
+      sensitivity();
     });
     const item = document.createElement("li");
     item.append(button);
@@ -71,6 +78,7 @@ if (what) {
   }
   show();
 }
+sensitivity();
 
 for (const link of document.querySelectorAll('a[href^="#run-"]')) {
   link.addEventListener("click", () => (document.querySelector(link.hash).closest("details").open = true));
