@@ -408,3 +408,31 @@ def test_a_schedule_that_does_not_fit_is_warned_of_and_raced(thalweg: Command) -
     assert said.startswith(
         "Warning: the schedule linear(5) of sgd does not fit its 20 steps: it is 5 steps long: it holds"
     )
+
+
+def test_a_call_is_converted(thalweg: Command) -> None:
+    ended = thalweg("convert", "keras.optimizers.SGD(learning_rate=0.1, momentum=0.9)", "--to", "torch")
+    assert ended.code == 0
+    call, said = ended.out.strip().split("\n", 1)
+    assert call == "torch.optim.SGD(lr=0.1, momentum=0.9)"
+    assert said.startswith("Exact while the rate is constant.")
+    assert "Not expressible" in thalweg("convert", "keras.optimizers.Adam()", "--to", "torch").out
+
+
+@pytest.mark.parametrize(
+    ("call", "to", "said"),
+    [
+        ("keras.optimizers.Adm()", "torch", "keras has no optimizer 'Adm'; did you mean 'Nadam'"),
+        ("torch.optim.SGD(lr=0.1)", "tensorflow", "the frameworks are torch, keras, optax, textbook"),
+        ("__import__('os').system('touch here')", "torch", "cannot be read"),
+        ("torch.optim.SGD(lr=open('x'))", "torch", "cannot be read"),
+        ("torch.optim.SGD(rate=0.1)", "torch", "rate"),
+    ],
+)
+def test_a_call_that_cannot_be_converted_is_one_sentence(
+    thalweg: Command, tmp_path: Path, call: str, to: str, said: str
+) -> None:
+    ended = thalweg("convert", call, "--to", to)
+    assert ended.code == 2
+    assert said in ended.sentence
+    assert not list(tmp_path.iterdir())
