@@ -207,7 +207,7 @@ class Restarts(Schedule):
 def cosine_restarts(
     steps: float, mult: float = 1, end: float = 0, decay: float = 1, cycles: int | None = None
 ) -> Schedule:
-    """``cosine(steps, end).restarts(…)``: torch's ``CosineAnnealingWarmRestarts(T_0=steps, T_mult=mult)``; timm's.
+    """``cosine(steps, end).restarts(…)``.  torch's ``CosineAnnealingWarmRestarts(T_0=steps, T_mult=mult)``; timm's.
 
     transformers' ``get_cosine_with_hard_restarts_schedule_with_warmup``, where `steps` is the length of all the
     cycles, is ``cosine(steps).restarts(cycles, fit=True)``.

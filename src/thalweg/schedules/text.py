@@ -163,6 +163,11 @@ def _usage(name: str) -> str:
     return f".{name}({', '.join(shown[1:])})" if name in _METHODS else f"{name}({', '.join(shown)})"
 
 
+def spelled() -> dict[str, str]:
+    """How each form is written that is no method, by its name."""
+    return {name: _usage(name) for name in FORMS if name not in _HIDDEN - {"lambda_"}}
+
+
 def _among(name: str, names: Iterable[str]) -> str:
     close = difflib.get_close_matches(name.lower(), list(names), n=1)
     return f"{', '.join(sorted(names))}{f'; did you mean {close[0]!r}' if close else ''}"
