@@ -396,6 +396,9 @@ def test_a_race_tunes_the_schedule(thalweg: Command, tmp_path: Path) -> None:
     assert rows['adam(schedule="cosine(1.0)")']["schedule"] == "cosine(1.0)"
     page = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
     assert ".resolve(20)" in page  # the code to paste
+    assert f'<code class="muted">{rows["sgd"]["schedule"]}</code>' in page
+    assert '<code class="muted">cosine(1.0)</code>' not in page, "its name says so"
+    assert re.search(rf"^ +{re.escape(rows['sgd']['schedule'])} *$", ended.out, re.MULTILINE)
     bad = thalweg("race", "digits", "--rules", "sgd", "--schedule", "cosin(1.0)", *TINY, "--out", "r2")
     assert bad.code == 2
     assert "'cosin' is no schedule" in bad.sentence

@@ -34,8 +34,14 @@ def _board(verdict: Verdict, metric: str, columns: int) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for place, row in enumerate(verdict.rows, 1):
         style = "bold" if row.entry in verdict.leaders else ""
-        table.add_row(str(place), escape(row.entry), *_numbers(row)[:columns], style=style)
+        table.add_row(str(place), _named(row), *_numbers(row)[:columns], style=style)
     return table
+
+
+def _named(row: Row) -> str:
+    """The entry, and below it the schedule that its best setting has, where its name does not say so."""
+    schedule = f"\n[dim]{escape(row.schedule)}[/]" if row.schedule and row.schedule not in row.entry else ""
+    return escape(row.entry) + schedule
 
 
 def _numbers(row: Row) -> tuple[str, ...]:
