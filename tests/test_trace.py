@@ -10,7 +10,7 @@ import torch
 
 from cases import ALL, RULES, STABLE, forget, gradients, run, start
 from thalweg import rules, trace
-from thalweg.maths import TraceError, abs, maximum, sqrt
+from thalweg.maths import TraceError, abs, maximum, sqrt, where
 from thalweg.rule import ABSENT, Rule, number_fields
 from thalweg.stages import Stages
 
@@ -176,9 +176,45 @@ def mixes(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
     return p - maximum(g, "1"), s  # pyright: ignore  # here
 
 
+def remainders(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p - g * (t % 2), s  # here
+
+
+def whole(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p - g * (3 // t), s  # here
+
+
+def rounds(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p - round(g, 2), s  # here
+
+
+def floors(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p - math.floor(t), s  # here
+
+
+def both(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return where((g > 0) & (p > 0), p, p - g), s  # here
+
+
+def neither(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return where(~(g > 0), p, p - g), s  # here
+
+
+def products(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p - g @ g, s  # here
+
+
+def elements(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p - g[0], s  # here
+
+
+def unpacks(h: Any, p: Any, g: Any, s: Any, t: Any) -> Any:
+    return p - sum(g), s  # here
+
+
 BAD = (
     branches, joins, chains, counts, lowest, largest, rooted, torches, torches_where, floats, ints, items,
-    methods, mixes,
+    methods, mixes, remainders, whole, rounds, floors, both, neither, products, elements, unpacks,
 )  # fmt: skip
 
 

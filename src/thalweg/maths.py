@@ -150,6 +150,24 @@ class Symbol:
         _refuse(f"calls torch's {name}", hint)
 
 
+def _lacking(written: str, instead: str) -> Callable[..., NoReturn]:
+    def method(*_: object) -> NoReturn:
+        _refuse(f"uses {written}, which a formula does not have", instead)
+
+    return method
+
+
+for _names, _written, _instead in (
+    ("mod rmod divmod rdivmod floordiv rfloordiv", "%, // or divmod", "write it with / and where from thalweg.maths"),
+    ("round floor ceil trunc", "rounding", "write it with where from thalweg.maths"),
+    ("and rand or ror xor rxor invert", "&, |, ^ or ~", "write where inside where, from thalweg.maths"),
+    ("matmul rmatmul", "@", "rules work element by element, with the words of thalweg.maths"),
+    ("getitem len iter", "elements by index", "rules work element by element, with the words of thalweg.maths"),
+):
+    for _name in _names.split():
+        setattr(Symbol, f"__{_name}__", _lacking(_written, _instead))
+
+
 def _refuse(what: str, instead: str) -> NoReturn:
     """Raise `TraceError` naming the line of the rule, the first frame outside this module."""
     frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
