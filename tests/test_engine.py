@@ -17,7 +17,7 @@ from torch import Tensor
 import thalweg
 from cases import ALL, RULES
 from thalweg import rules
-from thalweg.kernels import build
+from thalweg.kernels import build, launch
 from thalweg.maths import sqrt, where
 from thalweg.rule import Rule
 
@@ -256,10 +256,13 @@ def threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("threads")
-def test_the_same_bits_whatever_the_threads() -> None:
+@pytest.mark.parametrize("own", [False, True], ids=["torch's", "our own"])
+def test_the_same_bits_whatever_the_threads(own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if own:
+        monkeypatch.setattr(launch, "_openmp", lambda: (None, 0))
     found: list[tuple[list[Tensor], float]] = []
     shapes = [(300, 301), (9,), (5000,)]
-    for n in (1, 2, 2, 3):
+    for n in (1, 2, 2, 3, 300):
         torch.set_num_threads(n)
         ps, optimizer = train(rules.Adam(), "numba", lambda: parameters(torch.float32, shapes), clip_norm=1.0)
         works = [w for _, w in optimizer._works.values()]  # pyright: ignore
@@ -270,11 +273,11 @@ def test_the_same_bits_whatever_the_threads() -> None:
 
 
 def test_many_threads_each_with_its_own() -> None:
-    expected = train(rules.Adam(), "numba", lambda: parameters(torch.float32, [(200, 201), (9,)]))[0]
+    expected = train(rules.Adam(), "numba", lambda: parameters(torch.float32, [(300, 301), (9,)]))[0]
     results: list[list[Tensor]] = []
 
     def work() -> None:
-        results.append(train(rules.Adam(), "numba", lambda: parameters(torch.float32, [(200, 201), (9,)]))[0])
+        results.append(train(rules.Adam(), "numba", lambda: parameters(torch.float32, [(300, 301), (9,)]))[0])
 
     workers = [threading.Thread(target=work) for _ in range(4)]
     for worker in workers:
@@ -286,8 +289,8 @@ def test_many_threads_each_with_its_own() -> None:
 
 
 def of_child() -> list[Tensor]:
-    """More than our kernels take on one thread, and less than torch's own: those hang in a forked child."""
-    return parameters(torch.float32, [(150, 150), (9,), (40,)])
+    """More than our kernels do on one thread, each less than torch's own do: those hang in a forked child."""
+    return parameters(torch.float32, [(150, 150), (9,), (150, 150), (150, 149), (40,)])
 
 
 def _in_a_child(queue: Any) -> None:
@@ -307,6 +310,7 @@ def test_other_processes(method: str) -> None:
     child.join(timeout=60)
     assert child.exitcode == 0
     assert all((p.detach().numpy() == q).all() for p, q in zip(expected, found, strict=True))
+    assert not launch.small(sum(p.numel() for p in expected), 28)
     again = train(rules.Adam(), "numba", of_child)[0]
     assert all(map(torch.equal, again, expected))
 

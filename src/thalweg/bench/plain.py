@@ -47,7 +47,9 @@ class Plain:
             table[:, column] = array.data_ptr() + starts * array.itemsize
         scalars = np.full((1, 1), 0.5, np.float64 if arithmetic == torch.float64 else np.float32)
         module: Any = build.load(source.text)
-        self._job = launch.Job(module.worker.address, table, scalars, np.zeros(len(table)), source.traffic)
+        self._job = launch.Job(
+            module.worker.address, table, scalars, np.zeros(len(table)), launch.small(count, source.traffic)
+        )
 
     def run(self) -> None:
         """Move the bytes once."""

@@ -1,7 +1,8 @@
 """Printed source → running code, compiled once a machine: kept on disk between processes.
 
-The source goes into a folder of the user's own, named by its hash, and Numba keeps the machine code beside it.  Where
-there is no such folder, or it could be somebody else's, kernels are compiled anew in each process.
+The source goes into a folder of the user's own, named by a hash of it and of what it imports, which Numba does not look
+at, and Numba keeps the machine code beside it.  Where there is no such folder, or it could be somebody else's, kernels
+are compiled anew in each process.
 """
 
 import hashlib
@@ -14,6 +15,8 @@ import threading
 import types
 from functools import cache
 from pathlib import Path
+
+from thalweg.kernels import memory
 
 _LOCK = threading.RLock()
 
@@ -36,7 +39,8 @@ def folder() -> Path | None:
 
 @cache
 def _load(text: str) -> types.ModuleType:
-    name = "thalweg_kernel_" + hashlib.sha256(text.encode()).hexdigest()[:32]
+    imported = Path(memory.__file__).read_bytes()
+    name = "thalweg_kernel_" + hashlib.sha256(text.encode() + imported).hexdigest()[:32]
     kept = folder()
     if kept is None:
         module = types.ModuleType(name)

@@ -36,7 +36,7 @@ class Kernel:
         self.scalars = np.zeros((len(bank.rows), max(source.width, 1)), dtype)
         totals = np.zeros(len(bank.table))
         self._totals = totals.ctypes.data, len(totals)
-        self.job = launch.Job(module.worker.address, bank.table, self.scalars, totals, source.traffic)
+        self.job = launch.Job(module.worker.address, bank.table, self.scalars, totals, bank.small)
 
     def total(self) -> float:
         """The sum of what the chunks left."""

@@ -115,6 +115,22 @@ def take(typing: Any, address: Any) -> Any:
     return types.int64(types.int64), generate
 
 
+@intrinsic
+def ask(typing: Any, function: Any) -> Any:
+    """Call ``int function(void)``; 0 where there is none, and its address is 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(32)
+        answer = builder.alloca(word)
+        builder.store(word(0), answer)
+        with builder.if_then(builder.icmp_unsigned("!=", args[0], ir.IntType(64)(0))):
+            pointer = builder.inttoptr(args[0], ir.FunctionType(word, []).as_pointer())
+            builder.store(builder.call(pointer, []), answer)
+        return builder.sext(builder.load(answer), ir.IntType(64))
+
+    return types.int64(types.int64), generate
+
+
 def _pointer(builder: Any, dtype: str, address: Any, i: Any) -> Any:
     element = {"float32": ir.FloatType(), "float64": ir.DoubleType()}.get(dtype, ir.IntType(16))
     return builder.gep(builder.inttoptr(address, element.as_pointer()), [i])

@@ -6,10 +6,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from thalweg.kernels import launch
 from thalweg.kernels.work import Work
 from thalweg.rule import ABSENT, number_fields
 
 _ALIGNED = 16  # elements: every parameter's state begins on a cache line
+_GRAIN = 32_768  # elements: up to so many torch stays on the thread that calls it, and cannot hang in a forked child
 
 
 def adopt(
@@ -73,7 +75,9 @@ def _block(params: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     offsets = [0]
     for p in params:
         offsets.append(offsets[-1] + -(-p.numel() // _ALIGNED) * _ALIGNED)
-    block = torch.zeros(offsets[-1], dtype=dtype)
+    block = torch.empty(offsets[-1], dtype=dtype)
+    for part in block.split(_GRAIN) if launch.forked() else [block]:
+        part.zero_()
     return [torch.as_strided(block, p.shape, p.stride(), at) for p, at in zip(params, offsets, strict=False)]
 
 

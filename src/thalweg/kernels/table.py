@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from thalweg import trace
-from thalweg.kernels import native, states
+from thalweg.kernels import launch, native, states
 from thalweg.kernels.addresses import Column
 from thalweg.kernels.work import Work
 from thalweg.printers import numba as printer
@@ -50,6 +50,7 @@ class Bank:
 
     Attributes:
         indices: where each of the parameters is among all of the optimizer's.
+        small: whether one thread is quickest: for all kernels alike, since one finds in its cache what the other left.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Bank:
         kept_names = [name[2:] for name in source.kept]
         self._number_state(state, kept_names)
         self._lay(state, source.arrays[2:])
+        self.small = launch.small(int(self.table[:, 0].sum()), source.traffic)
 
     def _number_state(self, state: Mapping[Tensor, dict[str, Any]], kept_names: list[str]) -> None:
         """Sort the parameters into rows."""

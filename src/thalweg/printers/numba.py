@@ -11,6 +11,9 @@ from thalweg.trace import Graph, graph, operands
 MOST = 16_384
 """The most elements that a chunk may have: long, since reading from memory takes a while to get up to speed."""
 
+SHARES = 128
+"""Bytes from the beginning of a job to where its threads' shares are counted, a line of cache each."""
+
 _AHEAD = 6
 """How many chunks ahead memory is asked for: the arrays of small parameters lie all over it."""
 
@@ -34,7 +37,7 @@ import math
 from numba import cfunc, float32, float64, njit
 
 from thalweg import maths
-from thalweg.kernels.memory import fetch, flush, restore, stream, take, word
+from thalweg.kernels.memory import ask, fetch, flush, restore, stream, take, word
 
 {streams}
 scalar, _, _ = stream({scalars}, "{real}")
@@ -53,19 +56,24 @@ def host({numbers}):
 def worker(job):
     mode = flush()
     pieces, cuts, table, scalars, totals = word(job, 1), word(job, 2), word(job, 3), word(job, 4), word(job, 5)
-    piece = take(job)
-    while piece < pieces:
-        for c in range(word(cuts, piece), word(cuts, piece + 1)):
-            row = table + c * word(job, 6)
-            ahead = row + {ahead} * word(job, 6)
-            if c + {ahead} < word(job, 8):
-                for k in range(2, {arrays}):
-                    fetch(word(ahead, k))
-                    fetch(word(ahead, k) + 64)
-            total = chunk(word(row, 0), {columns}, scalars + word(row, 1) * {width}, word(job, 7) + c * {most})
-            if totals:
-                put(totals, c, total)
-        piece = take(job)
+    threads = word(job, 0)
+    me = ask(word(job, 9)) % threads
+    for k in range(threads):
+        share = (me + k) % threads
+        last = pieces * (share + 1) // threads
+        piece = pieces * share // threads + take(job + {shares} + 64 * share)
+        while piece < last:
+            for c in range(word(cuts, piece), word(cuts, piece + 1)):
+                row = table + c * word(job, 6)
+                ahead = row + {ahead} * word(job, 6)
+                if c + {ahead} < word(job, 8):
+                    for a in range(2, {arrays}):
+                        fetch(word(ahead, a))
+                        fetch(word(ahead, a) + 64)
+                total = chunk(word(row, 0), {columns}, scalars + word(row, 1) * {width}, word(job, 7) + c * {most})
+                if totals:
+                    put(totals, c, total)
+            piece = pieces * share // threads + take(job + {shares} + 64 * share)
     restore(mode)
 '''
 
@@ -246,6 +254,7 @@ def _print(
         totals=len(arrays) + 1,
         most=MOST,
         ahead=_AHEAD,
+        shares=SHARES,
         arrays=len(arrays) + 2,
         width=max(len(body.scalars), 1) * types.arithmetic.itemsize,
     )
