@@ -256,10 +256,15 @@ def test_three_digits(x: float, shown: str) -> None:
     assert text.digits(x) == shown
 
 
-@pytest.mark.parametrize("width", [80, 160])
+@pytest.mark.parametrize("width", [80, 92, 176])
 def test_the_table_fits_the_terminal(width: int) -> None:
     names = [w.title for w in WORKLOADS.values()]
-    each = [dataclasses.replace(row(kind), workload=name, rule="momentum") for name in names for kind in KINDS]
+    each = [
+        dataclasses.replace(row(kind), workload=name, dtype=dtype, rule="momentum")
+        for name in names
+        for kind in KINDS
+        for dtype in ("float32", "bfloat16" if "1 tensor" in name else "float16")
+    ]
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(text.table(each, width))
     shown = console.export_text()
@@ -273,7 +278,7 @@ def test_markdown_has_every_row_once_and_no_more_columns_than_headings() -> None
     lines = [line for line in shown.splitlines() if line.startswith("| W |")]
     assert len(lines) == 3
     assert lines[0] == "| W | adam | 50.0 | 100 | fused | 300 | 2.00× | 6.00× | 32.0 | 1.56× |"
-    assert lines[1] == "| W | adam | 50.0 | 40.0 | 100 | fused | 300 | 2.00× | 2.50× | 6.00× | 32.0 | 1.56× |"
+    assert lines[1] == "| W | adam | 50.0 | 40.0 | 100 | fused | 300 | 2.00× | 2.50× | 6.00× | 32.0 | 1.56× | 1.11× |"
     for table in re.findall(r"(?:^\|.*\n)+", shown, re.MULTILINE):
         assert len({line.count("|") for line in table.splitlines()}) == 1
     assert "**Warning:** busy." in shown
@@ -325,10 +330,10 @@ def test_a_real_run(tmp_path: Path) -> None:
     assert [(r.workload, r.kind, r.dtype) for r in found.rows] == [
         ("MLP 784-128-64-10", "step", "float32"),
         ("MLP 784-128-64-10", "whole", "float32"),
-        ("one tensor of 1 M", "step", "float32"),
-        ("one tensor of 1 M", "whole", "float32"),
-        ("one tensor of 1 M", "step", "bfloat16"),
-        ("one tensor of 1 M", "step", "float16"),
+        ("1 tensor of 1 M", "step", "float32"),
+        ("1 tensor of 1 M", "whole", "float32"),
+        ("1 tensor of 1 M", "step", "bfloat16"),
+        ("1 tensor of 1 M", "step", "float16"),
     ]
     assert len(said) == 6
     for r in found.rows:

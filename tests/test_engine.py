@@ -8,10 +8,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 import thalweg
@@ -19,6 +22,7 @@ from cases import ALL, RULES
 from thalweg import rules
 from thalweg.kernels import build, launch
 from thalweg.maths import sqrt, where
+from thalweg.printers import numba as printer
 from thalweg.rule import Rule
 
 SHAPES = [(7,), (), (3, 5), (0, 4), (130, 67)]
@@ -270,6 +274,33 @@ def test_the_same_bits_whatever_the_threads(own: bool, monkeypatch: pytest.Monke
     for ps, norm in found[1:]:
         assert norm == found[0][1]
         assert all(map(torch.equal, ps, found[0][0]))
+
+
+@given(st.lists(st.integers(1, printer.MOST), min_size=1, max_size=300))
+def test_a_table_is_cut_evenly(counts: list[int]) -> None:
+    cost = np.array(counts) + 32
+    cuts = launch.cuts(np.array(counts))
+    assert cuts[0] == 0
+    assert cuts[-1] == len(counts)
+    assert len(cuts) - 1 == min(launch.PIECES, len(counts))
+    assert (np.diff(cuts) >= 0).all()
+    done = np.concatenate([[0], np.cumsum(cost)])
+    ideal = cost.sum() * np.arange(len(cuts)) / (len(cuts) - 1)
+    assert (abs(done[cuts] - ideal) <= cost.max() / 2 + 1e-6).all()
+
+
+def test_chunks_of_a_large_model() -> None:
+    """Long chunks, the last of each tensor shorter, and one that is none."""
+    shapes = [(launch.PIECES * printer.MOST - 5,), (7,), (printer.MOST,), (1,)]
+    trained = [
+        train(rules.Adam(), backend, lambda: parameters(torch.float32, shapes), clip_norm=1.0)
+        for backend in ("eager", "numba")
+    ]
+    counts = cast("list[int]", trained[1][1]._engine._banks[0].table[:, 0].tolist())  # pyright: ignore
+    assert max(counts) == printer.MOST
+    assert sum(counts) == sum(s[0] for s in shapes)
+    for p, q in zip(trained[0][0], trained[1][0], strict=True):
+        torch.testing.assert_close(p, q, rtol=2e-6, atol=2e-6)
 
 
 def test_many_threads_each_with_its_own() -> None:

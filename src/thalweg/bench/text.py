@@ -12,12 +12,15 @@ from thalweg.bench.result import DEFAULT, KINDS, OURS, ZEROING, Extra, Kind, Res
 
 _BEGIN, _END = "<!-- thalweg bench: begin -->", "<!-- thalweg bench: end -->"
 
-_HEADINGS = ("thalweg", "zeroing", "torch's best", "", "default", "× best", "zeroing", "× default", "floor", "× floor")
+_HEADINGS = (
+    *("thalweg", "zeroing", "torch's best", "", "default"),  # times
+    *("× best", "zeroing", "× default", "floor", "× floor", "zeroing"),  # and what they are beside others
+)
 _NONE = "–"
 
-
-_NARROW = (0, 2, 3, 5, 9)  # the columns of these that fit 80 characters
-_WIDE = 160
+# The columns of these that a terminal of so many characters has room for.
+_FIT = {176: tuple(range(len(_HEADINGS))), 92: (0, 2, 3, 5, 9), 0: (0, 2, 5, 9)}
+_WIDE = max(_FIT)
 
 
 def table(rows: Iterable[Row], width: int) -> Table:
@@ -28,7 +31,7 @@ def table(rows: Iterable[Row], width: int) -> Table:
         width: of the terminal; on a narrow one the most important columns are shown.
     """
     wide = width >= _WIDE
-    shown = range(len(_HEADINGS)) if wide else _NARROW
+    shown = next(columns for least, columns in _FIT.items() if width >= least)
     made = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), pad_edge=False, header_style="dim")
     for heading in ("workload", "rule", "timed"):
         made.add_column(heading, no_wrap=True)
@@ -60,6 +63,7 @@ def _cells(row: Row) -> list[str]:
         ratio(row.faster(OURS, DEFAULT)),
         microseconds(row.floor()),
         ratio(row.above_floor()),
+        ratio(row.above_floor(ZEROING)) if zeroing else _NONE,
     ]
 
 

@@ -69,9 +69,9 @@ WORKLOADS = dict([
     _workload("mlp", "MLP 784-128-64-10", layers(784, 128, 64, 10)),
     _workload("tiny", "1,000 tensors of 32", 1_000 * [(32,)]),
     _workload("small", "148 small tensors", 100 * [(64, 64)] + 48 * [(64,)]),
-    _workload("1m", "one tensor of 1 M", [(1_000_000,)]),
+    _workload("1m", "1 tensor of 1 M", [(1_000_000,)]),
     _workload("resnet18", "ResNet-18", resnet18()),
-    _workload("33m", "one tensor of 33.5 M", [(2**25,)]),
+    _workload("33m", "1 tensor of 33.5 M", [(2**25,)]),
     _workload("gpt2", "GPT-2 small", gpt2_small()),
 ])  # fmt: skip
 """Every workload by name, the small ones first."""

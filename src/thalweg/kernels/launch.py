@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from thalweg.printers.numba import SHARES
 
+PIECES = 64
+"""Into how many a table is cut at most.  A thread takes the next when done with one: a busy core holds up nobody."""
+
 _SMALL = 1_500_000  # bytes: where a step moves fewer, one thread is done before a second has woken up
-_PIECES = 64  # threads take the next piece when done with one, so that a busy core holds up nobody
 _MOST = 256  # threads
 
 _forked = False
@@ -70,6 +72,14 @@ def small(count: int, traffic: int) -> bool:
     return count * traffic < _SMALL
 
 
+def cuts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where to cut chunks of so many elements into at most `PIECES` that cost about the same, both ends included."""
+    cost = counts + 32  # a chunk costs about as much as 32 elements, however small it is
+    middle: NDArray[np.float64] = np.cumsum(cost) - cost / 2  # a chunk belongs to the piece that has its middle
+    pieces = min(PIECES, len(counts))
+    return np.searchsorted(middle, int(cost.sum()) * np.arange(pieces + 1) / pieces).astype(np.int64)
+
+
 class Job:
     """A worker and what it works on.
 
@@ -87,10 +97,8 @@ class Job:
         self._address = worker
         self._worker = ctypes.CFUNCTYPE(None, ctypes.c_int64)(worker)
         self._kept = (table, scalars, totals)
-        done = np.cumsum(table[:, 0] + 32)  # a chunk costs about as much as 32 elements, however small it is
-        pieces = min(_PIECES, len(table))
-        self._cuts = np.searchsorted(done, done[-1] * np.arange(pieces + 1) / pieces).astype(np.int64)
-        self._cuts[-1] = len(table)
+        self._cuts = cuts(table[:, 0])
+        pieces = len(self._cuts) - 1
         addresses: list[int] = [self._cuts.ctypes.data, table.ctypes.data, scalars.ctypes.data, totals.ctypes.data]
         self._parallel, number = _openmp()
         words = [1, pieces, *addresses, table.strides[0], 0, len(table), number]

@@ -76,7 +76,7 @@ def _block(params: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     for p in params:
         offsets.append(offsets[-1] + -(-p.numel() // _ALIGNED) * _ALIGNED)
     block = torch.empty(offsets[-1], dtype=dtype)
-    for part in block.split(_GRAIN) if launch.forked() else [block]:
+    for part in torch.split(block, _GRAIN) if launch.forked() else (block,):
         part.zero_()
     return [torch.as_strided(block, p.shape, p.stride(), at) for p, at in zip(params, offsets, strict=False)]
 

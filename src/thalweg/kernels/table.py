@@ -95,11 +95,13 @@ class Bank:
     def _lay(self, state: Mapping[Tensor, dict[str, Any]], arrays: tuple[str, ...]) -> None:
         """Cut the parameters into chunks."""
         counts = np.array([p.numel() for p in self.params])
-        chunks = -(-counts // printer.MOST)
+        # Long chunks, once every piece has one; with shorter ones smaller models are shared more evenly.
+        most = printer.MOST if counts.sum() >= launch.PIECES * printer.MOST else printer.MOST // 4
+        chunks = -(-counts // most)
         self.owner = np.repeat(np.arange(len(counts)), chunks)
-        start = (np.arange(len(self.owner)) - np.repeat(np.cumsum(chunks) - chunks, chunks)) * printer.MOST
+        start = (np.arange(len(self.owner)) - np.repeat(np.cumsum(chunks) - chunks, chunks)) * most
         self.table = np.zeros((len(self.owner), 4 + len(arrays)), np.int64)
-        self.table[:, 0] = np.minimum(counts[self.owner] - start, printer.MOST)
+        self.table[:, 0] = np.minimum(counts[self.owner] - start, most)
         self.table[:, 1] = self._row_of.numpy()[self.owner]
         for column, name in enumerate(arrays, 4):
             base = np.array([state[p][name.removeprefix("s.")].data_ptr() for p in self.params])
