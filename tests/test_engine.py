@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -287,20 +287,6 @@ def test_a_table_is_cut_evenly(counts: list[int]) -> None:
     done = np.concatenate([[0], np.cumsum(cost)])
     ideal = cost.sum() * np.arange(len(cuts)) / (len(cuts) - 1)
     assert (abs(done[cuts] - ideal) <= cost.max() / 2 + 1e-6).all()
-
-
-def test_chunks_of_a_large_model() -> None:
-    """Long chunks, the last of each tensor shorter, and one that is none."""
-    shapes = [(launch.PIECES * printer.MOST - 5,), (7,), (printer.MOST,), (1,)]
-    trained = [
-        train(rules.Adam(), backend, lambda: parameters(torch.float32, shapes), clip_norm=1.0)
-        for backend in ("eager", "numba")
-    ]
-    counts = cast("list[int]", trained[1][1]._engine._banks[0].table[:, 0].tolist())  # pyright: ignore
-    assert max(counts) == printer.MOST
-    assert sum(counts) == sum(s[0] for s in shapes)
-    for p, q in zip(trained[0][0], trained[1][0], strict=True):
-        torch.testing.assert_close(p, q, rtol=2e-6, atol=2e-6)
 
 
 def test_many_threads_each_with_its_own() -> None:

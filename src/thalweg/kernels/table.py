@@ -95,13 +95,11 @@ class Bank:
     def _lay(self, state: Mapping[Tensor, dict[str, Any]], arrays: tuple[str, ...]) -> None:
         """Cut the parameters into chunks."""
         counts = np.array([p.numel() for p in self.params])
-        # Long chunks, once every piece has one; with shorter ones smaller models are shared more evenly.
-        most = printer.MOST if counts.sum() >= launch.PIECES * printer.MOST else printer.MOST // 4
-        chunks = -(-counts // most)
+        chunks = -(-counts // printer.MOST)
         self.owner = np.repeat(np.arange(len(counts)), chunks)
-        start = (np.arange(len(self.owner)) - np.repeat(np.cumsum(chunks) - chunks, chunks)) * most
+        start = (np.arange(len(self.owner)) - np.repeat(np.cumsum(chunks) - chunks, chunks)) * printer.MOST
         self.table = np.zeros((len(self.owner), 4 + len(arrays)), np.int64)
-        self.table[:, 0] = np.minimum(counts[self.owner] - start, most)
+        self.table[:, 0] = np.minimum(counts[self.owner] - start, printer.MOST)
         self.table[:, 1] = self._row_of.numpy()[self.owner]
         for column, name in enumerate(arrays, 4):
             base = np.array([state[p][name.removeprefix("s.")].data_ptr() for p in self.params])

@@ -8,7 +8,7 @@ import torch
 from thalweg.maths import WORDS, Symbol
 from thalweg.trace import Graph, graph, operands
 
-MOST = 65_536
+MOST = 16_384
 """The most elements that a chunk may have: long, since reading from memory takes a while to get up to speed."""
 
 SHARES = 128
