@@ -276,6 +276,29 @@ def test_the_same_bits_whatever_the_threads(own: bool, monkeypatch: pytest.Monke
         assert all(map(torch.equal, ps, found[0][0]))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch may have another OpenMP runtime, or none")
+def test_threads_of_torchs_are_found_and_know_their_numbers() -> None:
+    """Without this training is as right, and slower: nothing else would tell."""
+    parallel, number = launch._openmp()  # pyright: ignore[reportPrivateUsage]
+    assert parallel
+    assert number
+    source = """
+from numba import cfunc
+from thalweg.kernels.memory import ask, put_word, word
+
+@cfunc("void(int64)", nopython=True)
+def worker(job):
+    put_word(job, 1 + ask(word(job, 0)), 7)
+"""
+    worker = build.load(source).worker.address
+    job = np.array([number, 0, 0, 0, 0], np.int64)
+    parallel(worker, job.ctypes.data, 4, 0)
+    assert job[1:].tolist() == [7, 7, 7, 7]
+    job[:] = 0
+    parallel(worker, job.ctypes.data, 4, 0)
+    assert job[1:].tolist() == [7, 0, 0, 0]
+
+
 @given(st.lists(st.integers(1, printer.MOST), min_size=1, max_size=300))
 def test_a_table_is_cut_evenly(counts: list[int]) -> None:
     cost = np.array(counts) + 32

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch.optim.optimizer import ParamsT
 
+from thalweg.conventions.frameworks import TABLE
 from thalweg.conventions.meaning import OPTIMIZER, Framework
-from thalweg.conventions.table import TABLE
 from thalweg.conventions.translation import Translation, translate
 from thalweg.optimizer import Optimizer
 from thalweg.rule import Rule, nearest

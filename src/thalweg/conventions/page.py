@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from thalweg import conventions
+from thalweg.conventions.frameworks import TABLE
 from thalweg.conventions.meaning import REQUIRED, Argument, Convention, Framework
-from thalweg.conventions.table import TABLE
 from thalweg.printers.plain import plain
 
 _TITLE = """# What a name means

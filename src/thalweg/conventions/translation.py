@@ -15,8 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from thalweg.conventions.frameworks import TABLE
 from thalweg.conventions.meaning import REQUIRED, Convention, Framework, Meaning
-from thalweg.conventions.table import TABLE
 from thalweg.optimizer import Optimizer
 from thalweg.rule import Rule, nearest
 

@@ -1,18 +1,30 @@
-"""What a saved state must have to fit an optimizer, and how it is taken over."""
+"""How a state is saved, what a saved one must have to fit an optimizer, and how it is taken over."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from thalweg.kernels import eager
 from thalweg.optimizer.switching import fitting
-from thalweg.rule import from_settings, parse_call
+from thalweg.rule import Rule, from_settings, number_fields, parse_call
 
 
 def name_of(group: Mapping[str, Any], i: int) -> str:
     """The name of a group's parameter, as messages have it."""
     names = group.get("param_names")
     return repr(names[i]) if names else f"{i} of its group"
+
+
+def as_text(groups: list[dict[str, Any]]) -> None:
+    """Turn what groups to be saved have beside tensors and numbers, rules for one, into texts and numbers."""
+    for group in groups:
+        group["rule"] = str(group["rule"])
+        if "switch" in group:
+            group["switch"] = group["switch"].saved()
+        if "schedule" in group:
+            group["schedule"] = {name: schedule.state_dict() for name, schedule in group["schedule"].items()}
 
 
 def fitted(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -81,3 +93,24 @@ def check_shapes(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) ->
                         f"the state's {name} of parameter {name_of(group, j)} has shape {tuple(value.shape)}, "
                         f"the parameter has {tuple(p.shape)}"
                     )
+
+
+def uncast(
+    groups: list[dict[str, Any]],
+    rules: list[Rule],
+    state: Mapping[Tensor, dict[str, Any]],
+    state_dict: Mapping[str, Any],
+    state_dtype: torch.dtype | None,
+) -> None:
+    """Give state its own types again after torch has loaded it: torch casts all to the parameter's dtype.
+
+    Numbers are kept in float64, and the state of 16-bit parameters in float32 or `state_dtype`.
+    """
+    for group, rule, old in zip(groups, rules, state_dict["param_groups"], strict=True):
+        numbers = number_fields(rule.State)
+        for i, p in zip(old["params"], group["params"], strict=True):
+            for name, value in state_dict["state"].get(i, {}).items():
+                if isinstance(value, Tensor) and name not in ("step", "training"):
+                    kept = torch.float64 if name in numbers else state_dtype or eager.arithmetic(p.dtype)
+                    if state[p][name].dtype != kept:
+                        state[p][name] = value.to(p.device, kept, copy=True)

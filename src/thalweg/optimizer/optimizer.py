@@ -10,11 +10,11 @@ from torch.optim.optimizer import Optimizer as TorchOptimizer
 from torch.optim.optimizer import ParamsT
 
 from thalweg import kernels
-from thalweg.kernels import Work, eager
-from thalweg.optimizer import checkpoint, switching
+from thalweg.kernels import Work
+from thalweg.optimizer import checkpoint, points, switching
 from thalweg.optimizer.following import by_name, follow, scheduled
 from thalweg.optimizer.hooks import hooked, profiler_enabled, unguarded
-from thalweg.rule import Decay, Positive, Rate, Rule, check, number_fields
+from thalweg.rule import Decay, Positive, Rate, Rule, check
 from thalweg.schedules import Schedule
 from thalweg.stages import DecayForm, Scalars, Stages
 from thalweg.switch import Switch
@@ -204,25 +204,12 @@ class Optimizer(TorchOptimizer):
             self._engine.step(works, self.state, zero_grad)
             for work, group, upcoming in zip(works, self.param_groups, self._upcoming, strict=True):
                 if work.looks_ahead:
-                    self._look_ahead(group, work.after)
+                    points.follow(group, self.state, work.after)
                 if upcoming:
                     group.update(upcoming, steps=group["steps"] + 1)
             if self._switching and switching.advance(works, self.param_groups, self.state):
                 self._reset()
         return loss
-
-    @torch.no_grad()
-    def _look_ahead(self, group: dict[str, Any], after: dict[str, float]) -> None:
-        """Note the numbers that the interim points now have; those of parameters that were not stepped follow."""
-        before, group["interim"] = group.get("interim"), after
-        if before in (None, after):
-            return
-        old, new = (group["rule"].bind(numbers) for numbers in (before, after))
-        for p in group["params"]:
-            if p.grad is None and self.state.get(p):
-                held = eager.read(old, self.state[p])
-                move = new.interim(held) - old.interim(held)
-                p.add_(torch.view_as_complex(move) if p.is_complex() else move)
 
     def observe(self, metric: float) -> None:
         """Tell data-driven schedules, such as ``schedules.plateau``, what a validation gave; others do not mind."""
@@ -298,7 +285,6 @@ class Optimizer(TorchOptimizer):
                     return f"parameter {checkpoint.name_of(group, i)}"
         return "all parameters together, their norm,"
 
-    @torch.no_grad()
     def eval(self) -> None:
         """Put the point to evaluate or to save into the parameters: the average of the weights, or θ for look-ahead.
 
@@ -308,25 +294,16 @@ class Optimizer(TorchOptimizer):
         if not self.training:
             return
         self.training = False
-        for p, held, before in self._stepped():
-            ahead = before.interim(eager.read(before, held))
-            if ahead is None and "ema" not in held:
-                continue
-            held["training"] = p.clone(memory_format=torch.preserve_format)
-            if "ema" in held:
-                p.copy_(held["ema"])
-            elif ahead is not None:
-                p.sub_(torch.view_as_complex(ahead) if p.is_complex() else ahead)
+        for p, held, rule in self._stepped():
+            points.show(p, held, rule)
 
-    @torch.no_grad()
     def train(self) -> None:
         """Put the training point back into the parameters, after `eval`."""
         if self.training:
             return
         self.training = True
         for p, held, _ in self._stepped():
-            if "training" in held:
-                p.copy_(held.pop("training"))
+            points.hide(p, held)
 
     def _stepped(self) -> Iterator[tuple[Tensor, dict[str, Any], Rule]]:
         """Each parameter that was ever stepped, its state, and the rule with the numbers its interim point has."""
@@ -340,17 +317,12 @@ class Optimizer(TorchOptimizer):
     def state_dict(self) -> dict[str, Any]:
         """As torch's, of tensors, numbers and texts only; rules are in it as text, and checked when loading."""
 
-        def as_text(_: TorchOptimizer, state: dict[str, Any]) -> None:
-            for group in state["param_groups"]:
-                group["rule"] = str(group["rule"])
-                if "switch" in group:
-                    group["switch"] = group["switch"].saved()
-                if "schedule" in group:
-                    group["schedule"] = {name: schedule.state_dict() for name, schedule in group["schedule"].items()}
+        def saved(_: TorchOptimizer, state: dict[str, Any]) -> None:
+            checkpoint.as_text(state["param_groups"])
             state["training"], state["skipped_steps"] = self.training, self.skipped_steps
 
         # As the first of the hooks, so that those of the user see what is saved.
-        hook = self.register_state_dict_post_hook(as_text, prepend=True)
+        hook = self.register_state_dict_post_hook(saved, prepend=True)
         try:
             return super().state_dict()
         finally:
@@ -394,15 +366,8 @@ class Optimizer(TorchOptimizer):
 
     def _uncast(self, state_dict: Mapping[str, Any]) -> None:
         """Keep state in its own types after torch has loaded it."""
-        # torch casts state to the parameter's dtype; numbers are kept in float64, and 16-bit parameters in float32.
-        for j, (group, old) in enumerate(zip(self.param_groups, state_dict["param_groups"], strict=True)):
-            numbers = number_fields(self._settings(j, group)["rule"].State)
-            for i, p in zip(old["params"], group["params"], strict=True):
-                for name, value in state_dict["state"].get(i, {}).items():
-                    if isinstance(value, Tensor) and name not in ("step", "training"):
-                        kept = torch.float64 if name in numbers else self.state_dtype or eager.arithmetic(p.dtype)
-                        if self.state[p][name].dtype != kept:
-                            self.state[p][name] = value.to(p.device, kept, copy=True)
+        rules = [self._settings(i, group)["rule"] for i, group in enumerate(self.param_groups)]
+        checkpoint.uncast(self.param_groups, rules, self.state, state_dict, self.state_dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), **{name: getattr(self, name) for name in _CONFIGURATION}}

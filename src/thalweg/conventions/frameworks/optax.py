@@ -1,0 +1,137 @@
+"""What optax 0.2.8 means by its names, read in its source."""
+
+from thalweg.conventions.frameworks.shared import CORRECTION, FACTORED, INSIDE, ORTHOGONAL, SCALED, TRUST, Arguments
+from thalweg.conventions.meaning import REQUIRED, Convention, Framework, number, refused, switch, unset
+from thalweg.rules import SGD, Adadelta, Adagrad, Adam, Adamax, Lion, Momentum, RAdam, RMSProp
+
+
+def _arguments(own: Arguments, decay: float | None = None) -> Arguments:
+    """Optax's arguments: a rate, the optimizer's own, and where it has any, weight decay."""
+    decayed = {"weight_decay": number(decay, "weight_decay"), "mask": _MASK}
+    return {"learning_rate": number(REQUIRED, "lr"), **own, **({} if decay is None else decayed)}
+
+
+_MASK = refused(None, "give the parameters without decay a group of their own, with weight_decay=0")
+_MU_DTYPE = {"mu_dtype": refused(None, "moments are kept in float32 or wider; thalweg.Optimizer has state_dtype")}
+_MOMENTS = {"b1": number(0.9, "beta1"), "b2": number(0.999, "beta2"), "eps": number(1e-8, "eps")}
+_EPS_ROOT = {"eps_root": unset(0.0, "eps_root")}
+
+
+def _adam(nesterov: bool = False) -> Arguments:
+    return {
+        **_MOMENTS,
+        **_EPS_ROOT,
+        **_MU_DTYPE,
+        "nesterov": switch(nesterov, "nesterov", "constant", False),
+    }
+
+
+_ONE_CORRECTION = "write thalweg.rules.Adam(amsgrad='corrected', bias_correction={0!r})"
+
+_NAMES = {
+    "sgd": Convention(
+        Momentum,
+        "optax.sgd",
+        _arguments(
+            {
+                "momentum": number(None, "momentum"),
+                "nesterov": CORRECTION,
+                "accumulator_dtype": refused(None, "momentum is kept in float32 or wider"),
+            }
+        ),
+        without_momentum=SGD,
+    ),
+    "rmsprop": Convention(
+        RMSProp,
+        "optax.rmsprop",
+        _arguments(
+            {
+                "decay": number(0.9, "decay"),
+                "eps": number(1e-8, "eps"),
+                "initial_scale": number(0.0, "initial_accumulator"),
+                "eps_in_sqrt": switch(True, "eps_at", "inside", "outside"),
+                "centered": switch(False, "centered", True, False),
+                "momentum": number(None, "momentum"),
+                "nesterov": CORRECTION,
+                "bias_correction": switch(False, "bias_correction", True, False),
+            }
+        ),
+        {"momentum_form": "velocity"},
+    ),
+    "adagrad": Convention(
+        Adagrad,
+        "optax.adagrad",
+        _arguments(
+            {
+                "initial_accumulator_value": number(0.1, "initial_accumulator"),
+                "eps": unset(1e-7, "eps"),
+            }
+        ),
+        INSIDE,
+    ),
+    "adam": Convention(Adam, "optax.adam", _arguments(_adam())),
+    "adamw": Convention(Adam, "optax.adamw", _arguments(_adam(), 1e-4), SCALED),
+    "nadam": Convention(Adam, "optax.nadam", _arguments(_adam(True))),
+    "nadamw": Convention(Adam, "optax.nadamw", _arguments(_adam(True), 1e-4), SCALED),
+    "amsgrad": Convention(
+        Adam,
+        "optax.amsgrad",
+        _arguments(
+            {
+                **_MOMENTS,
+                **_EPS_ROOT,
+                **_MU_DTYPE,
+                "bias_correction_mu": refused(True, _ONE_CORRECTION.format("second")),
+                "bias_correction_nu": refused(True, _ONE_CORRECTION.format("first")),
+            }
+        ),
+        {"amsgrad": "corrected"},
+    ),
+    "adamax": Convention(Adamax, "optax.adamax", _arguments(_MOMENTS)),
+    "adamaxw": Convention(Adamax, "optax.adamaxw", _arguments(_MOMENTS, 1e-4), SCALED),
+    "radam": Convention(
+        RAdam,
+        "optax.radam",
+        _arguments(
+            {
+                **_MOMENTS,
+                **_EPS_ROOT,
+                "threshold": number(5.0, "threshold"),
+                "nesterov": switch(False, "nesterov", True, False),
+            }
+        ),
+    ),
+    "adadelta": Convention(
+        Adadelta,
+        "optax.adadelta",
+        _arguments(
+            {
+                "rho": number(0.9, "decay"),
+                "eps": number(1e-6, "eps"),
+                "weight_decay": number(0.0, "weight_decay"),
+                "weight_decay_mask": _MASK,
+            }
+        ),
+    ),
+    "lion": Convention(
+        Lion,
+        "optax.lion",
+        _arguments({"b1": number(0.9, "beta1"), "b2": number(0.99, "beta2"), **_MU_DTYPE}, 1e-3),
+        SCALED,
+    ),
+}
+
+OPTAX = Framework(
+    "optax",
+    "optax.{}",
+    "learning_rate",
+    _NAMES,
+    {
+        "adafactor": FACTORED,
+        "lamb": TRUST,
+        "lars": TRUST,
+        "muon": ORTHOGONAL,
+        "lbfgs": "it searches along a line; thalweg.curvature has second-order methods",
+    },
+)
+"""Every name of optax's."""
