@@ -55,6 +55,13 @@ def imports(file: Path) -> Iterator[tuple[int, str]]:
                 yield node.lineno, module
 
 
+def imported_names(file: Path) -> Iterator[tuple[int, str]]:
+    """The names that a file imports from modules, each as ``module.name``: some are modules themselves."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
 def wrong_imports(file: Path, row: Row) -> list[str]:
     wrong: list[str] = []
     for line, module in imports(file):
@@ -91,6 +98,15 @@ def test_the_table_goes_one_way() -> None:
     assert set(TopologicalSorter(graph).static_order()) == set(table())
 
 
+def test_no_modules_import_each_other() -> None:
+    known = {".".join(["thalweg", *file.relative_to(SOURCE).with_suffix("").parts]): file for file in FILES}
+    graph: dict[str, set[str]] = {}
+    for module, file in known.items():
+        names = {name for _, name in imports(file)} | {name for _, name in imported_names(file)}
+        graph[module] = (names & known.keys()) - {module}
+    assert set(TopologicalSorter(graph).static_order()) == set(known)  # a circle raises CycleError, with its modules
+
+
 def test_the_table_allows_nothing_that_is_not_used() -> None:
     used: dict[str, set[str]] = {}
     for file in FILES:
@@ -102,6 +118,15 @@ def test_the_table_allows_nothing_that_is_not_used() -> None:
         for room, row in table().items()
     }
     assert {room: names for room, names in unused.items() if names} == {}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_no_statement_follows_one_that_leaves_its_block(file: Path) -> None:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for block in ("body", "orelse", "finalbody"):
+            statements: list[ast.stmt] = getattr(node, block) if isinstance(getattr(node, block, None), list) else []
+            for statement in statements[:-1]:
+                assert not isinstance(statement, ast.Return | ast.Raise | ast.Continue | ast.Break), statement.lineno
 
 
 @pytest.mark.parametrize(

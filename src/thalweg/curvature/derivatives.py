@@ -49,23 +49,3 @@ def hessian(gradient: Tensor, params: Sequence[Tensor]) -> Tensor:
             if part is not None:  # None: the gradient does not depend on that parameter
                 column.copy_(part.reshape(column.shape))
     return rows
-    for start in range(0, n, ROWS_AT_ONCE):
-        chunk = rows[start : start + ROWS_AT_ONCE]
-        picks = torch.zeros_like(chunk)
-        picks.diagonal(start).fill_(1)
-        parts = torch.autograd.grad(
-            gradient, params, picks, is_grads_batched=True, retain_graph=True, allow_unused=True
-        )
-        for part, columns in zip(parts, chunk.split([p.numel() for p in params], dim=1), strict=True):
-            if part is not None:  # None: the gradient does not depend on that parameter
-                columns.copy_(part.reshape(columns.shape))
-    return rows
-    for start in range(0, n, ROWS_AT_ONCE):
-        chunk = rows[start : start + ROWS_AT_ONCE]
-        picks = torch.zeros_like(chunk)
-        picks.diagonal(start).fill_(1)
-        parts = torch.autograd.grad(
-            gradient, params, picks, is_grads_batched=True, retain_graph=True, materialize_grads=True
-        )
-        torch.cat([part.reshape(len(chunk), -1) for part in parts], dim=1, out=chunk)
-    return rows

@@ -4,6 +4,7 @@ from typing import Literal, NamedTuple
 
 from thalweg.maths import Number, Value, full_like, sqrt, where, zeros_like
 from thalweg.rule import ABSENT, Decay, EpsAt, Epsilon, Log, Rate, Rule
+from thalweg.rules.descent import glide, led_to
 
 
 def root(r: Value, eps: float, eps_at: str) -> Value:
@@ -100,8 +101,7 @@ class RMSProp(Rule):
     def interim(h, s: State):
         if h.momentum is None or h.nesterov != "lookahead":
             return None
-        ahead = h.momentum * s.momentum_buffer
-        return ahead if h.momentum_form == "velocity" else -h.lr * ahead
+        return led_to(s.momentum_buffer, h.lr, h.momentum, h.momentum_form)
 
     def update(h, p: Value, g: Value, s: State, t: Number):
         r = h.decay * s.square_avg + (1 - h.decay) * g * g
@@ -111,13 +111,8 @@ class RMSProp(Rule):
         scaled = over_root(g, spread, h.eps, h.eps_at)
         if h.momentum is None:
             return p - h.lr * scaled, RMSProp.State(r, m)
-        if h.momentum_form == "velocity":
-            v = h.momentum * s.momentum_buffer - h.lr * scaled
-            step = h.momentum * v - h.lr * scaled if h.nesterov == "correction" else v
-            return p + step, RMSProp.State(r, m, v)
-        v = h.momentum * s.momentum_buffer + scaled
-        step = scaled + h.momentum * v if h.nesterov == "correction" else v
-        return p - h.lr * step, RMSProp.State(r, m, v)
+        p, v = glide(p, scaled, s.momentum_buffer, h.lr, h.momentum, h.momentum_form, h.nesterov)
+        return p, RMSProp.State(r, m, v)
 
 
 class Adadelta(Rule):

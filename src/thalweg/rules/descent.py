@@ -6,6 +6,32 @@ from thalweg.maths import Number, Value, where
 from thalweg.rule import Decay, Fraction, Log, Rate, Rule
 
 
+def glide(
+    p: Value, g: Value, v: Value, lr: float, momentum: float, form: str, nesterov: str | bool,
+    weight: float = 1.0, share: float = 1.0,
+) -> tuple[Value, Value]:  # fmt: skip
+    """The new point and velocity, from the gradient `g`, which an adaptive rule has scaled, and the velocity `v`.
+
+    Args:
+        p, g, v: of one shape.
+        lr, momentum: η and μ.
+        form: ``velocity``, where v holds the rate, or another, where it does not; as in `Momentum`.
+        nesterov: ``"correction"`` corrects the step; all else has taken care of itself where the gradient was taken.
+        weight: what the gradient is multiplied by on its way into the velocity.
+        share: the gradient's weight in the corrected step.
+    """
+    if form == "velocity":
+        v = momentum * v - lr * g
+        return p + (momentum * v - lr * g if nesterov == "correction" else v), v
+    v = momentum * v + weight * g
+    return p - lr * (share * g + momentum * v if nesterov == "correction" else v), v
+
+
+def led_to(v: Value, lr: float, momentum: float, form: str) -> Value:
+    """How far from where one stands the momentum leads: where Nesterov's lookahead takes the gradient."""
+    return momentum * v if form == "velocity" else -lr * momentum * v
+
+
 class SGD(Rule):
     """Gradient descent.  Robbins & Monro 1951; Goodfellow et al. 2016, Algorithm 8.1.
 
@@ -50,18 +76,14 @@ class Momentum(Rule):
     def interim(h, s: State):
         if h.nesterov != "lookahead":
             return None
-        return h.momentum * s.momentum_buffer if h.form == "velocity" else -h.lr * h.momentum * s.momentum_buffer
+        return led_to(s.momentum_buffer, h.lr, h.momentum, h.form)
 
     def update(h, p: Value, g: Value, s: State, t: Number):
-        if h.form == "velocity":
-            v = h.momentum * s.momentum_buffer - h.lr * g
-            step = h.momentum * v - h.lr * g if h.nesterov == "correction" else v
-            return p + step, Momentum.State(v)
-        weight = where(t == 1, 1.0, 1 - h.dampening) if h.form == "accumulated" else 1 - h.momentum
-        v = h.momentum * s.momentum_buffer + weight * g
-        share = 1.0 if h.form == "accumulated" else 1 - h.momentum
-        step = share * g + h.momentum * v if h.nesterov == "correction" else v
-        return p - h.lr * step, Momentum.State(v)
+        averaged = h.form == "averaged"
+        weight = 1 - h.momentum if averaged else where(t == 1, 1.0, 1 - h.dampening)
+        share = 1 - h.momentum if averaged else 1.0
+        p, v = glide(p, g, s.momentum_buffer, h.lr, h.momentum, h.form, h.nesterov, weight, share)
+        return p, Momentum.State(v)
 
 
 class QHM(Rule):

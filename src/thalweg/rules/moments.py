@@ -7,6 +7,25 @@ from thalweg.rule import ABSENT, Decay, EpsAt, Epsilon, Fraction, Log, Range, Ra
 from thalweg.rules.adaptive import root
 
 
+def corrected_mean(h: "Adam | RAdam", m: Value, g: Value, t: Number, correct: bool, ahead: bool) -> Value:
+    """m̂: the first moment, corrected for its start at zero; with `ahead` one momentum further (Dozat 2016; optax)."""
+    correct1 = 1 - h.beta1**t if correct else 1.0
+    if not ahead:
+        return m / correct1
+    correct1_next = 1 - h.beta1 ** (t + 1) if correct else 1.0
+    return h.beta1 / correct1_next * m + (1 - h.beta1) / correct1 * g
+
+
+def denominator(h: "Adam | RAdam", v_hat: Value, correct2: Number) -> Value:
+    """The root of v̂ with both ε: under the root, and where ``eps_at`` says.  `correct2` is what v̂ was divided by."""
+    if h.eps_root is not None:
+        v_hat = v_hat + h.eps_root
+    if h.eps_at == "uncorrected":
+        # √v̂ + ε/√(1 − β₂ᵗ) is (√v + ε)/√(1 − β₂ᵗ): ε̂ of the paper, beside the uncorrected root.
+        return sqrt(v_hat) + h.eps / sqrt(correct2)
+    return root(v_hat, h.eps, h.eps_at)
+
+
 class Adam(Rule):
     """Adaptive moments.  Kingma & Ba 2015, Algorithm 1; Goodfellow et al. 2016, Algorithm 8.7.
 
@@ -51,7 +70,6 @@ class Adam(Rule):
         m = h.beta1 * s.exp_avg + (1 - h.beta1) * g
         v = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
         first, second = h.bias_correction in (True, "first"), h.bias_correction in (True, "second")
-        correct1 = 1 - h.beta1**t if first else 1.0
         correct2 = 1 - h.beta2**t if second else 1.0
 
         highest = ABSENT
@@ -69,20 +87,9 @@ class Adam(Rule):
             mu_next = h.beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * h.momentum_decay))
             product = single(s.mu_product * single(mu)) if h.product_in == "float32" else s.mu_product * mu
             m_hat = mu_next / (1 - product * mu_next) * m + (1 - mu) / (1 - product) * g
-        elif h.nesterov == "constant":
-            correct1_next = 1 - h.beta1 ** (t + 1) if first else 1.0
-            m_hat = h.beta1 / correct1_next * m + (1 - h.beta1) / correct1 * g
         else:
-            m_hat = m / correct1
-
-        if h.eps_root is not None:
-            v_hat = v_hat + h.eps_root
-        if h.eps_at == "uncorrected":
-            # √v̂ + ε/√(1 − β₂ᵗ) is (√v + ε)/√(1 − β₂ᵗ): ε̂ of the paper, beside the uncorrected root.
-            denominator = sqrt(v_hat) + h.eps / sqrt(correct2)
-        else:
-            denominator = root(v_hat, h.eps, h.eps_at)
-        return p - h.lr * m_hat / denominator, Adam.State(m, v, highest, product)
+            m_hat = corrected_mean(h, m, g, t, correct=first, ahead=h.nesterov == "constant")
+        return p - h.lr * m_hat / denominator(h, v_hat, correct2), Adam.State(m, v, highest, product)
 
 
 class QHAdam(Rule):
@@ -160,16 +167,11 @@ class RAdam(Rule):
     def update(h, p: Value, g: Value, s: State, t: Number):
         m = h.beta1 * s.exp_avg + (1 - h.beta1) * g
         v = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
-        correct1: Number = 1 - h.beta1**t
         correct2: Number = 1 - h.beta2**t
-        m_hat = m / correct1
-        if h.nesterov:
-            correct1_next: Number = 1 - h.beta1 ** (t + 1)
-            m_hat = h.beta1 / correct1_next * m + (1 - h.beta1) / correct1 * g
+        m_hat = corrected_mean(h, m, g, t, correct=True, ahead=h.nesterov)
         # Up to the threshold nothing is ever rectified; held there, the division below is never by zero.
         rho_end: Number = maximum(2 / (1 - h.beta2) - 1, h.threshold)
         rho: Number = rho_end - 2 * t * h.beta2**t / correct2
         rectifier: Number = sqrt((rho - 4) * (rho - 2) * rho_end / ((rho_end - 4) * (rho_end - 2) * rho))
-        v_hat = v / correct2 if h.eps_root is None else v / correct2 + h.eps_root
-        denominator = sqrt(v_hat) + (h.eps / sqrt(correct2) if h.eps_at == "uncorrected" else h.eps)
-        return p - h.lr * where(rho > h.threshold, rectifier * m_hat / denominator, m_hat), RAdam.State(m, v)
+        step = where(rho > h.threshold, rectifier * m_hat / denominator(h, v / correct2, correct2), m_hat)
+        return p - h.lr * step, RAdam.State(m, v)

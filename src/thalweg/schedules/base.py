@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, dataclass_transform
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
+from thalweg.schedules import show
+from thalweg.schedules.scheduler import Scheduler
 from thalweg.schedules.settings import checked, is_length, is_pending, real, whole
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-    from thalweg.schedules.show import Summary
 
 FORMS: dict[str, Callable[..., "Schedule"]] = {}
 """What a text may call, by name.  A form whose class says `method` is written as a method of its first setting."""
@@ -240,26 +240,18 @@ class Schedule:
 
     def as_torch(self, optimizer: Optimizer, last_epoch: int = -1) -> LRScheduler:
         """The same on the ``lr`` of any torch optimizer, as a ``torch.optim.lr_scheduler.LRScheduler``."""
-        from thalweg.schedules.scheduler import Scheduler  # it imports this module
-
         return Scheduler(optimizer, self, last_epoch)
 
     def preview(self, total: int, width: int = 60, base: float | None = None) -> str:
         """A few lines of text: the curve over `total` steps, its first, peak and last value, and `mismatch`."""
-        from thalweg.schedules import show
-
         return show.preview(self, total, width, base)
 
-    def summary(self, total: int, base: float | None = None) -> "Summary":
+    def summary(self, total: int, base: float | None = None) -> show.Summary:
         """Its first, peak and last value over `total` steps, and `mismatch`."""
-        from thalweg.schedules import show
-
         return show.summary(self, total, base)
 
     def plot(self, total: int, base: float | None = None) -> "Figure":
         """A Plotly figure of it over `total` steps; see `thalweg.schedules.plot` for several."""
-        from thalweg.schedules import show
-
         return show.plot({repr(self): self}, total, {} if base is None else {repr(self): base})
 
     def _replace(self, **changes: Any) -> Self:

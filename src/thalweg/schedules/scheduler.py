@@ -1,13 +1,29 @@
 """A schedule as torch's own kind of scheduler, for Lightning, transformers and Accelerate."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
-from thalweg.schedules.base import Schedule
+
+class Followed(Protocol):
+    """What a `Scheduler` asks of a schedule; see `thalweg.schedules.Schedule`."""
+
+    def value(self, base: Any, t: float) -> Any:
+        """The rate at `t`, from its `base` value."""
+        ...
+
+    def observe(self, metric: float, t: int | None = None) -> None:
+        """Tell a data-driven schedule a metric."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a data-driven schedule remembers."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore a `state_dict`."""
 
 
 class Scheduler(LRScheduler):
@@ -18,7 +34,7 @@ class Scheduler(LRScheduler):
     was loaded first.
     """
 
-    def __init__(self, optimizer: Optimizer, schedule: Schedule, last_epoch: int = -1) -> None:
+    def __init__(self, optimizer: Optimizer, schedule: Followed, last_epoch: int = -1) -> None:
         self.schedule = schedule
         super().__init__(optimizer, last_epoch)
 

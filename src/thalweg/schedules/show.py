@@ -3,9 +3,7 @@
 import html
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
-
-from thalweg.schedules.base import Schedule
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -13,6 +11,27 @@ if TYPE_CHECKING:
 _BARS = " ▁▂▃▄▅▆▇█"
 _ROWS = 4
 _POINTS = 2_000
+
+
+class Shown(Protocol):
+    """What is asked here of a schedule; see `thalweg.schedules.Schedule`."""
+
+    @property
+    def absolute(self) -> bool:
+        """Whether it gives the value itself rather than a factor of the base value."""
+        ...
+
+    def resolve(self, total: int) -> "Shown":
+        """The same with lengths in steps of `total`."""
+        ...
+
+    def value(self, base: Any, t: float) -> Any:
+        """The hyperparameter at `t`, from its `base` value."""
+        ...
+
+    def mismatch(self, total: int) -> str | None:
+        """A sentence if it is longer or shorter than `total` steps, or None."""
+        ...
 
 
 class Summary(NamedTuple):
@@ -31,14 +50,14 @@ class Summary(NamedTuple):
     warning: str
 
 
-def summary(schedule: Schedule, total: int, base: float | None = None) -> Summary:
+def summary(schedule: Shown, total: int, base: float | None = None) -> Summary:
     """A schedule over `total` steps in a few numbers: factors, or values where a `base` value is given."""
     values = _values(schedule, total, base)
     peak = max(range(total), key=values.__getitem__)
     return Summary(values[0], values[peak], peak, values[-1], schedule.mismatch(total) or "")
 
 
-def preview(schedule: Schedule, total: int, width: int = 60, base: float | None = None) -> str:
+def preview(schedule: Shown, total: int, width: int = 60, base: float | None = None) -> str:
     """The curve over `total` steps in `width` columns; its first, peak and last value; what does not fit."""
     if width < 1:
         raise ValueError(f"width is {width}; allowed is a whole number of columns >= 1")
@@ -52,7 +71,7 @@ def preview(schedule: Schedule, total: int, width: int = 60, base: float | None 
     return "\n".join([*lines, f"Warning: {found.warning}"] if found.warning else lines)
 
 
-def _values(schedule: Schedule, total: int, base: float | None) -> list[float]:
+def _values(schedule: Shown, total: int, base: float | None) -> list[float]:
     resolved = schedule.resolve(total)
     return [resolved.value(1.0 if base is None else base, t) for t in range(total)]
 
@@ -68,7 +87,7 @@ def _curve(values: list[float], width: int) -> list[str]:
     return ["".join(_BARS[min(max(e - 8 * row, 0), 8)] for e in eighths) for row in reversed(range(_ROWS))]
 
 
-def plot(schedules: Schedule | Mapping[str, Schedule], total: int, base: Mapping[str, float] | None = None) -> "Figure":
+def plot(schedules: Shown | Mapping[str, Shown], total: int, base: Mapping[str, float] | None = None) -> "Figure":
     """Schedules over `total` steps, by name, such as the hyperparameter that each is for.
 
     Those that have a `base` value, or give the value itself, are drawn as values; factors have a panel of their own.
@@ -78,7 +97,7 @@ def plot(schedules: Schedule | Mapping[str, Schedule], total: int, base: Mapping
     """
     from plotly import subplots  # slow to load, and only those who draw have it
 
-    named = {repr(schedules): schedules} if isinstance(schedules, Schedule) else dict(schedules)
+    named = dict(schedules) if isinstance(schedules, Mapping) else {repr(schedules): schedules}
     if not named:
         raise ValueError("there is no schedule to plot; give one, or several by name")
     base = base or {}
