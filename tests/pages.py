@@ -34,6 +34,7 @@ class Page(HTMLParser):
         self.inside: list[str] = []
         """Where links to places in the page lead."""
         self.words = ""
+        self.styles = ""
         self.data: Any = None
         self._inside: list[str] = []
         self.feed(text)
@@ -57,5 +58,7 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not self._inside:
             self.words += data
+        elif self._inside[-1] == "style":
+            self.styles += data
         elif self._inside[-1] == "data":
             self.data = json.loads(data)

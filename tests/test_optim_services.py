@@ -227,11 +227,18 @@ def test_the_convention_is_stated() -> None:
 
 
 def test_averaged_models() -> None:
-    own = model()
-    average = swa_utils.AveragedModel(own)
-    optimizer = optim.SGD(own.parameters(), lr=0.01)
-    scheduler = swa_utils.SWALR(optimizer, swa_lr=0.05)
-    train(own, plainly(optimizer), 3)
-    average.update_parameters(own)
-    scheduler.step()
-    assert optimizer.param_groups[0]["lr"] > 0.01
+    found: list[list[Tensor]] = []
+    for cls in classes("SGD"):
+        own = model()
+        average = swa_utils.AveragedModel(own)
+        optimizer = cls(own.parameters(), lr=0.01, momentum=0.9)
+        scheduler = swa_utils.SWALR(optimizer, swa_lr=0.05, anneal_epochs=3)
+        for _ in range(5):
+            train(own, plainly(optimizer), 2)
+            average.update_parameters(own)
+            scheduler.step()
+        assert optimizer.param_groups[0]["lr"] == 0.05
+        averaged = [p.detach() for p in average.module.parameters()]
+        assert not any(torch.allclose(a, p) for a, p in zip(averaged, own.parameters(), strict=True))
+        found.append(averaged)
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-15)

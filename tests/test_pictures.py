@@ -40,7 +40,8 @@ def test_what_moves_is_the_path(name: str, noise: float, tmp_path: Path) -> None
 def test_a_page_is_one_file_with_a_trail_and_a_mark_for_everyone(name: str, tmp_path: Path) -> None:
     page = draw(name, tmp_path, steps=40)
     assert page.loads == ["data:,"]
-    assert "http" not in " ".join(page.loads)
+    assert page.styles
+    assert not re.search(r"@import|url\(|https?:", page.styles)
     for figure in ("map", "relief"):
         trails = [t for t in page.data[figure]["data"] if t.get("mode") == "lines"]
         assert len(trails) == len(LECTURES)

@@ -99,3 +99,9 @@ def test_plain(text: str) -> None:
 @pytest.mark.parametrize("text", LATEX)
 def test_latex(text: str) -> None:
     assert thalweg.latex(rules.parse(text)) == rf"\begin{{aligned}} {LATEX[text]} \end{{aligned}}"
+    assert thalweg.latex(text) == thalweg.latex(rules.parse(text))
+
+
+def test_latex_of_no_rule_is_refused() -> None:
+    with pytest.raises(ValueError, match="there is no rule 'adamm'; did you mean 'adam'"):
+        thalweg.latex("adamm")

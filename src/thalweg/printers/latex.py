@@ -1,5 +1,6 @@
 """LaTeX of an update, for the docs and the report."""
 
+from thalweg import rules
 from thalweg.printers.formula import Printer
 from thalweg.rule import Rule
 
@@ -63,7 +64,15 @@ class _Latex(Printer):
         return 3 if op == "div" else super().binding(op)
 
 
-def latex(rule: Rule) -> str:
-    """The update of a rule with its options, as an ``aligned`` block of LaTeX, derived from its trace."""
+def latex(rule: Rule | str) -> str:
+    """The update of a rule with its options, as an ``aligned`` block of LaTeX, derived from its trace.
+
+    Args:
+        rule: a rule, or its text, such as ``"adam"`` or ``"adam(amsgrad=True)"``.
+
+    Raises:
+        ValueError: the text names no rule, or a setting that the rule does not allow.
+    """
+    rule = rules.parse(rule) if isinstance(rule, str) else rule
     lines = r" \\ ".join(f"{left} &= {right}" for left, right in _Latex().lines(rule))
     return rf"\begin{{aligned}} {lines} \end{{aligned}}"

@@ -1,7 +1,7 @@
-"""The rules, found by themselves: a file a family, and nothing to register.
+"""The update rules, one module per family; every module is discovered, so there is no list to add a rule to.
 
-``rules.all()`` gives the classes by name; ``rules.parse("adam(beta2=0.99)")`` reads a rule from text.  A rule that
-you subclass from `thalweg.rule.Rule` anywhere is found as well.
+The classes are attributes: ``rules.Adam(beta2=0.99)``.  ``rules.all()`` gives them by name, those among them that you
+subclassed from `thalweg.rule.Rule` yourself; ``rules.parse("adam(beta2=0.99)")`` reads a rule from text.
 """
 
 import importlib
@@ -32,6 +32,12 @@ for _module in pkgutil.iter_modules(__path__):
     for _name, _thing in vars(_family).items():
         if isinstance(_thing, type) and issubclass(_thing, Rule) and _thing is not Rule:
             globals()[_name] = _thing
+            if _name not in __all__:
+                __all__.append(_name)  # pyright: ignore[reportUnsupportedDunderAll] -- found, not listed
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def all() -> dict[str, type[Rule]]:
