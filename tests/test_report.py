@@ -1,18 +1,19 @@
 """The report of a race: what stands in it is what the records say, and nothing in it can hurt a reader."""
 
 import dataclasses
+import html
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import thalweg
 from pages import Page, browsed
 from thalweg import report
+from thalweg.race import Results
 from thalweg.report.race import snippet
-from thalweg.store import Results
 from thalweg.verdict import judge
 
 HOSTILE = "</script><script>alert(1)</script><b>"
@@ -49,6 +50,35 @@ def test_a_browser_draws_it_without_complaint(results: Results, dark: bool, tmp_
     shown, complaints = browsed(report.write(results, tmp_path / "report.html"), dark)
     assert not complaints
     assert shown.count("js-plotly-plot") >= 3  # the ranking, the curves, the sensitivity
+
+
+def test_results_show_themselves(results: Results, tmp_path: Path) -> None:
+    shown = repr(results)
+    verdict = judge(results)
+    assert results.verdict == verdict
+    assert [line.split()[1] for line in shown.splitlines()[1 : 1 + len(verdict.rows)]] == [
+        r.entry for r in verdict.rows
+    ]
+    for said in (verdict.headline, *verdict.warnings):
+        assert said.split() == [word for word in said.split() if word in shown.split()]
+    cells = re.findall(r"<pre[^>]*>.*</pre>", cast(Any, results)._repr_html_(), re.DOTALL)
+    assert len(cells) == 1
+    text = html.unescape(re.sub(r"<[^>]*>", "", cells[0]))
+    assert text.split() == shown.split()
+    page = results.report(tmp_path / "mine.html")
+    assert page.read_bytes() == report.write(results, tmp_path / "other.html").read_bytes()
+
+
+def test_results_are_read_from_their_store(tmp_path: Path) -> None:
+    race = thalweg.Race("digits", ["sgd"], trials=1, seeds=2, steps=5, workers=1, store=tmp_path / "race.db")
+    results = race.run()
+    assert Results.read(tmp_path / "race.db") == results
+    assert repr(Results.read(tmp_path / "race.db")) == repr(results)
+
+
+def test_names_are_text_in_a_notebook(results: Results) -> None:
+    hostile = _renamed(results, HOSTILE)
+    assert "<script>" not in cast(Any, hostile)._repr_html_()
 
 
 def test_figures_show_the_records(results: Results, tmp_path: Path) -> None:

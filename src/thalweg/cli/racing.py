@@ -12,9 +12,9 @@ from thalweg import verdict
 from thalweg.cli import contenders
 from thalweg.cli.exits import Interrupted, users_input
 from thalweg.cli.live import Board
-from thalweg.cli.standing import standing
 from thalweg.race import Entry, Race, WorkerError
 from thalweg.store import Results, StoreError, read
+from thalweg.verdict.standing import standing
 
 RECORDS, PAGE, TABLE = "race.db", "report.html", "leaderboard.csv"
 

@@ -7,7 +7,7 @@ results = Race("digits", ["sgd", "momentum", Entry("adam", "my adam")], trials=1
 
 from thalweg.race.entry import Entry
 from thalweg.race.race import Progress, Race
+from thalweg.race.results import Results
 from thalweg.race.workers import WorkerError
-from thalweg.store import Results
 
 __all__ = ["Entry", "Progress", "Race", "Results", "WorkerError"]

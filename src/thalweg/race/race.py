@@ -13,9 +13,10 @@ from thalweg.race import plan as planning
 from thalweg.race import workers as places
 from thalweg.race.entry import Entry
 from thalweg.race.plan import Task
+from thalweg.race.results import Results
 from thalweg.race.training import machine
 from thalweg.rule import Rule
-from thalweg.store import Plan, Results, Run, Store
+from thalweg.store import Plan, Run, Store
 from thalweg.switch import Switch
 
 
@@ -112,7 +113,7 @@ class Race:
         """
         with Store.open("sqlite://" if self._store is None else self._store, self.plan, machine()) as store:
             _Course(self.plan, store, progress or (lambda _: None)).run(self._do)
-            return store.results()
+            return Results(self.plan, store.runs())
 
     def _do(self, tasks: deque[Task], keep: Callable[[Run], None]) -> None:
         wanted = min(self._workers or _cores(), self._most())

@@ -1,4 +1,4 @@
-"""How a race ended, in the terminal: the leaderboard and the verdict."""
+"""How a race ended, for terminals and notebooks: the leaderboard and the verdict."""
 
 import math
 
@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from thalweg.store import Results
-from thalweg.verdict import Row, Verdict, judge
+from thalweg.verdict.board import Row
+from thalweg.verdict.words import Verdict, judge
 
 
 def standing(results: Results, console: Console) -> Group:
