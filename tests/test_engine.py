@@ -443,7 +443,7 @@ def test_kernels_are_kept_on_disk(tmp_path: Path) -> None:
         assert process.returncode == 0, err
         assert float(out) == pytest.approx(-1e-3)
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    assert any(path.suffix == ".nbc" for path in kept)
+    assert {path.suffix for path in kept} == {".kernel"}
     process = _process(tmp_path)
     assert process.communicate(timeout=120)[0].strip() == out.strip()
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == kept

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thalweg.kernels import native
+from thalweg.kernels import build
 
 SAME, MOVED, CHANGED = 0, 1, 2
 
@@ -102,6 +102,7 @@ class _Torches:
         self.assign = pointers[-1]
         self.offset = _offset()
         # With Python's lock held: nobody else sets a gradient meanwhile.
+        native = build.native()
         self.look = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(native.look.address)
         self.drop = ctypes.PYFUNCTYPE(None, ctypes.c_int64)(native.drop.address)
 

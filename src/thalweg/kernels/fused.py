@@ -1,5 +1,6 @@
 """The fused CPU backend: one launch of a printed kernel steps every parameter that shares a formula."""
 
+import ctypes
 import math
 import operator
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thalweg.kernels import build, eager, launch, native
+from thalweg.kernels import build, eager, launch
 from thalweg.kernels.addresses import CHANGED, SAME, Addresses
 from thalweg.kernels.table import Bank, sources
 from thalweg.kernels.work import Work
@@ -18,7 +19,7 @@ from thalweg.printers.numba import Source, Types
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
-_total: Any = native.total.ctypes
+_total = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_int64, ctypes.c_int64)(build.native().total.address)
 _grad = operator.attrgetter("grad")
 
 

@@ -1,4 +1,4 @@
-"""Native functions beside the printed kernels, compiled by Numba when first used, and kept on disk by it."""
+"""Native functions beside the printed kernels: a source for `thalweg.kernels.build.native`, which compiles it."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ ask: Any = _ask
 member: Any = _member
 
 
-@cfunc("int64(int64)", nopython=True, cache=True)
+@cfunc("int64(int64)", nopython=True)
 def look(job: int) -> int:
     """Fill in the addresses, as `thalweg.kernels.addresses.Addresses` has them; 0, 1 or 2 for what has changed.
 
@@ -110,7 +110,7 @@ def look(job: int) -> int:
     return moved
 
 
-@cfunc("void(int64)", nopython=True, cache=True)
+@cfunc("void(int64)", nopython=True)
 def drop(job: int) -> None:
     """Set every gradient of the job of `look` to none, as ``p.grad = None`` does."""
     count, handles, grad, none = word(job, 0), word(job, 1), word(job, 5), job + 8 * 6
@@ -122,14 +122,14 @@ def drop(job: int) -> None:
             ask(word(job, 14), none, g)
 
 
-@cfunc("void(int64, int64)", nopython=True, cache=True)
+@cfunc("void(int64, int64)", nopython=True)
 def count(address: int, steps: int) -> None:
     """Add 1 to each of so many float32 at an address."""
     for i in range(steps):
         put_single(address, i, single(address, i) + one)
 
 
-@cfunc("float64(int64, int64)", nopython=True, cache=True)
+@cfunc("float64(int64, int64)", nopython=True)
 def total(address: int, count: int) -> float:
     """The sum of `count` float64 at an address, one after the other."""
     added = 0.0

@@ -4,6 +4,7 @@ The table has a row a chunk of so many elements at most: the count, which row of
 each array there.  It is kept between steps; only addresses that moved are written again.
 """
 
+import ctypes
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -12,14 +13,14 @@ import torch
 from torch import Tensor
 
 from thalweg import trace
-from thalweg.kernels import launch, native, states
+from thalweg.kernels import build, launch, states
 from thalweg.kernels.addresses import Column
 from thalweg.kernels.work import Work
 from thalweg.printers import numba as printer
 from thalweg.printers.numba import Source, Types
 from thalweg.stages import Scalars
 
-_count: Any = native.count.ctypes
+_count = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(build.native().count.address)
 
 
 class Row:

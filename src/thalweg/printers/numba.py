@@ -52,7 +52,7 @@ def host({numbers}):
 {chunk}
 
 
-@cfunc("void(int64)", nopython=True, error_model="numpy", cache=CACHE)
+@cfunc("void(int64)", nopython=True, error_model="numpy")
 def worker(job):
     mode = flush()
     pieces, cuts, table, scalars, totals = word(job, 1), word(job, 2), word(job, 3), word(job, 4), word(job, 5)
