@@ -65,7 +65,7 @@ nan = math.nan
         (race(a=[0.9], b=[0.8]), ["a", "b"], ["a", "b"], "a has the best accuracy 0.9 on test data, but nothing is"),
         (race(a=HIGH, b=HIGH, c=HIGH), ["a", "b", "c"], ["a", "b", "c"], "No difference is shown between a, b and c"),
         (race(a=[nan] * 5, b=LOW), ["b", "a"], ["b"], "b reaches accuracy 0.8036"),
-        (race(a=[nan, *HIGH[1:]], b=LOW, c=NEAR), ["c", "b", "a"], ["c"], "c is ahead of every other entry"),
+        (race(a=[nan, *HIGH[1:]], b=LOW, c=NEAR), ["c", "b", "a"], ["c"], "c is ahead of b: accuracy 0.9514"),
         (race(a=[nan, *HIGH[1:]], b=[*LOW[:4], nan]), ["a", "b"], ["a", "b"], "a has the best accuracy 0.9527"),
         (race(a=[], b=[]), ["a", "b"], [], "No verdict yet: no final run has finished"),
     ],
@@ -137,6 +137,99 @@ def test_the_same_run_for_every_seed_is_known_not_estimated():
     assert "nothing in their runs is random" in found.sentences[0]
     # The same metrics from runs that differ show nothing with so few seeds.
     assert not verdict.judge(race(a=[2.0, 2.0], b=[1.0, 1.0])).pairs[0].shown
+
+
+FLOAT32 = [float(np.float32(x)) for x in HIGH]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1.0, 100.0, 1e-3])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_a_spread_of_rounding_is_no_spread(kind: Any, scale: float, seeds: int):
+    """The same difference in every seed, but for the rounding of metrics in float32."""
+
+    def rounded(values: Sequence[float]) -> list[float]:
+        return [scale * float(kind(x)) for x in values[:seeds]]
+
+    [pair] = verdict.judge(race(a=rounded(HIGH), b=rounded([x - 0.28 for x in HIGH]))).pairs
+    assert pair.p == 2.0 ** (1 - seeds)
+    assert not pair.shown
+    assert pair.difference == pytest.approx(scale * 0.28, rel=1e-6)
+    [pair] = verdict.judge(race(a=rounded(HIGH), b=rounded([float(np.nextafter(kind(x), 2)) for x in HIGH]))).pairs
+    assert (pair.p, pair.difference) == (1.0, 0.0)
+
+
+def test_a_spread_above_rounding_is_one():
+    differences = [0.01, 0.0103, 0.0099, 0.0102, 0.0101]
+    [pair] = verdict.judge(race(a=FLOAT32, b=[a - d for a, d in zip(FLOAT32, differences, strict=True)])).pairs
+    assert pair.p < 1e-5
+    steps = [240 / 256, 241 / 256, 239 / 256, 240 / 256, 242 / 256]
+    [pair] = verdict.judge(race(a=steps, b=[x - d / 256 for x, d in zip(steps, [9, 8, 9, 10, 9], strict=True)])).pairs
+    assert pair.p == pytest.approx(float(cast(Any, stats).ttest_1samp([9, 8, 9, 10, 9], 0).pvalue))
+
+
+def test_many_seeds_are_not_said_to_be_without_chance():
+    rng = np.random.default_rng(0)
+    a = list(rng.normal(0.9, 0.001, 400))
+    found = verdict.judge(race(a=a, b=list(rng.normal(0.5, 0.001, 400))))
+    assert found.pairs[0].p == 0  # less than there are numbers for
+    assert "p = less than 0.0001" in found.sentences[0]
+
+
+values = st.sampled_from([0.5, 0.9, 0.95, nan])
+metrics = st.lists(st.one_of(values, st.floats(0, 1)), min_size=3, max_size=3)
+
+
+@given(st.lists(metrics, min_size=2, max_size=4), st.data(), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_the_words_are_true_however_far_the_race_has_come(means: list[list[float]], data: st.DataObject, higher: bool):
+    named: dict[str, Any] = dict(zip("abcd", means, strict=False))
+    whole = race(higher, **named)
+    stopped = data.draw(st.integers(0, len(whole.runs)))
+    order = data.draw(st.permutations(whole.runs))
+    tuned = {e.name for e in whole.plan.entries if sum(r.entry == e.name for r in order[:stopped]) >= len(RATES)}
+    results = Results(
+        whole.plan,
+        tuple(r for r in whole.runs if r in order[:stopped] or (r.phase == "tune" and r.entry in tuned)),
+    )
+    found = verdict.judge(results)
+    rows = {row.entry: row for row in found.rows}
+    sign = 1 if higher else -1
+    said = " ".join((found.headline, *found.sentences))
+    assert " by -" not in said
+    assert "nan" not in said
+    assert results.complete or found.headline.startswith(("So far ", "No verdict"))
+    behind = {pair.behind for pair in found.pairs if pair.ahead == found.rows[0].entry and pair.shown}
+    if "is ahead of every other entry" in found.headline:
+        assert behind == rows.keys() - {found.rows[0].entry}
+    elif "is ahead of" in found.headline:
+        names = found.headline.split(" is ahead of ")[1].split(":")[0]
+        assert set(names.replace(" and ", ", ").split(", ")) == behind
+    best = max((sign * row.test_metric for row in found.rows if row.seeds), default=nan)
+    for row in found.rows:
+        if row.seeds and sign * row.test_metric == best and row.entry not in found.headline:
+            assert f"The mean of {row.entry}, " in said  # none with a better mean is passed over
+        if row.seeds and row.entry in found.leaders and sign * row.test_metric < best:
+            assert f" {row.entry} has the best mean" not in f" {found.headline}" or "The mean of" in said
+
+
+def test_who_lost_a_seed_or_has_some_left_is_not_passed_over():
+    found = verdict.judge(race(a=[nan, *HIGH[1:]], b=LOW, c=NEAR))
+    assert (
+        "The mean of a, 0.9527 over the 4 that finished, is no worse; it lost 1 of its final runs"
+        in found.sentences[-1]
+    )
+    found = verdict.judge(race(a=HIGH[1:], b=LOW, c=NEAR))
+    assert found.headline.startswith("So far c is ahead of b: accuracy")
+    assert "is no worse; it has 1 of its final runs left and is not compared." in found.sentences[-1]
+    found = verdict.judge(race(a=HIGH[:3], b=[*LOW[:2]], c=LOW[:1]))
+    assert found.headline.startswith("So far a reaches")
+
+
+def test_a_tie_is_nobodys():
+    found = verdict.judge(race(a=HIGH, b=[0.9], c=HIGH))
+    assert "the best mean of these is a's and c's" in found.headline
+    assert verdict.judge(race(a=[0.9], b=[0.9])).headline.startswith("a and b have the best accuracy")
 
 
 def test_time_to_target_is_a_median_that_counts_those_who_never_get_there():

@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from thalweg.store import Results, Run
-from thalweg.verdict.statistics import Paired, holm, interval, paired_test
+from thalweg.verdict.statistics import Paired, holm, interval, paired_test, rounding
 
 SIGNIFICANT = 0.05
 COLUMNS = (
@@ -33,6 +33,7 @@ class Row:
         trials: tuning runs that there are.
         seeds: final runs that finished.
         lost: final runs that diverged or failed.
+        left: final runs that have not ended yet; none where every trial was lost, as there will be none.
         diverged, failed: how many of all its runs did.
         seconds: training time of a final run, the mean.
         edges: the tuned settings whose best value is the lowest or highest tried, as ``{"lr": "highest"}``.
@@ -49,10 +50,16 @@ class Row:
     trials: int
     seeds: int
     lost: int
+    left: int
     diverged: int
     failed: int
     seconds: float
     edges: Mapping[str, str]
+
+    @property
+    def whole(self) -> bool:
+        """Whether all final runs are there and finished, so that it can be compared."""
+        return self.seeds > 0 and not self.lost and not self.left
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class Pair:
         p_holm: the same after Holm's correction over all pairs.
         seeds: the seeds that both finished.
         shown: whether a difference is shown: p_holm < 0.05.
+        exact: whether the difference is known, not estimated, since nothing in the runs of either is random.
     """
 
     ahead: str
@@ -78,6 +86,7 @@ class Pair:
     p_holm: float
     seeds: int
     shown: bool
+    exact: bool
 
 
 @dataclass(frozen=True)
@@ -101,10 +110,10 @@ class TimeToTarget:
 
 
 def leaderboard(results: Results) -> tuple[Row, ...]:
-    """The rows, best first; entries that lost final runs after those that lost none, without any result last."""
+    """The rows, best first; entries that lost final runs or have some left come after them, without a result last."""
     rows = [_row(results, entry.name) for entry in results.plan.entries]
     sign = -1.0 if results.plan.problem.higher_is_better else 1.0
-    return tuple(sorted(rows, key=lambda r: (r.seeds == 0, r.lost > 0, sign * r.test_metric if r.seeds else 0.0)))
+    return tuple(sorted(rows, key=lambda r: (r.seeds == 0, not r.whole, sign * r.test_metric if r.seeds else 0.0)))
 
 
 def _row(results: Results, entry: str) -> Row:
@@ -112,6 +121,7 @@ def _row(results: Results, entry: str) -> Row:
     finished = _finished(finals)
     metrics = [run.test_metric for run in finished]
     best = finals[0] if finals else None
+    hopeless = len(trials) == results.plan.entry(entry).trials and not _finished(trials)
     return Row(
         entry,
         float(np.mean(metrics)) if metrics else math.nan,
@@ -123,6 +133,7 @@ def _row(results: Results, entry: str) -> Row:
         trials=len(trials),
         seeds=len(finished),
         lost=len(finals) - len(finished),
+        left=0 if hopeless else results.plan.seeds - len(finals),
         diverged=sum(run.status == "diverged" for run in (*trials, *finals)),
         failed=sum(run.status == "failed" for run in (*trials, *finals)),
         seconds=float(np.mean([run.seconds for run in finished])) if finished else math.nan,
@@ -147,18 +158,18 @@ def _edges(results: Results, entry: str, best: Run) -> dict[str, str]:
 
 
 def compare(results: Results, rows: Sequence[Row]) -> tuple[Pair, ...]:
-    """Every two entries that have results and lost no final run, seed by seed, all pairs corrected together.
+    """Every two entries all of whose final runs finished, seed by seed, all pairs corrected together.
 
     All pairs, and not each against the best alone: which one is best was read off the same runs.  An entry that lost
-    runs is left out, as the seeds that it survived are no fair sample.
+    runs is left out, as the seeds that it survived are no fair sample; and one with runs left, until they have ended.
     """
-    finals = {row.entry: results.of(row.entry, "final") for row in rows if row.seeds and not row.lost}
+    finals = {row.entry: results.of(row.entry, "final") for row in rows if row.whole}
     sign = 1.0 if results.plan.problem.higher_is_better else -1.0
     pairs = list(combinations(finals, 2))
     tests = [_test(finals[a], finals[b], sign) for a, b in pairs]
     adjusted = holm([test.p for _, test in tests])
     return tuple(
-        Pair(a, b, test.mean, test.low, test.high, test.p, p, seeds, p < SIGNIFICANT)
+        Pair(a, b, test.mean, test.low, test.high, test.p, p, seeds, p < SIGNIFICANT, _exact(finals[a], finals[b]))
         for (a, b), (seeds, test), p in zip(pairs, tests, adjusted, strict=True)
     )
 
@@ -166,7 +177,12 @@ def compare(results: Results, rows: Sequence[Row]) -> tuple[Pair, ...]:
 def _test(a: Sequence[Run], b: Sequence[Run], sign: float) -> tuple[int, Paired]:
     of_seed = {run.seed: run.test_metric for run in b}
     differences = [sign * (run.test_metric - of_seed[run.seed]) for run in a if run.seed in of_seed]
-    return len(differences), paired_test(differences, exact=_same(a) and _same(b))
+    noise = rounding([run.test_metric for run in (*a, *b)])
+    return len(differences), paired_test(differences, exact=_exact(a, b), rounding=noise)
+
+
+def _exact(a: Sequence[Run], b: Sequence[Run]) -> bool:
+    return _same(a) and _same(b)
 
 
 def _same(runs: Sequence[Run]) -> bool:

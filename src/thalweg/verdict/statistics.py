@@ -59,7 +59,16 @@ class Paired(NamedTuple):
     p: float
 
 
-def paired_test(differences: Sequence[float], *, exact: bool = False) -> Paired:
+def rounding(values: Sequence[float]) -> float:
+    """How far apart differences of these metrics may lie for no other reason than that the metrics are rounded.
+
+    That is by float32's rounding, in which models predict and most metrics are computed, whatever is made of them then.
+    A metric is rounded several times on its way: summed, divided, scaled.
+    """
+    return 8 * float(np.finfo(np.float32).eps) * max(map(abs, values), default=0.0)
+
+
+def paired_test(differences: Sequence[float], *, exact: bool = False, rounding: float = 0.0) -> Paired:
     """Whether the mean of paired differences is 0: the paired t-test.
 
     Where all differences are the same number, t is infinite and would show anything; that happens with a metric in
@@ -68,11 +77,15 @@ def paired_test(differences: Sequence[float], *, exact: bool = False) -> Paired:
     Args:
         differences: one for every seed.
         exact: nothing was random in the two entries' runs, so that the differences are known, not estimated.
+        rounding: differences that lie no further apart are one number, and no further from 0 are 0; see `rounding`.
     """
     d, n = np.asarray(differences, dtype=float), len(differences)
     if n == 0:
         return Paired(*[float("nan")] * 4)
     mean = float(d.mean())
+    if float(np.ptp(d)) <= rounding:
+        mean = mean if abs(mean) > rounding else 0.0
+        d = np.full(n, mean)
     if exact:
         return Paired(mean, mean, mean, float(mean == 0))
     if n == 1:

@@ -37,50 +37,75 @@ def judge(results: Results) -> Verdict:
     """The verdict on a race, as far as it has come."""
     rows = leaderboard(results)
     pairs = compare(results, rows)
-    ranked = [row for row in rows if row.seeds and not row.lost] or [row for row in rows if row.seeds]
+    ranked = [row for row in rows if row.whole] or [row for row in rows if row.seeds]
     first = {pair.behind: pair for pair in pairs if ranked and pair.ahead == ranked[0].entry}
     leaders = tuple(row.entry for row in ranked if row.entry not in first or not first[row.entry].shown)
     headline, *sentences = _said(results, ranked, pairs, leaders)
-    warnings = (*_unfinished(results), *_few_seeds(ranked), *_edges(rows), *_lost(results.plan, rows))
+    sentences += _better(results, rows, ranked)
+    warnings = (*_unfinished(results), *_few_seeds(rows), *_edges(rows), *_lost(results.plan, rows))
     return Verdict(headline, tuple(sentences), warnings, rows, pairs, leaders, time_to_target(results))
 
 
 def _said(results: Results, ranked: Sequence[Row], pairs: Sequence[Pair], leaders: Sequence[str]) -> list[str]:
-    plan = results.plan
+    """The headline, and what belongs to it."""
+    plan, far = results.plan, "" if results.complete else "So far "
     if not ranked:
         if not results.runs:
             return ["No verdict yet: no run has ended."]
         if all(run.status != "finished" for run in results.runs):
-            return ["No verdict: every run diverged or failed."]
+            return [f"No verdict{' yet: every run so far' if far else ': every run'} diverged or failed."]
         return ["No verdict yet: no final run has finished."]
     best = ranked[0]
+    ties = [row.entry for row in ranked if row.test_metric == best.test_metric]
+    have = f"{_and(ties)} {'have' if len(ties) > 1 else 'has'}"
     reached = f"{plan.problem.metric} {_number(best.test_metric)} on test data{_interval(best.low, best.high)}"
+    if not best.whole and any(row.left for row in ranked):
+        return [f"No verdict yet: no entry has finished all its final runs. {far}{have} the best mean, {reached}."]
     if len(ranked) == 1:
-        return [f"{best.entry} reaches {reached}; there is nothing to compare it with."]
-    if best.lost:
-        return [f"{best.entry} has the best {reached}, but nothing is shown: every entry lost final runs."]
+        return [f"{far}{best.entry} reaches {reached}; there is nothing to compare it with."]
+    if not best.whole:
+        return [f"{have} the best {reached}, but nothing is shown: every entry lost final runs."]
     if all(math.isnan(pair.p) for pair in pairs):
         return [
-            f"{best.entry} has the best {reached}, but nothing is shown: one seed gives neither an interval nor a "
+            f"{far}{have} the best {reached}, but nothing is shown: one seed gives neither an interval nor a "
             "test; run the race with --seeds 5."
         ]
     behind = [pair for pair in pairs if pair.ahead == best.entry and pair.shown]
     if len(leaders) == 1:
+        everyone = len(ranked) == len(plan.entries)
+        others = "every other entry" if everyone else _and([row.entry for row in ranked[1:]])
         return [
-            f"{best.entry} is ahead of every other entry: {reached}.",
+            f"{far}{best.entry} is ahead of {others}: {reached}.",
             *(f"{_behind(pair)}." for pair in behind),
         ]
     between_others = [pair for pair in pairs if pair.shown and pair.ahead != best.entry and pair.behind in leaders]
     if not behind and not between_others:
+        whose = _and([f"{name}'s" for name in ties])
         return [
-            f"No difference is shown between {_and(leaders)}; the best mean is {best.entry}'s, {reached}.",
+            f"{'So far no' if far else 'No'} difference is shown between {_and(leaders)}; "
+            f"the best mean of these is {whose}, {reached}.",
             _unshown(best.seeds, len(pairs)),
         ]
+    of_these = "" if len(ranked) == len(plan.entries) else f" of {_and([row.entry for row in ranked])}"
     return [
-        f"{best.entry} has the best mean, {reached}, but no difference is shown between it and {_and(leaders[1:])}.",
+        f"{far}{have} the best mean{of_these}, {reached}, but no difference is shown between "
+        f"{best.entry if len(ties) > 1 else 'it'} and {_and(leaders[1:])}.",
         *(f"{_behind(pair)}." for pair in [*behind, *between_others]),
         _unshown(best.seeds, len(pairs)),
     ]
+
+
+def _better(results: Results, rows: Sequence[Row], ranked: Sequence[Row]) -> list[str]:
+    """The entries that are not compared, and whose mean is not worse for all that."""
+    sign = 1.0 if results.plan.problem.higher_is_better else -1.0
+    said: list[str] = []
+    for row in rows:
+        if row in ranked or not row.seeds or sign * (row.test_metric - ranked[0].test_metric) < 0:
+            continue
+        because = f"lost {row.lost} of its final runs" if row.lost else f"has {row.left} of its final runs left"
+        mean = f"{_number(row.test_metric)} over the {row.seeds} that finished"
+        said.append(f"The mean of {row.entry}, {mean}, is no worse; it {because} and is not compared.")
+    return said
 
 
 def _unshown(seeds: int, comparisons: int) -> str:
@@ -93,8 +118,8 @@ def _unshown(seeds: int, comparisons: int) -> str:
 
 
 def _behind(pair: Pair) -> str:
-    how_sure = "exactly: nothing in their runs is random" if pair.p == 0 else f"p = {_p(pair.p_holm)} after Holm"
-    interval = "" if pair.p == 0 else _interval(pair.low, pair.high)
+    how_sure = "exactly: nothing in their runs is random" if pair.exact else f"p = {_p(pair.p_holm)} after Holm"
+    interval = "" if pair.exact else _interval(pair.low, pair.high)
     return f"{pair.behind} is behind {pair.ahead} by {_number(pair.difference)}{interval}, {how_sure}"
 
 
@@ -104,8 +129,8 @@ def _unfinished(results: Results) -> list[str]:
     return [f"The race is not finished: {len(results.runs):,} runs have ended. The same command goes on with it."]
 
 
-def _few_seeds(ranked: Sequence[Row]) -> list[str]:
-    fewest = min((row.seeds for row in ranked), default=0)
+def _few_seeds(rows: Sequence[Row]) -> list[str]:
+    fewest = min((row.seeds for row in rows if row.seeds), default=0)
     if fewest in (0, 1) or reach(fewest) >= 0.93:
         return []
     return [f"With {fewest} seeds an interval covers at most {100 * reach(fewest):.0f} %, not 95 %; run at least 5."]
@@ -133,7 +158,7 @@ def _lost(plan: Plan, rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if not row.seeds and row.trials and (row.lost or row.diverged + row.failed == row.trials):
             of = f"of its {row.trials + row.lost} runs {row.diverged} diverged and {row.failed} failed"
-            said.append(f"{row.entry} has no result: {of}.")
+            said.append(f"{row.entry} has no result{' so far' if row.left else ''}: {of}.")
         elif row.lost:
             said.append(
                 f"{row.entry} lost {row.lost} of {row.seeds + row.lost} final runs of its best setting; its mean is "
