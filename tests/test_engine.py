@@ -30,7 +30,7 @@ SHAPES = [(7,), (), (3, 5), (0, 4), (130, 67)]
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"clip_norm": 1.0},
-    {"clip_value": 0.3, "weight_decay": 0.1},
+    {"clip_value": 0.3, "weight_decay": 0.1, "decay_form": "l2"},
     {"clip_norm": 2.0, "weight_decay": 0.1, "decay_form": "scaled"},
     {"weight_decay": 0.1, "decay_form": "independent", "maximize": True},
     {"ema": 0.9, "nonfinite": "skip"},
@@ -196,7 +196,7 @@ def test_nothing_compiles_again(compiled: list[str]) -> None:
     step(*ps)
     before = set(compiled)
     step(ps[0])
-    optimizer.param_groups[0]["initial_lr"] = 0.5
+    optimizer.param_groups[0]["course"].initial["lr"] = 0.5
     step(*ps)
     more = torch.zeros(9, requires_grad=True)
     optimizer.add_param_group({"params": [more], "lr": 1e-2})

@@ -124,3 +124,74 @@ def test_the_states_tensors_go_through_safetensors(name: str, tmp_path: Path) ->
         step(m, o)
     for a, b in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+# -------------------------------------------------------------------------------- compiled, whole steps
+
+
+STEPS: dict[str, tuple[Any, tuple[Any, ...], dict[str, Any]]] = {
+    "Adam": (thalweg.optim.Adam, (), {"lr": 0.01}),
+    "SGD": (thalweg.optim.SGD, (), {"lr": 0.01, "momentum": 0.9}),
+    "Optimizer": (thalweg.Optimizer, ("adam",), {"clip_norm": 1.0, "schedule": thalweg.schedules.constant()}),
+}
+
+
+@pytest.mark.filterwarnings("default:::torch")
+@pytest.mark.parametrize("name", STEPS)
+def test_a_whole_step_under_the_compiler(name: str) -> None:
+    cls, arguments, keywords = STEPS[name]
+    ends: list[list[Tensor]] = []
+    for compiling in (False, True):
+        torch.compiler.reset()
+        model = network()
+        optimizer = cls(model.parameters(), *arguments, **keywords)
+
+        def step(model: nn.Module = model, optimizer: Any = optimizer) -> Tensor:
+            optimizer.zero_grad()
+            loss = model(X).square().mean()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        run: Any = torch.compile(step, backend="aot_eager") if compiling else step  # pyright: ignore
+        for _ in range(6):
+            run()
+        ends.append([p.detach() for p in model.parameters()])
+    for a, b in zip(*ends, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    for a, b in zip(ends[1], network().parameters(), strict=True):
+        assert (a - b).abs().max() > 0.005, "it trained"
+
+
+# -------------------------------------------------------------------------------- mixed precision
+
+UNSCALES: dict[str, tuple[Any, tuple[Any, ...], dict[str, Any], bool]] = {
+    "Adam": (thalweg.optim.Adam, (), {}, False),
+    "Adam(fused=True)": (thalweg.optim.Adam, (), {"fused": True}, True),
+    "NAdam": (thalweg.optim.NAdam, (), {}, False),
+    "Optimizer": (thalweg.Optimizer, ("adam",), {}, False),
+    "Optimizer(clip_norm)": (thalweg.Optimizer, ("adam",), {"clip_norm": 0.1}, True),
+    "Optimizer(clip_value)": (thalweg.Optimizer, ("adam",), {"clip_value": 0.1}, True),
+}
+
+
+@pytest.mark.parametrize("name", UNSCALES)
+def test_who_unscales(name: str) -> None:
+    # Lightning and others refuse to clip for an optimizer that unscales by itself.
+    cls, arguments, keywords, own = UNSCALES[name]
+    model = network()
+    optimizer = cls(model.parameters(), *arguments, **keywords)
+    assert optimizer._step_supports_amp_scaling is own
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    other = copy.deepcopy(model)
+    reference = cls(other.parameters(), *arguments, **keywords)
+    for _ in range(3):
+        optimizer.zero_grad()
+        reference.zero_grad()
+        scaler.scale(model(X).square().mean()).backward()
+        other(X).square().mean().backward()
+        scaler.step(optimizer)
+        scaler.update()
+        reference.step()
+    for p, q in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)

@@ -260,13 +260,59 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], said: str) 
 
 
 def test_a_rule_given_otherwise_says_how() -> None:
-    for wrong, hint in (("adam(lr=1)", r"rules.parse\('adam\(lr=1\)'\)"), (Adam, r"rules.Adam\(lr=1e-3\)")):
-        with pytest.raises(TypeError, match=hint):
-            thalweg.Optimizer([parameter()], wrong)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match=r"rules.Adam\(lr=1e-3\) or 'adam\(lr=1e-3\)'"):
+        thalweg.Optimizer([parameter()], Adam)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_rule_as_text_and_its_rate() -> None:
+    p = parameter()
+    assert thalweg.Optimizer([p], "adam(lr=1e-2, beta2=0.99)").rule == Adam(lr=1e-2, beta2=0.99)
+    assert thalweg.Optimizer([p], "nesterov", lr=0.5).rule == thalweg.rules.parse("nesterov(lr=0.5)")
+    assert thalweg.Optimizer([{"params": [p], "rule": "sgd(lr=2)"}], Adam()).param_groups[0]["rule"] == SGD(lr=2)
+    switch = thalweg.Optimizer([p], "switch(adam, sgd(lr=0.1), at=3)").switch
+    assert switch == thalweg.Switch(Adam(), SGD(lr=0.1), at=3)
+    for rule, lr, wrong in (("adm", None, "did you mean 'adam'"), (Adam(), -1.0, "Adam's lr is -1.0; allowed"),
+                            (switch, 0.1, "write it in the rule that it is of")):  # fmt: skip
+        with pytest.raises(ValueError, match=wrong):
+            thalweg.Optimizer([p], rule, lr=lr)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    "rule", [Adam(), thalweg.rules.Lion(), thalweg.rules.RMSProp(), thalweg.rules.RAdam()], ids=str
+)
+def test_a_decay_without_a_form_says_which_it_takes(rule: thalweg.Rule) -> None:
+    with pytest.warns(
+        UserWarning, match=r"weight_decay is 0.1 with .* \(decay_form='l2'.*'scaled' for .* AdamW"
+    ) as seen:
+        opt = thalweg.Optimizer([parameter()], rule, weight_decay=0.1)
+    assert [warning.filename for warning in seen] == [__file__], "it names the line that is to be changed"
+    assert opt.param_groups[0]["decay_form"] == "l2"
+    # Neither where the form is given, nor where nothing decays, nor where the rule does not rescale the gradient.
+    thalweg.Optimizer([parameter()], rule, weight_decay=0.1, decay_form="l2")
+    thalweg.Optimizer([{"params": [parameter()], "weight_decay": 0.1, "decay_form": "scaled"}], rule)
+    thalweg.Optimizer([parameter()], rule)
+    thalweg.Optimizer([parameter()], Momentum(), weight_decay=0.1)
+    with pytest.warns(UserWarning, match="decay_form"):
+        thalweg.Optimizer([{"params": [parameter()], "weight_decay": 0.1}], rule)
+
+
+def test_a_rate_set_by_hand_under_a_schedule_is_refused() -> None:
+    p = parameter()
+    opt = thalweg.Optimizer([p], SGD(lr=1.0), schedule=thalweg.schedules.linear(10))
+    drive(opt, [p], 3)
+    opt.param_groups[0]["lr"] = 0.05
+    before = p.detach().clone()
+    with pytest.raises(ValueError, match=r"a group's lr was set to 0.05, but it follows .* gives 0.7 at step 3"):
+        drive(opt, [p], 1)
+    assert torch.equal(p, before)
+    opt.param_groups[0]["lr"] = 0.7
+    opt.param_groups[0]["course"].initial["lr"] = 2.0
+    drive(opt, [p], 1)
+    assert opt.param_groups[0]["lr"] == pytest.approx(1.2)
 
 
 def test_what_it_prints() -> None:
-    opt = thalweg.Optimizer([parameter()], Adam(lr=0.1, amsgrad=True), weight_decay=0.5)
+    opt = thalweg.Optimizer([parameter()], Adam(lr=0.1, amsgrad=True), weight_decay=0.5, decay_form="l2")
     assert "lr: 0.1" in repr(opt)
     assert "weight_decay: 0.5" in repr(opt)
     assert "rule: Adam(lr=0.1, amsgrad=True)" in repr(opt)

@@ -54,7 +54,9 @@ KINDS = [
 @pytest.mark.parametrize("text", KINDS)
 def test_going_on_is_as_if_nothing_had_been(text: str, way: str, dtype: torch.dtype, backend: str) -> None:
     def fresh(params: list[Any]) -> thalweg.Optimizer:
-        return thalweg.Optimizer(params, rules.parse(text), ema=0.9, weight_decay=0.01, clip_norm=1.0, backend=backend)
+        return thalweg.Optimizer(
+            params, rules.parse(text), ema=0.9, weight_decay=0.01, decay_form="l2", clip_norm=1.0, backend=backend
+        )
 
     params: list[Any] = [parameter(start(n), dtype) for n in (7, 1)]
     opt = fresh(params)
@@ -207,3 +209,53 @@ def test_states_are_matched_by_name(backend: str) -> None:
     third = thalweg.Optimizer([("b", d), ("A", c)], rules.parse("adam"), backend=backend)
     with pytest.raises(ValueError, match="this state has no parameter 'A'"):
         third.load_state_dict(one.state_dict())
+
+
+# -------------------------------------------------------------------------------- names of wrapped models
+
+WRAPPED: dict[str, tuple[str, str]] = {
+    "compiled": ("_orig_mod.", ""),
+    "into compiled": ("", "_orig_mod."),
+    "distributed and compiled": ("module._orig_mod.", ""),
+    "a part compiled": ("body._orig_mod.", "body."),
+    "distributed into a part checkpointed": ("module.", "_checkpoint_wrapped_module."),
+}
+
+
+@pytest.mark.parametrize(("saved", "own"), WRAPPED.values(), ids=WRAPPED)
+@pytest.mark.parametrize("drop_in", [False, True])
+def test_names_of_wrapped_models_are_those_of_what_they_wrap(saved: str, own: str, drop_in: bool) -> None:
+    def made(names: list[str]) -> tuple[Any, list[Any]]:
+        params = [parameter(start(3)) for _ in names]
+        named = list(zip(names, params, strict=True))
+        return thalweg.optim.Adam(named) if drop_in else thalweg.Optimizer(named, "adam"), params
+
+    first, params = made([f"{saved}weight", f"{saved}bias"])
+    drive(first, params, 2)
+    second, others = made([f"{own}bias", f"{own}weight"])  # the other way round
+    second.load_state_dict(first.state_dict())
+    assert second.param_groups[0]["param_names"] == [f"{own}bias", f"{own}weight"]
+    for p, q in zip(params, reversed(others), strict=True):
+        assert torch.equal(first.state[p]["exp_avg"], second.state[q]["exp_avg"])
+    with pytest.raises(ValueError, match=r"has no parameter"):
+        made([f"{own}bias", f"{own}scale"])[0].load_state_dict(first.state_dict())
+
+
+@pytest.mark.parametrize("drop_in", [False, True])
+def test_hooks_that_unwrap_what_is_loaded_run_first(drop_in: bool) -> None:
+    def made() -> tuple[Any, list[Any]]:
+        params = [parameter(start(3)), parameter(start(3))]
+        named = list(zip("ab", params, strict=True))
+        return thalweg.optim.SGD(named, momentum=0.9) if drop_in else thalweg.Optimizer(named, "momentum"), params
+
+    first, params = made()
+    drive(first, params, 2)
+    second, others = made()
+
+    def unwrap(_: Any, state: Any) -> Any:
+        return state["optimizer"]
+
+    second.register_load_state_dict_pre_hook(unwrap)
+    second.load_state_dict({"epoch": 3, "optimizer": first.state_dict()})
+    for p, q in zip(params, others, strict=True):
+        assert torch.equal(first.state[p]["momentum_buffer"], second.state[q]["momentum_buffer"])

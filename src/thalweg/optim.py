@@ -18,6 +18,7 @@ from thalweg.conventions import TABLE
 from thalweg.conventions.meaning import Convention
 from thalweg.kernels import Work
 from thalweg.optimizer import Optimizer, checkpoint
+from thalweg.optimizer.hooks import uncompiled
 from thalweg.rule import Rule
 
 __all__ = ["ASGD", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop"]
@@ -32,6 +33,7 @@ class DropIn(Optimizer):
 
     convention: ClassVar[Convention]
 
+    _step_supports_amp_scaling = False  # pyright: ignore -- torch's constructors make it true with fused=True
     clip_norm = clip_each = clip_value = ema = state_dtype = None
     nonfinite = "propagate"
     backend = "auto"
@@ -39,6 +41,7 @@ class DropIn(Optimizer):
     training = True
     skipped_steps = 0
 
+    @uncompiled
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch's."""
         TorchOptimizer.add_param_group(self, param_group)
@@ -88,14 +91,19 @@ class DropIn(Optimizer):
         decay = f", weight decay {ours['decay_form']}" if ours["weight_decay"] else ""
         return f"{rule.bind({name: float(ours[name]) for name in rule.numbers})}{decay}"
 
+    @uncompiled
     def state_dict(self) -> dict[str, Any]:
         """As torch's: it loads into torch's class, which goes on from it."""
         state = TorchOptimizer.state_dict(self)
         if not self.convention.counted:
-            kept = {i: {k: x for k, x in held.items() if k != "step"} for i, held in state["state"].items()}
-            state["state"] = {i: held for i, held in kept.items() if held}
+            held = state["state"]
+            for i in [i for group in state["param_groups"] for i in group["params"] if i in held]:
+                held[i] = {name: x for name, x in held[i].items() if name != "step"}
+                if not held[i]:
+                    del held[i]
         return state
 
+    @uncompiled
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a checkpoint, of this class or of torch's.
 
@@ -104,16 +112,27 @@ class DropIn(Optimizer):
         Raises:
             ValueError: its groups, names or shapes are not those of this optimizer.
         """
-        state_dict = checkpoint.by_name(self.param_groups, state_dict)
-        checkpoint.check_shapes(self.param_groups, state_dict)
-        TorchOptimizer.load_state_dict(self, dict(state_dict))
+        given: dict[str, Any] = {}
+
+        def fitted(_: TorchOptimizer, state: dict[str, Any]) -> dict[str, Any]:
+            given.update(checkpoint.by_name(self.param_groups, state))
+            checkpoint.check_shapes(self.param_groups, given)
+            return given
+
+        # As the last of the hooks: those of the user may change or unwrap what is loaded.
+        hook = self.register_load_state_dict_pre_hook(fitted)
+        try:
+            TorchOptimizer.load_state_dict(self, dict(state_dict))
+        finally:
+            hook.remove()
         self._reset()
-        self._uncast(state_dict)
-        for held in self.state.values():
-            for name in [name for name, x in held.items() if x is None]:
-                del held[name]
-            if held:  # torch's SGD counts no steps: what has a buffer was stepped
-                held.setdefault("step", torch.tensor(1.0))
+        self._uncast(given)
+        for group in self.param_groups:
+            for held in (self.state[p] for p in group["params"] if p in self.state):
+                for name in [name for name, x in held.items() if x is None]:
+                    del held[name]
+                if held:  # torch's SGD counts no steps: what has a buffer was stepped
+                    held.setdefault("step", torch.tensor(1.0))
 
 
 def _plain(x: Any) -> Any:

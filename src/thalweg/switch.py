@@ -2,13 +2,13 @@
 
 import ast
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self, cast
 
 from thalweg import rules
 from thalweg.rule import Linear, Log, Positive, Rule, check, parse_call
-from thalweg.rules import SGD, Momentum
+from thalweg.rules import swats
 from thalweg.schedules.settings import Period, checked, is_pending, whole
 
 _THEN = "then."
@@ -46,23 +46,9 @@ class Switch:
         self._keep("at", checked("Switch", "at", self.at, Period | Literal["auto"]))
         self._keep("tolerance", check("Switch's tolerance", self.tolerance, Positive))
         if self.at == "auto":
-            self._keep("then", self._found())
+            self._keep("then", swats.successor(self.first, self.then))
         elif self.tolerance != Switch.tolerance:
             raise ValueError(f"Switch's tolerance is {self.tolerance!r} with at={self.at!r}; only at='auto' has one")
-
-    def _found(self) -> Rule:
-        """The second rule of SWATS, with a default in place of the rate that is to be found."""
-        if not {"beta1", "beta2"} <= self.first.numbers.keys() or self.first.looks_ahead:
-            raise ValueError(f"Switch's first is {self.first} with at='auto'; allowed is a rule with beta1 and beta2")
-        then = self.then
-        if then == SGD():
-            then = Momentum(momentum=self.first.numbers["beta1"], form="averaged")
-        if not (isinstance(then, Momentum) and then.form == "averaged" and then.lr == Momentum.lr):
-            raise ValueError(
-                f"Switch's then is {self.then} with at='auto', which finds the rate; "
-                "allowed is SGD() or Momentum(form='averaged'), without a rate"
-            )
-        return then
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -101,6 +87,10 @@ class Switch:
             return None
         return f"it switches after {at:,} steps: training stops after {total:,}, with the first rule"
 
+    def averaged(self, numbers: Mapping[str, float], average: float, rate: float, k: int) -> tuple[float, float]:
+        """With ``at="auto"``: the average of the rates that the steps amount to; see `thalweg.rules.swats.averaged`."""
+        return swats.averaged(numbers, average, rate, k)
+
     # Numbers, options and search space, as rules have them: those of `then` are called then.lr …
 
     @property
@@ -136,6 +126,22 @@ class Switch:
 
     def _keep(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # frozen for its users, not for its own constructor
+
+
+def read(given: Any) -> Rule | Switch:
+    """A rule or a switch, from itself or from its text: ``"adam(lr=1e-3)"``, ``"switch(adam, sgd, at=1000)"``.
+
+    Raises:
+        ValueError: a text cannot be read, or says something that no rule allows.
+        TypeError: it is something else.
+    """
+    if isinstance(given, str):
+        return Switch.parse(given) if is_switch(given) else rules.parse(given)
+    if not isinstance(given, Rule | Switch):
+        raise TypeError(
+            f"rule is {given!r}, which is no thalweg.Rule; write thalweg.rules.Adam(lr=1e-3) or 'adam(lr=1e-3)'"
+        )
+    return given
 
 
 def is_switch(text: str) -> bool:

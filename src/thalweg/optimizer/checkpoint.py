@@ -7,8 +7,12 @@ import torch
 from torch import Tensor
 
 from thalweg.kernels import eager
+from thalweg.optimizer.course import KEY, of
 from thalweg.optimizer.switching import fitting
 from thalweg.rule import Rule, from_settings, number_fields, parse_call
+
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""What torch.compile, FSDP and activation checkpointing put into the names of the parameters of what they wrap."""
 
 
 def name_of(group: Mapping[str, Any], i: int) -> str:
@@ -21,10 +25,7 @@ def as_text(groups: list[dict[str, Any]]) -> None:
     """Turn what groups to be saved have beside tensors and numbers, rules for one, into texts and numbers."""
     for group in groups:
         group["rule"] = str(group["rule"])
-        if "switch" in group:
-            group["switch"] = group["switch"].saved()
-        if "schedule" in group:
-            group["schedule"] = {name: schedule.state_dict() for name, schedule in group["schedule"].items()}
+        group[KEY] = of(group).saved()
 
 
 def fitted(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -43,7 +44,7 @@ def fitted(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> Mappi
         if len(old["params"]) != len(group["params"]):
             have, own = len(old["params"]), len(group["params"])
             raise ValueError(f"group {i} of the state has {have} parameters, this optimizer's has {own}")
-        if "rule" not in old:
+        if not {"rule", KEY} <= old.keys():
             raise ValueError(f"group {i} of the state names no rule; it was not saved by a thalweg.Optimizer")
         rule = fitting(i, group, old)
         name, settings = parse_call(old["rule"])
@@ -71,16 +72,27 @@ def by_name(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> Mapp
     own, theirs = _names(groups), _names(saved)
     if own is None or theirs is None or own == theirs or len(groups) != len(saved):
         return state_dict
+    if set(own) != set(theirs):
+        own, theirs = _unwrapped(own), _unwrapped(theirs)
     for names, others, where in ((own, theirs, "this state"), (theirs, own, "this optimizer")):
         missing = [name for name in names if name not in others]
         if missing:
             raise ValueError(f"{where} has no parameter {', '.join(map(repr, missing))}; it has {', '.join(others)}")
     index = dict(zip(theirs, (i for group in saved for i in group["params"]), strict=True))
+    names = iter(own)
     moved = [
-        {**old, "params": [index[name] for name in group["param_names"]], "param_names": group["param_names"]}
+        {**old, "params": [index[next(names)] for _ in group["params"]], "param_names": group["param_names"]}
         for group, old in zip(groups, saved, strict=True)
     ]
     return {**state_dict, "param_groups": moved}
+
+
+def _unwrapped(names: list[str]) -> list[str]:
+    """Names as the model inside wrappers has them: compiled, distributed, sharded, checkpointed or averaged."""
+    plain = [".".join(part for part in name.split(".") if part not in _WRAPPERS) for name in names]
+    if all(name.startswith("module.") for name in plain):
+        plain = [name.removeprefix("module.") for name in plain]
+    return plain if len(set(plain)) == len(names) else names
 
 
 def check_shapes(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> None:

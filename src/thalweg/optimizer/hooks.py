@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import torch
 from torch import autograd
 from torch.optim.optimizer import Optimizer as TorchOptimizer
 from torch.optim.optimizer import _global_optimizer_post_hooks as _post_hooks  # pyright: ignore[reportPrivateUsage]
@@ -13,6 +14,9 @@ from torch.optim.optimizer import _global_optimizer_pre_hooks as _pre_hooks  # p
 
 profiler_enabled: Callable[[], bool] = autograd._profiler_enabled  # pyright: ignore
 """Whether a profiler of torch's is watching."""
+
+_frames: Any = torch._C._dynamo.eval_frame  # pyright: ignore
+"""The part of torch's compiler that is loaded with torch: it decides for each frame whether to compile it."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,7 +31,21 @@ def hooked(step: F) -> F:
         return (watched if hooks or profiler_enabled() else step)(self, *args, **kwargs)
 
     setattr(plain_or_watched, "hooked", True)  # noqa: B010 -- what torch looks for before it wraps a step itself
-    return cast(F, plain_or_watched)
+    return cast(F, uncompiled(plain_or_watched))
+
+
+def uncompiled(method: F) -> F:
+    """`method` as one that torch's compiler neither traces nor compiles: it breaks the graph there and calls it.
+
+    What the public ``torch.compiler.disable`` does, which would import the compiler, in 1 s, for everyone.
+    """
+    if not hasattr(_frames, "set_code_exec_strategy"):  # before torch 2.8
+        return cast(F, torch.compiler.disable(method))
+    skip = _frames._FrameAction.SKIP
+    _frames.set_code_exec_strategy(method.__code__, _frames._FrameExecStrategy(skip, skip))
+    for name, value in {"_torchdynamo_disable": True, "_torchdynamo_disable_msg": "thalweg's own kernels"}.items():
+        setattr(method, name, value)
+    return method
 
 
 def unguarded(method: F) -> F:

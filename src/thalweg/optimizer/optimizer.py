@@ -12,12 +12,14 @@ from torch.optim.optimizer import ParamsT
 from thalweg import kernels
 from thalweg.kernels import Work
 from thalweg.optimizer import checkpoint, points, switching
-from thalweg.optimizer.following import by_name, follow, scheduled
-from thalweg.optimizer.hooks import hooked, profiler_enabled, unguarded
+from thalweg.optimizer.course import KEY, Course, of
+from thalweg.optimizer.decay import form_of
+from thalweg.optimizer.following import advance, by_name, follow, observe, upcoming
+from thalweg.optimizer.hooks import hooked, profiler_enabled, uncompiled, unguarded
 from thalweg.rule import Decay, Positive, Rate, Rule, check
 from thalweg.schedules import Schedule
 from thalweg.stages import DecayForm, Scalars, Stages
-from thalweg.switch import Switch
+from thalweg.switch import Switch, read
 
 Nonfinite = Literal["propagate", "skip", "raise"]
 
@@ -39,12 +41,16 @@ class Optimizer(TorchOptimizer):
         params: parameters, named parameters or parameter groups.  A group may have its own ``rule``, any of its
             hyperparameters by name, ``weight_decay``, ``decay_form`` and ``maximize``.
         rule: the update rule, for the groups that have none of their own; or a `thalweg.Switch` from one to another,
-            which each group makes by itself.
+            which each group makes by itself; or the text of either, as in ``"adam(lr=1e-3)"``.
+        lr: the learning rate, in place of the rule's.
         schedule: a schedule of the learning rate, or of any hyperparameter and ``weight_decay`` by name; a group may
-            have its own.  Its step counts the updates that were applied, and is saved with the state.
+            have its own.  Its step counts the updates that were applied, and is saved with the state.  What follows
+            a schedule may not be set by hand.
         weight_decay: λ ≥ 0.
         decay_form: ``l2``, λθ added to the gradient; ``scaled``, θ ← θ − ηλθ (Loshchilov & Hutter 2019, as torch's
             AdamW has it); ``independent``, θ ← θ − λ(η/η₀)θ (the same paper, as written: only a schedule scales it).
+            By default ``l2``, as torch.optim.Adam has it; with a rule that rescales the gradient, as Adam does, a
+            warning says so, since it is then not the decay of AdamW.
         clip_norm: the largest global norm of all gradients together, as ``torch.nn.utils.clip_grad_norm_`` has it.
         clip_eps: what clipping by the global norm adds to it: torch 1e-6, Keras and optax nothing.
         clip_each: the largest norm of each parameter's own gradient, as Keras's ``clipnorm`` has it; the gradients
@@ -67,26 +73,28 @@ class Optimizer(TorchOptimizer):
         training: whether the parameters hold the training point; see `eval`.
 
     Raises:
-        ValueError: a setting is out of its range, or a parameter is no floating-point leaf tensor.
+        ValueError: a setting is out of its range, a text cannot be read, or a parameter is no floating-point leaf
+            tensor.
         TypeError: a parameter is no tensor, or `rule` is no rule.
+
+    Warns:
+        UserWarning: `weight_decay` is given without `decay_form`, and the form makes a great difference to the rule.
     """
 
     rule: Rule
     switch: Switch | None = None
     skipped_steps: int
     training: bool
-    _step_supports_amp_scaling = (
-        True  # torch.amp.GradScaler leaves the unscaling to `step`, as grad_scale and found_inf
-    )
 
     def __init__(
         self,
         params: ParamsT,
-        rule: Rule | Switch,
+        rule: Rule | Switch | str,
         *,
+        lr: float | None = None,
         schedule: Schedule | Mapping[str, Schedule] | None = None,
         weight_decay: float = 0.0,
-        decay_form: DecayForm = "l2",
+        decay_form: DecayForm | None = None,
         clip_norm: float | None = None,
         clip_eps: float = 1e-6,
         clip_each: float | None = None,
@@ -98,10 +106,14 @@ class Optimizer(TorchOptimizer):
         seed: int = 0,
         backend: str = "auto",
     ) -> None:
-        rule = _rule(rule)
-        if isinstance(rule, Switch):
-            self.switch, rule = rule, rule.first
-        self.rule = rule
+        given = read(rule)
+        if lr is not None:
+            if isinstance(given, Switch):
+                raise ValueError(f"lr is {lr!r} beside {given}; write it in the rule that it is of")
+            given = given.replace(lr=lr)
+        if isinstance(given, Switch):
+            self.switch, given = given, given.first
+        self.rule = given
         self.clip_norm: float | None = check("clip_norm", clip_norm, Positive | None)
         self.clip_eps: float = check("clip_eps", clip_eps, Rate)
         self.clip_each: float | None = check("clip_each", clip_each, Positive | None)
@@ -117,12 +129,21 @@ class Optimizer(TorchOptimizer):
         self.training = True
         self.skipped_steps = 0
         defaults = {
-            **rule.numbers,
+            **given.numbers,
             "weight_decay": weight_decay,
             "decay_form": decay_form,
             "maximize": maximize,
         }
         super().__init__(params, defaults)
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether torch.amp.GradScaler leaves the unscaling to `step`, as grad_scale and found_inf.
+
+        It must where the step clips, since unscaling comes first, and then costs no pass of its own.  Where the step
+        does not clip the user may, between the scaler and the step, and needs unscaled gradients for it.
+        """
+        return any(limit is not None for limit in (self.clip_norm, self.clip_each, self.clip_value))
 
     def _reset(self) -> None:
         """Forget what is derived from groups and state, after these have changed."""
@@ -134,10 +155,11 @@ class Optimizer(TorchOptimizer):
         super().__setstate__(state)
         self._reset()
 
+    @uncompiled
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with settings of their own; see `Optimizer` for what a group may have."""
         group = dict(param_group)
-        rule = _rule(group.pop("rule", self.switch or self.rule))
+        rule = read(group.pop("rule", self.switch or self.rule))
         schedules = by_name(group.pop("schedule", self.schedule))
         if isinstance(rule, Switch):
             rule, schedules = switching.begin(group, rule, schedules)
@@ -146,11 +168,12 @@ class Optimizer(TorchOptimizer):
         rule = rule.replace(**{name: group.pop(name) for name in settings if name in group})
         group.update(rule.numbers)
         group["weight_decay"] = check("weight_decay", group.get("weight_decay", self.defaults["weight_decay"]), Rate)
-        group["decay_form"] = check("decay_form", group.get("decay_form", self.defaults["decay_form"]), DecayForm)
+        group["decay_form"] = form_of(group, self.defaults["decay_form"], rule, schedules)
         group["maximize"] = check("maximize", group.get("maximize", self.defaults["maximize"]), bool)
-        if group["decay_form"] == "independent":
-            group.setdefault("base_lr", group["lr"])
         group["rule"] = rule
+        course: Course = group.setdefault(KEY, Course())
+        if group["decay_form"] == "independent":
+            course.base_lr = check("base_lr", group.pop("base_lr", group["lr"]), Rate)
         follow(group, schedules)
         _add_param_group(self, group)
 
@@ -195,18 +218,18 @@ class Optimizer(TorchOptimizer):
         self._scale = float(getattr(self, "grad_scale", None) or 1.0)
         if self.clip_each is not None:
             self._clip_each(self.clip_each * self._scale)
-        self._upcoming = [scheduled(group, 1) for group in self.param_groups]
+        self._upcoming = [upcoming(group) for group in self.param_groups]
         works = [self._work(i, group) for i, group in enumerate(self.param_groups)]
         self._engine.prepare(works, self.state)
         if self._look(works):
             if self._switching:
                 switching.watch(works, self.param_groups, self.state)
             self._engine.step(works, self.state, zero_grad)
-            for work, group, upcoming in zip(works, self.param_groups, self._upcoming, strict=True):
+            for work, group, values in zip(works, self.param_groups, self._upcoming, strict=True):
                 if work.looks_ahead:
                     points.follow(group, self.state, work.after)
-                if upcoming:
-                    group.update(upcoming, steps=group["steps"] + 1)
+                if values:
+                    advance(group, values)
             if self._switching and switching.advance(works, self.param_groups, self.state):
                 self._reset()
         return loss
@@ -214,10 +237,9 @@ class Optimizer(TorchOptimizer):
     def observe(self, metric: float) -> None:
         """Tell data-driven schedules, such as ``schedules.plateau``, what a validation gave; others do not mind."""
         for group in self.param_groups:
-            for name, schedule in group.get("schedule", {}).items():
-                schedule.observe(metric, group["steps"])
-                group[name] = schedule.value(group[f"initial_{name}"], group["steps"])
+            observe(group, metric)
 
+    @uncompiled
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients, or with ``set_to_none=False`` set them to zero."""
         if not set_to_none or profiler_enabled():
@@ -245,9 +267,10 @@ class Optimizer(TorchOptimizer):
         work.after = work.numbers
         if work.looks_ahead:
             work.after = {name: self._upcoming[i].get(name, x) for name, x in work.numbers.items()}
-        work.before = group.get("interim") or work.numbers
+        work.before = points.made_with(group, work.numbers)
         value = math.inf if self.clip_value is None else self.clip_value
-        base_lr = float(group.get("base_lr", group["lr"])) or 1.0
+        base_lr = of(group).base_lr
+        base_lr = float(group["lr"] if base_lr is None else base_lr) or 1.0
         work.scalars = Scalars(1.0 / self._scale, value, decay, base_lr, self.ema or 0.0)
         return work
 
@@ -285,6 +308,7 @@ class Optimizer(TorchOptimizer):
                     return f"parameter {checkpoint.name_of(group, i)}"
         return "all parameters together, their norm,"
 
+    @uncompiled
     def eval(self) -> None:
         """Put the point to evaluate or to save into the parameters: the average of the weights, or θ for look-ahead.
 
@@ -297,6 +321,7 @@ class Optimizer(TorchOptimizer):
         for p, held, rule in self._stepped():
             points.show(p, held, rule)
 
+    @uncompiled
     def train(self) -> None:
         """Put the training point back into the parameters, after `eval`."""
         if self.training:
@@ -306,14 +331,15 @@ class Optimizer(TorchOptimizer):
             points.hide(p, held)
 
     def _stepped(self) -> Iterator[tuple[Tensor, dict[str, Any], Rule]]:
-        """Each parameter that was ever stepped, its state, and the rule with the numbers its interim point has."""
+        """Each parameter that was ever stepped, its state, and the rule with the numbers of its lookahead point."""
         for i, group in enumerate(self.param_groups):
             template: Rule = self._settings(i, group)["rule"]
-            before = template.bind(group.get("interim") or {name: group[name] for name in template.numbers})
+            before = template.bind(points.made_with(group, {name: group[name] for name in template.numbers}))
             for p in group["params"]:
                 if self.state.get(p):
                     yield p, self.state[p], before
 
+    @uncompiled
     def state_dict(self) -> dict[str, Any]:
         """As torch's, of tensors, numbers and texts only; rules are in it as text, and checked when loading."""
 
@@ -328,6 +354,7 @@ class Optimizer(TorchOptimizer):
         finally:
             hook.remove()
 
+    @uncompiled
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a `state_dict`, with its hyperparameters.
 
@@ -344,21 +371,14 @@ class Optimizer(TorchOptimizer):
             given.update(checkpoint.fitted(self.param_groups, state))
             return given
 
-        # As the last of the hooks: those of the user may change what is loaded.
+        # As the last of the hooks: those of the user may change or unwrap what is loaded.
         hook = self.register_load_state_dict_pre_hook(fitted)
         try:
             super().load_state_dict(dict(state_dict))
         finally:
             hook.remove()
         for group, before in zip(self.param_groups, own, strict=True):
-            saved = group.pop("schedule", {})
-            rule, schedules = before["rule"], before.get("schedule", {})
-            if "switch" in before:
-                group["switch"], rule, schedules = switching.restored(before["switch"], group["switch"], group["rule"])
-            group["rule"] = rule
-            for name, schedule in schedules.items():
-                schedule.load_state_dict(saved.get(name, {}))
-            follow(group, schedules)
+            switching.restore(group, before)
         self._uncast(given)
         self._reset()
         self.training = bool(given.get("training", True))
@@ -371,10 +391,3 @@ class Optimizer(TorchOptimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), **{name: getattr(self, name) for name in _CONFIGURATION}}
-
-
-def _rule(rule: Any) -> Rule | Switch:
-    if isinstance(rule, Rule | Switch):
-        return rule
-    hint = f"rules.parse({rule!r})" if isinstance(rule, str) else "rules.Adam(lr=1e-3), for instance"
-    raise TypeError(f"rule is {rule!r}, which is no thalweg.Rule; write thalweg.{hint}")

@@ -1,7 +1,8 @@
 """Which point the parameters hold: the one they are trained at, or the one to evaluate.
 
-A method that looks ahead trains at its interim point, θ and a move that follows from its state; what is to be evaluated
-is θ.  Where the weights are averaged it is their average.
+A method that looks ahead trains at its lookahead point, θ and a move that follows from its state; what is to be
+evaluated is θ.  Where the weights are averaged it is their average.  `thalweg.stages` goes from one lookahead point to
+the next within a step; all else that is done to these points is done here.
 """
 
 from collections.abc import Mapping
@@ -11,13 +12,20 @@ import torch
 from torch import Tensor
 
 from thalweg.kernels import eager
+from thalweg.optimizer.course import KEY, Course, of
 from thalweg.rule import Rule
+
+
+def made_with(group: Mapping[str, Any], numbers: dict[str, float]) -> dict[str, float]:
+    """The numbers of the rule that a group's lookahead points were made with; its own `numbers` if there are none."""
+    return of(group).ahead or numbers
 
 
 @torch.no_grad()
 def follow(group: dict[str, Any], state: Mapping[Tensor, dict[str, Any]], after: dict[str, float]) -> None:
-    """Note the numbers that a group's interim points now have; those of parameters that were not stepped follow."""
-    before, group["interim"] = group.get("interim"), after
+    """Note the numbers that a group's lookahead points now have; those of parameters not stepped are moved there."""
+    course: Course = group[KEY]
+    before, course.ahead = course.ahead, after
     if before in (None, after):
         return
     old, new = (group["rule"].bind(numbers) for numbers in (before, after))
@@ -28,16 +36,29 @@ def follow(group: dict[str, Any], state: Mapping[Tensor, dict[str, Any]], after:
 
 
 @torch.no_grad()
+def leave(p: Tensor, held: Mapping[str, Any], rule: Rule) -> None:
+    """Move a parameter with this state from its lookahead point to θ; one that has none stays where it is.
+
+    Args:
+        p: the parameter.
+        held: its state.
+        rule: the rule with the numbers that the point was made with.
+    """
+    ahead = rule.interim(eager.read(rule, held))
+    if ahead is not None:
+        p.sub_(_of(p, ahead))
+
+
+@torch.no_grad()
 def show(p: Tensor, held: dict[str, Any], rule: Rule) -> None:
     """Put the point to evaluate into a parameter with this state; the training point is kept there, for `hide`."""
-    ahead = rule.interim(eager.read(rule, held))
-    if ahead is None and "ema" not in held:
+    if not rule.looks_ahead and "ema" not in held:
         return
     held["training"] = p.clone(memory_format=torch.preserve_format)
     if "ema" in held:
         p.copy_(held["ema"])
-    elif ahead is not None:
-        p.sub_(_of(p, ahead))
+    else:
+        leave(p, held, rule)
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,6 +9,8 @@ from torch import Tensor
 
 from thalweg import stages
 from thalweg.kernels import Work, eager
+from thalweg.optimizer import points
+from thalweg.optimizer.course import KEY, Course, Transition, of
 from thalweg.optimizer.following import follow
 from thalweg.rule import Rule, from_settings, parse_call
 from thalweg.schedules import Schedule
@@ -19,42 +20,10 @@ from thalweg.switch import Switch
 State = MutableMapping[Tensor, dict[str, Any]]
 
 
-@dataclass
-class Course:
-    """Where a group is on its way.
-
-    Attributes:
-        switch: the two rules, and when.
-        schedules: of the hyperparameters of both.
-        switched: whether it is the second rule that steps.
-        average: λ of SWATS, the average of the rates that the first rule's steps amount to.
-        rate: Λ, once it is found.
-    """
-
-    switch: Switch
-    schedules: Mapping[str, Schedule] = field(default_factory=dict[str, Schedule])
-    switched: bool = False
-    average: float = 0.0
-    rate: float | None = None
-
-    @property
-    def phase(self) -> Rule:
-        """The rule in force, as it was given."""
-        return self.switch.then if self.switched else self.switch.first
-
-    def followed(self) -> dict[str, Schedule]:
-        """The schedules of what the rule in force has."""
-        return {name: s for name, s in self.schedules.items() if name in (*self.phase.numbers, "weight_decay")}
-
-    def saved(self) -> dict[str, Any]:
-        """As texts and numbers."""
-        return {"rule": str(self.switch), "switched": self.switched, "average": self.average, "rate": self.rate}
-
-
 def pending(group: Mapping[str, Any]) -> bool:
     """Whether a group will switch."""
-    course = group.get("switch")
-    return isinstance(course, Course) and not course.switched
+    transition = of(group).transition
+    return transition is not None and not transition.switched
 
 
 def begin(group: dict[str, Any], switch: Switch, schedules: Mapping[str, Schedule]) -> tuple[Rule, dict[str, Schedule]]:
@@ -73,24 +42,24 @@ def begin(group: dict[str, Any], switch: Switch, schedules: Mapping[str, Schedul
         raise ValueError(f"there is a schedule of {foreign[0]!r}, which no rule of {switch} has; they have {known}")
     if switch.at == "auto" and "lr" in schedules and schedules["lr"].absolute:
         raise ValueError(f"{schedules['lr']} gives the rate that {switch} finds; use one that gives a factor of it")
-    course = group["switch"] = Course(switch, dict(schedules))
-    group.setdefault("steps", 0)
+    transition = Transition(switch, dict(schedules))
+    group[KEY] = Course(transition=transition)
     # What is wrong with the second rule's schedules is said now, not when its time has come.
-    second = Course(switch, course.schedules, switched=True)
-    weight_decay = group.get("weight_decay", 0.0)
-    follow({"rule": switch.then, **switch.then.numbers, "weight_decay": weight_decay}, second.followed())
-    return switch.first, course.followed()
+    second = {**switch.then.numbers, "weight_decay": group.get("weight_decay", 0.0)}
+    follow({"rule": switch.then, KEY: Course(), **second}, Transition(switch, schedules, switched=True).followed())
+    return switch.first, transition.followed()
 
 
 @torch.no_grad()
 def watch(works: Sequence[Work], groups: Sequence[Mapping[str, Any]], state: State) -> None:
     """Before a step: what rate the coming steps of groups that find theirs amount to.  SWATS, Algorithm 1."""
     for work, group in zip(works, groups, strict=True):
-        if pending(group) and group["switch"].switch.at == "auto":
-            _watch(work, group["switch"], group["steps"] + 1, state)
+        course = of(group)
+        if course.transition and not course.transition.switched and course.transition.switch.at == "auto":
+            _watch(work, course.transition, course.steps + 1, state)
 
 
-def _watch(work: Work, course: Course, k: int, state: State) -> None:
+def _watch(work: Work, transition: Transition, k: int, state: State) -> None:
     pp = pg = 0.0
     for p in dict.fromkeys(work.params):
         if p.grad is not None:
@@ -99,13 +68,11 @@ def _watch(work: Work, course: Course, k: int, state: State) -> None:
             pg += float(step @ g)
     if pg == 0:
         return
-    beta2 = work.numbers["beta2"]
     rate = pp / -pg
-    course.average = beta2 * course.average + (1 - beta2) * rate
-    mean = course.average / (1 - beta2**k)
+    transition.average, mean = transition.switch.averaged(work.numbers, transition.average, rate, k)
     # The paper leaves a rate below zero unsaid, on which nothing could go on.
-    if k > 1 and abs(mean - rate) < course.switch.tolerance and mean > 0:
-        course.rate = mean
+    if k > 1 and abs(mean - rate) < transition.switch.tolerance and mean > 0:
+        transition.rate = mean
 
 
 def _step(work: Work, p: Tensor, held: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -126,48 +93,47 @@ def advance(works: Sequence[Work], groups: Sequence[dict[str, Any]], state: Stat
     """After a step: count it, and switch where it is time; whether any group switched."""
     switched = False
     for work, group in zip(works, groups, strict=True):
-        if not pending(group):
+        course = of(group)
+        transition = course.transition
+        if transition is None or transition.switched:
             continue
-        if "schedule" not in group:  # which counts steps itself
-            group["steps"] += 1
-        course: Course = group["switch"]
-        if course.rate is not None or group["steps"] == course.switch.at:
-            _switch(work, group, course, state)
+        if not course.schedules:  # which count steps themselves
+            course.steps += 1
+        if transition.rate is not None or course.steps == transition.switch.at:
+            _switch(work, group, course, transition, state)
             switched = True
     return switched
 
 
 @torch.no_grad()
-def _switch(work: Work, group: dict[str, Any], course: Course, state: State) -> None:
+def _switch(work: Work, group: dict[str, Any], course: Course, transition: Transition, state: State) -> None:
     old: Rule = group["rule"]
-    before = old.bind(group.pop("interim", None) or {name: group[name] for name in old.numbers})
-    running: dict[str, Schedule] = group.pop("schedule", {})
-    course.switched = True
-    rule = course.phase if course.rate is None else course.phase.replace(lr=course.rate)
+    before = old.bind(points.made_with(group, {name: group[name] for name in old.numbers}))
+    running, course.schedules, course.given, course.ahead = course.schedules, {}, {}, None
+    transition.switched = True
+    rule = transition.phase if transition.rate is None else transition.phase.replace(lr=transition.rate)
     rate = rule.lr
-    if course.rate is not None and "lr" in running:
-        rate /= running["lr"](group["steps"] - 1)  # Λ is what the steps so far amounted to, schedule and all
+    if transition.rate is not None and "lr" in running:
+        rate /= running["lr"](course.steps - 1)  # Λ is what the steps so far amounted to, schedule and all
     for name in old.numbers:
         del group[name]
-        group.pop(f"initial_{name}", None)
+        course.initial.pop(name, None)
     group.update(rule.numbers, rule=rule)
-    if "base_lr" in group:
-        group["base_lr"] = rate
-    if "lr" in course.schedules:
-        group["initial_lr"] = rate
-    follow(group, {name: running.get(name, schedule) for name, schedule in course.followed().items()})
+    if course.base_lr is not None:
+        course.base_lr = rate
+    if "lr" in transition.schedules:
+        course.initial["lr"] = rate
+    follow(group, {name: running.get(name, schedule) for name, schedule in transition.followed().items()})
     for p in group["params"]:
         _begin_anew(Work(rule, Stages(ema=work.form.ema), [p], work.state_dtype), before, p, state)
 
 
 def _begin_anew(work: Work, before: Rule, p: Tensor, state: State) -> None:
-    """Forget the state of a parameter but for the average of its weights, and leave no interim point in it."""
+    """Forget the state of a parameter but for the average of its weights, and leave its lookahead point."""
     held = state.pop(p, {})
     if not held:
         return
-    ahead = before.interim(eager.read(before, held))
-    if ahead is not None:
-        p.sub_(torch.view_as_complex(ahead) if p.is_complex() else ahead)
+    points.leave(p, held, before)
     if "ema" in held:
         work.numbers = work.template.numbers
         state[p] = {"ema": held["ema"]}
@@ -176,7 +142,7 @@ def _begin_anew(work: Work, before: Rule, p: Tensor, state: State) -> None:
 
 def fitting(i: int, group: Mapping[str, Any], saved: Mapping[str, Any]) -> Rule:
     """The rule that must have stepped a saved group; ``ValueError`` if it is on the way of another switch."""
-    own, other = group.get("switch"), saved.get("switch")
+    own, other = of(group).transition, saved[KEY]["transition"]
     if own is None and other is None:
         return group["rule"]
     if own is None or other is None or not _alike(own.switch, Switch.parse(other["rule"])):
@@ -190,7 +156,19 @@ def _alike(a: Switch, b: Switch) -> bool:
     return all(type(x) is type(y) and x.options == y.options for x, y in pairs)
 
 
-def restored(own: Course, saved: Mapping[str, Any], rule: str) -> tuple[Course, Rule, dict[str, Schedule]]:
-    """Where a saved group was: the course, the rule as it was, and fresh copies of the schedules of what it has."""
-    course = Course(Switch.parse(saved["rule"]), own.schedules, *(saved[n] for n in ("switched", "average", "rate")))
-    return course, from_settings(type(course.phase), parse_call(rule)[1]), copy.deepcopy(course.followed())
+def restore(group: dict[str, Any], before: Mapping[str, Any]) -> None:
+    """Set a group that was just loaded on the way that it had `before`, to where the saved one was."""
+    saved: Mapping[str, Any] = group[KEY]
+    own = of(before)
+    transition, rule, schedules = own.transition, before["rule"], own.schedules
+    if transition is not None:
+        there = saved["transition"]
+        kept = {name: there[name] for name in ("switched", "average", "rate")}
+        transition = Transition(Switch.parse(there["rule"]), transition.schedules, **kept)
+        rule = from_settings(type(transition.phase), parse_call(group["rule"])[1])
+        schedules = copy.deepcopy(transition.followed())
+    group["rule"] = rule
+    group[KEY] = Course.restored(saved, transition)
+    for name, schedule in schedules.items():
+        schedule.load_state_dict(saved["schedules"].get(name, {}))
+    follow(group, schedules)

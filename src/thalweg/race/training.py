@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from thalweg import __version__, schedules
 from thalweg.optimizer import Optimizer
 from thalweg.problems.problem import Problem, Split
-from thalweg.race.entry import Entry
+from thalweg.race.entry import Entry, Options
 from thalweg.race.plan import Task, marks, seed_for
 from thalweg.store import Curve, Plan, Run, Status
 from thalweg.switch import Switch
@@ -77,6 +77,7 @@ class _Session:
             rule = rule.resolve(planned.steps)
         if "schedule" in options:
             options["schedule"] = schedules.parse(options["schedule"]).resolve(planned.steps)
+        options.setdefault("decay_form", Options.decay_form)
         optimizer = Optimizer(params, rule, **options)
         x, y = self.problem.tensors("train")
         generator = torch.Generator().manual_seed(seed_for(self.plan, self.task, "order"))

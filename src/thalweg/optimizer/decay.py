@@ -1,0 +1,53 @@
+"""Which form a weight decay takes, and a word to whoever left it open."""
+
+import math
+import sys
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, cast
+
+from thalweg.rule import Rule, check
+from thalweg.schedules import Schedule
+from thalweg.stages import DecayForm
+
+
+def form_of(
+    group: Mapping[str, Any], default: DecayForm | None, rule: Rule, schedules: Mapping[str, Schedule]
+) -> DecayForm:
+    """The form of a group's weight decay: its own, the optimizer's, or ``l2``.
+
+    Raises:
+        ValueError: there is no such form.
+
+    Warns:
+        UserWarning: it decays, no form was given, and the rule rescales the gradient that ``l2`` adds the decay to.
+    """
+    given = group.get("decay_form") or default
+    if given is None:
+        if (group["weight_decay"] or "weight_decay" in schedules) and _rescales(rule):
+            warnings.warn(
+                f"weight_decay is {group['weight_decay']:g} with {rule}, without a decay_form: it is added to the "
+                "gradient (decay_form='l2', as in torch.optim.Adam), which the rule then rescales. Write "
+                "decay_form='scaled' for the decay of AdamW, or 'l2' if that is what you mean.",
+                stacklevel=_outside(),
+            )
+        return "l2"
+    return check("decay_form", given, DecayForm)
+
+
+@cache
+def _rescales(rule: Rule) -> bool:
+    """Whether a gradient twice as large moves the parameter other than twice as far: then l2 decay is no shrinking."""
+    zero, t = cast(Any, 0.0), 10  # late enough for rules that adapt only after some steps
+    rule = rule.bind({"lr": 1.0})
+    once, twice = (cast(float, rule.update(zero, cast(Any, g), rule.init(zero), t)[0]) for g in (1.0, 2.0))
+    return not math.isclose(twice, 2 * once, rel_tol=1e-6)
+
+
+def _outside() -> int:
+    """How many frames up the first one is that is neither ours nor torch's: the line that a warning is about."""
+    depth, frame = 1, sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("thalweg", "torch"):
+        depth, frame = depth + 1, frame.f_back
+    return depth
