@@ -2,7 +2,7 @@
 
 import sys
 
-_LAB = {"cloudpickle", "jinja2", "plotly", "rich", "scipy", "sklearn", "sqlalchemy", "typer"}
+_LAB = {"cloudpickle", "filelock", "jinja2", "plotly", "rich", "scipy", "sklearn", "sqlalchemy", "typer"}
 
 
 def main() -> None:

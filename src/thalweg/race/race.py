@@ -16,7 +16,7 @@ from thalweg.race.plan import Task
 from thalweg.race.results import Results
 from thalweg.race.training import machine
 from thalweg.rule import Rule
-from thalweg.store import Plan, Run, Store
+from thalweg.store import Plan, Run, Store, claim
 from thalweg.switch import Switch
 
 
@@ -111,7 +111,8 @@ class Race:
             WorkerError: there are to be several workers, and the problem cannot be sent to them.
             KeyboardInterrupt: the user stopped the race; what had ended is kept, and the same race goes on from there.
         """
-        with Store.open("sqlite://" if self._store is None else self._store, self.plan, machine()) as store:
+        place = "sqlite://" if self._store is None else self._store
+        with Store.open(place, self.plan, machine()) as store, claim(place):
             _Course(self.plan, store, progress or (lambda _: None)).run(self._do)
             return Results(self.plan, store.runs())
 

@@ -3,7 +3,9 @@
 A store holds one race.  Every run is a row from the moment it ends; a race that was killed goes on from its rows.
 """
 
-from thalweg.store.database import Store, StoreError, read
+from thalweg.store.claim import claim
+from thalweg.store.database import Store, read
+from thalweg.store.errors import StoreError
 from thalweg.store.records import Curve, EntryPlan, Phase, Plan, ProblemPlan, Results, Run, Space, Status
 
 __all__ = [
@@ -18,5 +20,6 @@ __all__ = [
     "Status",
     "Store",
     "StoreError",
+    "claim",
     "read",
 ]

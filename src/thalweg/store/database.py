@@ -1,17 +1,22 @@
 """Keeping records: SQLite, or any PostgreSQL."""
 
+import hashlib
+import json
 import math
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import sqlalchemy as sa
-from sqlalchemy import Column, exc
+from sqlalchemy import Column, event, exc
 from sqlalchemy.types import TypeEngine
 
-from thalweg.store.records import FORMAT, Curve, Plan, ProblemPlan, Results, Run
+from thalweg.store.errors import StoreError, as_written, damaged, one_sentence
+from thalweg.store.records import FORMAT, Curve, Plan, ProblemPlan, Results, Run, hash_of
 
 _TEXT, _JSON, _INTEGER, _FLOAT = sa.Text(), sa.JSON(), sa.Integer(), sa.Float(53)
 
@@ -36,12 +41,15 @@ _run = sa.Table(
     *_columns(best_step=_INTEGER),
     *_columns(validation_metric=_FLOAT, validation_loss=_FLOAT, test_metric=_FLOAT, test_loss=_FLOAT),
     *_columns(curve=_JSON, seconds=_FLOAT, message=_TEXT, machine=_JSON),
+    Column("checksum", sa.String(64), nullable=False),  # from format 2 on
 )
 _MEASURED = ("validation_metric", "validation_loss", "test_metric", "test_loss")
+_WAIT = 30.0
+"""Seconds after which somebody is told that a store is held by another program."""
+_PATIENCE = 600.0
+"""Seconds after which waiting for it ends."""
 
-
-class StoreError(ValueError):
-    """A store that cannot be used; one sentence says why and what to do."""
+T = TypeVar("T")
 
 
 class Store:
@@ -58,9 +66,9 @@ class Store:
             StoreError: the store holds another race, cannot be read or written, or is of a newer version.
         """
         engine, name = _connect(place, create=True)
-        with _one_sentence(engine, name):
+        with one_sentence(engine, name):
             with engine.begin() as connection:
-                _tables.create_all(connection)
+                _make(connection, name)
                 held = _held(connection, name)
                 if held is None:
                     row = {"format": FORMAT, "hash": plan.hash, "document": plan.document, "machine": machine or {}}
@@ -78,24 +86,31 @@ class Store:
         Raises:
             StoreError: the store cannot be written any more.
         """
-        row = {f.name: getattr(run, f.name) for f in fields(run)}
-        row.update({name: _or_none(row[name]) for name in _MEASURED})
-        row["message"] = run.message.replace("\0", "").encode(errors="replace").decode()  # PostgreSQL takes no \0
-        row["curve"] = {name: [_or_none(x) for x in column] for name, column in vars(run.curve).items()}
-        with _one_sentence(None, self._place):
-            try:
-                with self._engine.begin() as connection:
-                    connection.execute(_run.insert().values(plan=self.plan.hash, **row))
-            except exc.IntegrityError:
-                pass  # another process runs the same race: the same plan gives the same numbers
+        row = _row(run, self.plan.hash)
+
+        def insert() -> None:
+            with self._engine.begin() as connection:
+                connection.execute(_run.insert().values(row))
+
+        # Another process may have run the same race: the same plan gives the same numbers.
+        with one_sentence(None, self._place), suppress(exc.IntegrityError):
+            _patiently(insert, self._place)
 
     def runs(self) -> tuple[Run, ...]:
-        """All runs that there are, by entry, phase (tuning first), trial and seed."""
-        with _one_sentence(None, self._place), self._engine.connect() as connection:
-            rows = connection.execute(_run.select().where(_run.c.plan == self.plan.hash)).mappings().all()
+        """All runs that there are, by entry, phase (tuning first), trial and seed.
+
+        Raises:
+            StoreError: the store cannot be read, or a record is not as it was written.
+        """
         order = {entry.name: i for i, entry in enumerate(self.plan.entries)}
-        runs = [_read_run(cast("Mapping[str, Any]", row)) for row in rows]
-        return tuple(sorted(runs, key=lambda r: (order[r.entry], r.phase != "tune", r.trial, r.seed)))
+        with one_sentence(None, self._place), as_written(self._place), self._engine.connect() as connection:
+            known = {column["name"] for column in sa.inspect(connection).get_columns("run")}
+            there = sa.select(*(column for column in _run.c if column.name in known))
+            rows = [cast("Mapping[str, Any]", row) for row in connection.execute(there).mappings()]
+            runs = [_read_run(row, self._place) for row in rows if row["plan"] == self.plan.hash]
+            if len(runs) < len(rows):
+                raise damaged(self._place, f"{len(rows) - len(runs)} of its {len(rows)} runs are of no plan in it")
+            return tuple(sorted(runs, key=lambda r: (order[r.entry], r.phase != "tune", r.trial, r.seed)))
 
     def results(self) -> Results:
         """The plan with all runs that there are."""
@@ -119,8 +134,8 @@ def read(place: str | Path) -> Results:
         StoreError: there is no store, or none that can be read.
     """
     engine, name = _connect(place, create=False)
-    with _one_sentence(engine, name), engine.connect() as connection:
-        held = _held(connection, name) if sa.inspect(connection).has_table("plan") else None
+    with one_sentence(engine, name), engine.connect() as connection:
+        held = _held(connection, name) if len(_tables_of(connection, name)) == len(_tables.tables) else None
         if held is None:
             raise StoreError(f"{name} holds no race; run one with: thalweg race")
     with Store(engine, name, held) as store:
@@ -132,10 +147,11 @@ def _connect(place: str | Path, *, create: bool) -> tuple[sa.Engine, str]:
     if isinstance(place, str) and "://" in place:
         try:
             url = sa.make_url(place)
-            return sa.create_engine(url), url.render_as_string()
-        except (exc.ArgumentError, ModuleNotFoundError) as error:
+            return _engine(url, write=create), url.set(query={}).render_as_string()
+        except (exc.ArgumentError, ValueError, ModuleNotFoundError) as error:
+            why = f": {error}" if isinstance(error, ModuleNotFoundError) else ""  # others repeat what they were given
             raise StoreError(
-                f"the database URL cannot be used: {error}; write postgresql://user@host/name, and install its driver"
+                f"the database URL cannot be used{why}; write postgresql://user@host/name, and install its driver"
             ) from None
     path = Path(place)
     if create:
@@ -147,42 +163,93 @@ def _connect(place: str | Path, *, create: bool) -> tuple[sa.Engine, str]:
             ) from None
     elif not path.is_file():
         raise StoreError(f"there is no store {path}; run a race first, or check the folder's name")
-    return sa.create_engine(sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": 30}), str(path)
+    return _engine(sa.URL.create("sqlite", database=str(path)), write=create), str(path)
 
 
-@contextmanager
-def _one_sentence(engine: sa.Engine | None, name: str) -> Generator[None]:
-    """Errors of the database as one `StoreError`; `engine` is disposed of when anything is raised."""
-    try:
-        yield
-    except exc.SQLAlchemyError as error:
-        cause = " ".join(str(error.orig if isinstance(error, exc.DBAPIError) else error).split())
-        hint = {
-            "not a database": "it is no race's store; choose another folder with --out",
-            "malformed": "the file is damaged; choose another folder with --out",
-            "readonly": "make it writable or choose another folder with --out",
-            "unable to open": "make the folder writable or choose another with --out",
-        }
-        advice = next((words for part, words in hint.items() if part in cause), "check the store and try again")
-        if engine is not None:
-            engine.dispose()
-        raise StoreError(f"{name} cannot be used as a store ({cause}); {advice}") from None
-    except BaseException:
-        if engine is not None:
-            engine.dispose()
-        raise
+def _engine(url: sa.URL, *, write: bool) -> sa.Engine:
+    if not url.drivername.startswith("sqlite"):
+        return sa.create_engine(url)
+    engine = sa.create_engine(url, connect_args={"timeout": _WAIT})
+
+    # Python's driver begins no transaction before it writes: two processes would each see that there are no tables.
+    @event.listens_for(engine, "connect")
+    def _(connection: Any, record: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def _(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _patiently(do: Callable[[], T], name: str) -> T:
+    """Do it as soon as no other program holds the store."""
+    began, told = time.monotonic(), False
+    while True:
+        try:
+            return do()
+        except exc.OperationalError as error:
+            if "locked" not in str(error.orig) or time.monotonic() - began > _PATIENCE:
+                raise
+            if not told:
+                warnings.warn(f"{name} is held by another program; the race waits for it", stacklevel=2)
+                told = True
+
+
+def _tables_of(connection: sa.Connection, name: str) -> set[str]:
+    """Which of the tables of a race there are.
+
+    Raises:
+        StoreError: it is the database of something else, or the file is damaged.
+    """
+    inspected = sa.inspect(connection)
+    there = set(inspected.get_table_names())
+    sqlite = connection.dialect.name == "sqlite"
+    if sqlite and there:
+        (found, *_) = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalars()
+        if found != "ok":
+            raise damaged(name, f"the file is damaged ({' '.join(str(found).split())})")
+    ours = there & _tables.tables.keys()
+    for table in ours:
+        # What older formats do not have is no sign of something else.
+        lacking = {c.name for c in _tables.tables[table].c} - {c["name"] for c in inspected.get_columns(table)}
+        if lacking - {"checksum"}:
+            raise StoreError(
+                f"{name} is the database of something else (its table {table} is not a race's); "
+                "choose another folder with --out"
+            )
+    if sqlite and there - ours:
+        raise StoreError(
+            f"{name} is the database of something else (it has a table {min(there - ours)!r}); choose another folder "
+            "with --out"
+        )
+    return ours
+
+
+def _make(connection: sa.Connection, name: str) -> None:
+    """Make the tables where there are none."""
+    if _tables_of(connection, name) != _tables.tables.keys():
+        for table in _tables.sorted_tables:
+            connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
 
 
 def _held(connection: sa.Connection, name: str) -> Plan | None:
     """The plan in a store, or None in an empty one."""
-    version = connection.execute(sa.select(_plan.c.format)).scalar()
-    if version is None:
-        return None
-    if version > FORMAT:
-        raise StoreError(
-            f"{name} was written by a newer thalweg (format {version}, this one reads {FORMAT}); update it"
-        )
-    return Plan.from_document(cast("dict[str, Any]", connection.execute(sa.select(_plan.c.document)).scalar_one()))
+    with as_written(name):
+        version = connection.execute(sa.select(_plan.c.format)).scalar()
+        if version is None:
+            if connection.execute(sa.select(sa.func.count()).select_from(_run)).scalar():
+                raise damaged(name, "it has runs, and no plan that they are of")
+            return None
+        if version > FORMAT:
+            raise StoreError(
+                f"{name} was written by a newer thalweg (format {version}, this one reads {FORMAT}); update it"
+            )
+        [(hash, document)] = connection.execute(sa.select(_plan.c.hash, _plan.c.document)).all()
+        if hash_of(document) != hash:
+            raise damaged(name, "its plan is not as it was written")
+        return Plan.from_document(document)
 
 
 def _difference(held: Plan, wanted: Plan) -> str:
@@ -212,7 +279,28 @@ def _or_nan(x: float | None) -> float:
     return math.nan if x is None else x
 
 
-def _read_run(row: Mapping[str, Any]) -> Run:
+def _row(run: Run, plan: str) -> dict[str, Any]:
+    """A run as its row in the table."""
+    row: dict[str, Any] = {f.name: getattr(run, f.name) for f in fields(run)} | {"plan": plan}
+    row.update({name: _or_none(row[name]) for name in _MEASURED})
+    row["message"] = run.message.replace("\0", "").encode(errors="replace").decode()  # PostgreSQL takes no \0
+    row["curve"] = {name: [_or_none(x) for x in column] for name, column in vars(run.curve).items()}
+    return {**row, "checksum": _checksum(row)}
+
+
+def _checksum(row: Mapping[str, Any]) -> str:
+    """A hash of all that a row holds, the same before it is written and after it is read."""
+    # SQLite keeps -0.0 as 0.0.
+    floats = {c.name for c in _run.c if c.type is _FLOAT}
+    values = {n: float(x) + 0.0 if n in floats and x is not None else x for n, x in row.items() if n != "checksum"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=dict).encode()).hexdigest()
+
+
+def _read_run(row: Mapping[str, Any], name: str) -> Run:
+    if "checksum" in row and row["checksum"] != _checksum(row):
+        raise damaged(
+            name, f"the record of {row['entry']} ({row['phase']} {row['trial']}, seed {row['seed']}) is damaged"
+        )
     values = {f.name: row[f.name] for f in fields(Run)}
     values.update({name: _or_nan(values[name]) for name in _MEASURED})
     curve = {name: tuple(_or_nan(x) for x in column) for name, column in values["curve"].items()}

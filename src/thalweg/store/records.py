@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
-FORMAT = 1
+FORMAT = 2
 """The version of the tables; a store of a newer one is refused, not guessed at."""
 
 Phase = Literal["tune", "final"]
@@ -81,6 +81,12 @@ class EntryPlan:
         return {n: x[int(settings[n])] if n in choices else x for n, x in self.options.items()}
 
 
+def hash_of(document: Mapping[str, Any]) -> str:
+    """The hash of the plan that a document says."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Plan:
     """All that decides a race's numbers, on one machine.
@@ -111,8 +117,7 @@ class Plan:
     @property
     def hash(self) -> str:
         """SHA-256 of the plan's canonical JSON: the same plan has the same hash everywhere."""
-        text = json.dumps(self.document, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hash_of(self.document)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
