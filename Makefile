@@ -8,7 +8,7 @@ race: .venv/lab
 	$(BIN)/thalweg race digits
 
 test: .venv/dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 $(TESTS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .

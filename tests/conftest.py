@@ -1,6 +1,26 @@
+"""The folder of shared data; where kernels go; and which tests reach the backend that ``THALWEG_BACKEND`` chooses.
+
+Kernels that tests compile are cached in pytest's own folder, ``.pytest_cache``, not among the user's.
+
+`.ci/run` runs the tests twice, the second time with the eager backend.  Most tests never get to it: they need no
+optimizer, or name their backend.  Every run notes in pytest's cache which tests asked for the chosen one, and with
+``--reaches-backend`` only those are run, and those of which nothing is known.
+"""
+
+import os
+import sys
+from collections.abc import Generator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+
+from thalweg import kernels
+
+_NOTES = "thalweg/reaches-backend"
+_STARTS = {"subprocess.Popen", "os.fork", "os.posix_spawn"}
+"""Events of the interpreter that start a process, which may ask for the backend out of our sight."""
 
 
 @pytest.fixture(scope="session")
@@ -10,3 +30,75 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("there is no ../shared beside the repository: golden trajectories and real data are not there")
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--reaches-backend", action="store_true", help="leave out tests that THALWEG_BACKEND cannot reach")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # xdist's workers inherit it
+        os.environ["THALWEG_CACHE_DIR"] = str(config.cache.mkdir("kernels"))
+    config.pluginmanager.register(_Reach(config), "thalweg-reach")
+
+
+class _Reach:
+    """Notes which tests, or fixtures of theirs, ask for the chosen backend; leaves the others out if told to."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.asked = False
+        self.fixtures: set[int] = set()
+        self.notes: dict[str, bool] = cast(Any, config.cache.get(_NOTES, {}))
+        backend, start = kernels.backend, BaseProcess.start
+
+        def watched(name: str) -> kernels.Backend:
+            self.asked = self.asked or name == "auto"
+            return backend(name)
+
+        def started(process: BaseProcess) -> None:
+            self.asked = True
+            start(process)
+
+        def heard(event: str, _: object) -> None:
+            self.asked = self.asked or event in _STARTS
+
+        kernels.backend = watched
+        cast(Any, BaseProcess).start = started
+        sys.addaudithook(heard)
+
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        if config.getoption("--reaches-backend"):
+            config.hook.pytest_deselected(items=[item for item in items if not self.notes.get(item.nodeid, True)])
+            items[:] = [item for item in items if self.notes.get(item.nodeid, True)]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
+        before, self.asked = self.asked, False
+        try:
+            return (yield)
+        finally:
+            if self.asked:
+                self.fixtures.add(id(fixturedef))
+            self.asked = self.asked or before
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        self.asked = False
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        report = yield
+        # A fixture of a module is set up by the first test that has it, and all of them see what it made.
+        used = {id(f) for fs in cast(Any, item)._fixtureinfo.name2fixturedefs.values() for f in fs}
+        report.reaches_backend = self.asked or bool(used & self.fixtures)
+        return report
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.when != "setup":  # after the call, or the teardown of a test that was not called
+            self.notes[report.nodeid] = report.reaches_backend
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if not hasattr(session.config, "workerinput"):  # with xdist the reports of all workers come to this process
+            self.config.cache.set(_NOTES, self.notes)
