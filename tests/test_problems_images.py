@@ -234,9 +234,9 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(tmp_path: Path, at: At):
 @pytest.mark.parametrize(
     ("behaviour", "said"),
     [
-        ("gone", r"127\.0\.0\.1:\d+: HTTP Error 404: Not Found|127\.0\.0\.1:\d+: Not Found"),
-        ("other", r"sent a file with checksum [0-9a-f]{32}, published is " + MD5),
-        ("cut", rf"sent [\d,]+ of {len(CONTENT):,} bytes"),
+        ("gone", r"127\.0\.0\.1:\d+: 404 Client Error: Not Found"),
+        ("other", rf"does not match the known hash: expected md5:{MD5} but got [0-9a-f]{{32}}"),
+        ("cut", rf"IncompleteRead\({len(CONTENT) // 2} bytes read, {len(CONTENT) - len(CONTENT) // 2} more expected"),
     ],
 )
 def test_nothing_is_left_where_no_mirror_has_the_file(behaviour: str, said: str, tmp_path: Path, at: At):
@@ -252,7 +252,7 @@ def test_offline_the_sentence_says_what_to_do(tmp_path: Path, monkeypatch: pytes
     server = ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
     address = f"http://127.0.0.1:{server.server_port}/good/"
     server.server_close()
-    with pytest.raises(ValueError, match=r"refused\); try again when online, or name a folder .* with --data DIR"):
+    with pytest.raises(ValueError, match=r"refused.*\); try again when online, or name a folder .* with --data DIR"):
         get([address], tmp_path)
     assert list(tmp_path.iterdir()) == []
 

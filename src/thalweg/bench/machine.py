@@ -7,6 +7,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 import torch
 
 from thalweg import __version__
@@ -17,7 +18,7 @@ def describe() -> dict[str, str]:
     return {
         "processor": _processor(),
         "cores": str(_cores()),
-        "memory": f"{_meminfo('MemTotal') / 2**30:.0f} GiB" if _meminfo("MemTotal") else "unknown",
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "threads": str(torch.get_num_threads()),
         "vectors": torch.backends.cpu.get_cpu_capability(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -31,15 +32,15 @@ def describe() -> dict[str, str]:
 
 def busy() -> list[str]:
     """A warning, where others use the machine."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    load = psutil.getloadavg()[0]
     if load < 0.5:
         return []
     return [f"the machine was busy when this began (load {load:.1f} on {_cores()} cores): times are too long, unevenly"]
 
 
 def free_memory() -> int:
-    """The bytes that can still be had; a very large number where that is unknown."""
-    return _meminfo("MemAvailable") or 2**62
+    """The bytes that can be allocated without swapping."""
+    return psutil.virtual_memory().available
 
 
 def _cores() -> int:
@@ -47,17 +48,8 @@ def _cores() -> int:
 
 
 def _processor() -> str:
-    found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
-    return found[1] if found else platform.processor() or platform.machine()
-
-
-def _meminfo(name: str) -> int:
-    found = re.search(rf"^{name}:\s*(\d+) kB$", _read("/proc/meminfo"), re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
-
-
-def _read(path: str) -> str:
     try:
-        return Path(path).read_text()
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        return ""
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()

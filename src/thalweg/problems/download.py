@@ -1,23 +1,22 @@
 """Files from public mirrors: checked, and put in place whole or not at all."""
 
-import hashlib
-import os
-import shutil
-import tempfile
-import urllib.request
 from collections.abc import Sequence
-from http.client import HTTPException
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-_CHUNK = 1 << 16
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
 _MOST = 1 << 28
 _TIMEOUT = 30.0
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: ``$XDG_CACHE_HOME/thalweg``, or else ``~/.cache/thalweg``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thalweg"
+    """The user's cache folder for this package, as the system has it: on Linux ``~/.cache/thalweg``."""
+    import pooch  # of the lab extra, as rich is: only who downloads needs them
+
+    return Path(pooch.os_cache("thalweg"))
 
 
 def fetch(file: str, md5: str, mirrors: Sequence[str], folder: Path) -> Path:
@@ -32,64 +31,50 @@ def fetch(file: str, md5: str, mirrors: Sequence[str], folder: Path) -> Path:
     Raises:
         ValueError: no mirror gave the file, each with its reason, or the folder cannot be written.
     """
-    path = folder / file
-    if path.is_file() and _md5(path) == md5:
-        return path
+    import pooch
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # In the same folder, so that the move into place is one atomic rename.
-        work = Path(tempfile.mkdtemp(prefix=".download-", dir=folder))
     except OSError as error:
         raise ValueError(f"the cache folder {folder} cannot be written: {error.strerror or error}") from None
+    pooch.get_logger().setLevel("WARNING")
     failures: list[str] = []
-    try:
-        for mirror in mirrors:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    for mirror in mirrors:
+        place = urlsplit(mirror).netloc
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            bar: Any = _Bar(progress, f"{file} from {place}")
+            get: Any = pooch.HTTPDownloader(progressbar=bar, timeout=_TIMEOUT)
             try:
-                _download(mirror + file, md5, work / file)
-                os.replace(work / file, path)
-                return path
-            except (OSError, HTTPException, _Damaged) as error:
-                failures.append(f"{urlsplit(mirror).netloc}: {getattr(error, 'reason', None) or error}")
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+                return Path(pooch.retrieve(mirror + file, f"md5:{md5}", file, folder, downloader=get))
+            except (OSError, ValueError) as error:  # what requests raises, or the checksum is another
+                failures.append(f"{place}: {error}")
     raise ValueError(
         f"{file} could not be downloaded ({'; '.join(failures)}); try again when online, "
         "or name a folder that holds the files with --data DIR"
     )
 
 
-class _Damaged(Exception):
-    """What came is not what was published."""
+class _Bar:
+    """Shows a download's progress as pooch reports it, and ends one that is larger than any of our files."""
 
+    def __init__(self, progress: "Progress", name: str) -> None:
+        self._progress, self._task = progress, progress.add_task(name, total=None)
+        self._got = 0
+        self.total = 0
 
-def _download(url: str, md5: str, path: Path) -> None:
-    # rich belongs to the lab extra; only who downloads needs it.
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    def update(self, size: int) -> None:
+        """Another `size` bytes have come."""
+        self._got += size
+        if self._got > _MOST:
+            raise ValueError(f"sent more than {_MOST:,} bytes")
+        self._progress.update(self._task, completed=self._got, total=self.total or None)
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    request = urllib.request.Request(url, headers={"User-Agent": "thalweg"})
-    with (
-        urllib.request.urlopen(request, timeout=_TIMEOUT) as response,
-        path.open("wb") as file,
-        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
-    ):
-        said = response.headers.get("Content-Length")
-        total = int(said) if said and said.isdigit() else None
-        task = progress.add_task(f"{path.name} from {urlsplit(url).netloc}", total=total)
-        got = 0
-        while chunk := response.read(_CHUNK):
-            got += len(chunk)
-            if got > _MOST:
-                raise _Damaged(f"sent more than {_MOST:,} bytes")
-            file.write(chunk)
-            progress.update(task, completed=got)
-    if total is not None and got < total:
-        raise _Damaged(f"sent {got:,} of {total:,} bytes")
-    if _md5(path) != md5:
-        raise _Damaged(f"sent a file with checksum {_md5(path)}, published is {md5}")
+    def reset(self) -> None:
+        """Pooch winds its bar back at the end, and sets it to the whole."""
+        self._got = 0
 
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    def close(self) -> None:
+        """Nothing to do: the progress is closed by whoever opened it."""
