@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from thalweg import optim
+from thalweg.conventions import TABLE
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from torch.testing._internal import common_optimizers
 
-DESCRIBED = [info for info in cast(Any, common_optimizers).optim_db if info.optim_cls.__name__ in optim.__all__]
+OURS = set(TABLE["torch"].names)
+DESCRIBED = [info for info in cast(Any, common_optimizers).optim_db if info.optim_cls.__name__ in OURS]
 CPU = torch.device("cpu")
 
 
@@ -39,7 +41,7 @@ def walk(optimizer: Any, params: list[nn.Parameter], scheduler: Any) -> list[Ten
 
 
 def test_all_are_described() -> None:
-    assert {info.optim_cls.__name__ for info in DESCRIBED} == set(optim.__all__)
+    assert {info.optim_cls.__name__ for info in DESCRIBED} == OURS
 
 
 @pytest.mark.parametrize(("info", "given"), described("optim_inputs_func"))

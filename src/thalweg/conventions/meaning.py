@@ -183,5 +183,6 @@ class Framework:
         return self.find(name).read(f"{self.name}'s {name}", arguments)
 
 
-OPTIMIZER: frozenset[str] = frozenset(inspect.signature(Optimizer.__init__).parameters) - {"self", "params", "rule"}
+_OF_RULES = {"self", "params", "rule", "lr"}
+OPTIMIZER: frozenset[str] = frozenset(inspect.signature(Optimizer.__init__).parameters) - _OF_RULES
 """What `Optimizer` has around a rule."""

@@ -1,7 +1,7 @@
 """How a state is saved, what a saved one must have to fit an optimizer, and how it is taken over."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ def fitted(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> Mappi
     saved = state_dict["param_groups"]
     if len(saved) != len(groups):
         raise ValueError(f"the state has {len(saved)} parameter groups, this optimizer has {len(groups)}")
+    rules: list[Rule] = []
     for i, (group, old) in enumerate(zip(groups, saved, strict=True)):
         if len(old["params"]) != len(group["params"]):
             have, own = len(old["params"]), len(group["params"])
@@ -47,11 +48,12 @@ def fitted(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> Mappi
         if not {"rule", KEY} <= old.keys():
             raise ValueError(f"group {i} of the state names no rule; it was not saved by a thalweg.Optimizer")
         rule = fitting(i, group, old)
+        rules.append(rule)
         name, settings = parse_call(old["rule"])
         same = name == type(rule).__name__
         if not same or from_settings(type(rule), settings).options != rule.options:
             raise ValueError(f"group {i} of the state was stepped by {old['rule']}, this optimizer's rule is {rule}")
-    check_shapes(groups, state_dict)
+    check_shapes(groups, rules, state_dict)
     return state_dict
 
 
@@ -95,16 +97,27 @@ def _unwrapped(names: list[str]) -> list[str]:
     return plain if len(set(plain)) == len(names) else names
 
 
-def check_shapes(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> None:
-    """Raise ``ValueError`` for a state that is not of its parameter's shape; counts of groups are torch's to check."""
-    for group, old in zip(groups, state_dict["param_groups"], strict=False):
+def check_shapes(groups: list[dict[str, Any]], rules: list[Rule], state_dict: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` for a state that is not of its parameter's shape.
+
+    Counts of groups are torch's to check, and what is no part of a rule's state is the user's own.
+    """
+    for group, rule, old in zip(groups, rules, state_dict["param_groups"], strict=False):
         for j, (i, p) in enumerate(zip(old["params"], group["params"], strict=False)):
-            for name, value in state_dict["state"].get(i, {}).items():
-                if isinstance(value, Tensor) and value.ndim and value.shape != p.shape:
+            for name, value in _values(rule, state_dict["state"].get(i)):
+                if value.ndim and value.shape != p.shape:
                     raise ValueError(
                         f"the state's {name} of parameter {name_of(group, j)} has shape {tuple(value.shape)}, "
                         f"the parameter has {tuple(p.shape)}"
                     )
+
+
+def _values(rule: Rule, held: Any) -> list[tuple[str, Tensor]]:
+    """The tensors of a parameter's saved state by name, without what a user keeps there."""
+    if not isinstance(held, Mapping):
+        return []
+    known = cast("Mapping[str, Any]", held)
+    return [(name, x) for name in (*rule.State._fields, "ema") if isinstance(x := known.get(name), Tensor)]
 
 
 def uncast(
@@ -121,8 +134,7 @@ def uncast(
     for group, rule, old in zip(groups, rules, state_dict["param_groups"], strict=True):
         numbers = number_fields(rule.State)
         for i, p in zip(old["params"], group["params"], strict=True):
-            for name, value in state_dict["state"].get(i, {}).items():
-                if isinstance(value, Tensor) and name not in ("step", "training"):
-                    kept = torch.float64 if name in numbers else state_dtype or eager.arithmetic(p.dtype)
-                    if state[p][name].dtype != kept:
-                        state[p][name] = value.to(p.device, kept, copy=True)
+            for name, value in _values(rule, state_dict["state"].get(i)):
+                kept = torch.float64 if name in numbers else state_dtype or eager.arithmetic(p.dtype)
+                if name in state[p] and state[p][name].dtype != kept:
+                    state[p][name] = value.to(p.device, kept, copy=True)

@@ -1,27 +1,24 @@
-"""torch.optim's classes, by torch's names and arguments, with torch's numbers and checkpoints: a drop-in.
-
-``thalweg.optim.Adam(model.parameters(), lr=1e-3)`` is a ``torch.optim.Adam`` whose step is Thalweg's.  The classes
-are made from the torch column of `thalweg.conventions.TABLE`: each takes torch's constructor, and so its signature,
-checks and groups, and reads its groups by that table.
-"""
+"""What the drop-ins have in common: groups with torch's keys, read by a convention; torch's checkpoints and errors."""
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.optim.optimizer import Optimizer as TorchOptimizer
 
-from thalweg.conventions import TABLE
 from thalweg.conventions.meaning import Convention
 from thalweg.kernels import Work
 from thalweg.optimizer import Optimizer, checkpoint
-from thalweg.optimizer.hooks import uncompiled
-from thalweg.rule import Rule
+from thalweg.optimizer.hooks import hooked, uncompiled
+from thalweg.rule import Rule, number_fields
 
-__all__ = ["ASGD", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop"]
+_step: Callable[..., Any] = inspect.unwrap(Optimizer.step)
+_mode: Callable[[Any], Any] = torch._C._get_dispatch_mode  # pyright: ignore
+_FAKE: Any = torch._C._TorchDispatchModeKey.FAKE  # pyright: ignore
 
 
 class DropIn(Optimizer):
@@ -29,9 +26,11 @@ class DropIn(Optimizer):
 
     Attributes:
         convention: what the class's name and arguments mean.
+        theirs: the step of torch's class.
     """
 
     convention: ClassVar[Convention]
+    theirs: ClassVar[Callable[..., Any]]
 
     _step_supports_amp_scaling = False  # pyright: ignore -- torch's constructors make it true with fused=True
     clip_norm = clip_each = clip_value = ema = state_dtype = None
@@ -40,6 +39,34 @@ class DropIn(Optimizer):
     seed = 0
     training = True
     skipped_steps = 0
+
+    @hooked
+    def step(self, closure: Callable[[], float] | None = None, *, zero_grad: bool = False) -> Any:
+        """As torch's; see `thalweg.Optimizer.step` for `zero_grad`."""
+        if not self._is_torchs():
+            return _step(self, closure, zero_grad=zero_grad)
+        with torch.set_grad_enabled(self.defaults["differentiable"]):
+            loss = type(self).theirs(self, closure)
+            self._count()
+            if zero_grad:
+                self.zero_grad(set_to_none=False)
+        return loss
+
+    def _is_torchs(self) -> bool:
+        """Whether torch's own step is asked for what only it can give.
+
+        That is gradients of the step itself (``differentiable``), CUDA graphs or a word why there are none
+        (``capturable``), and steps of tensors without numbers in them, fake or meta.
+        """
+        if _mode(_FAKE) is not None:
+            return True
+        for group in self.param_groups:
+            if group.get("differentiable") or group.get("capturable"):
+                return True
+            for p in group["params"][:1]:
+                if p.is_meta or isinstance(p, FakeTensor):
+                    return True
+        return False
 
     @uncompiled
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -71,11 +98,7 @@ class DropIn(Optimizer):
 
     def _work(self, i: int, group: dict[str, Any]) -> Work:
         work = super()._work(i, group)
-        work.differentiable = bool(group.get("differentiable"))
         work.densify = self.convention.sparse
-        rate = group["lr"]
-        if work.differentiable and isinstance(rate, Tensor):
-            work.numbers["lr"] = cast(float, rate)  # so that autograd sees it
         return work
 
     def __getstate__(self) -> dict[str, Any]:
@@ -95,13 +118,24 @@ class DropIn(Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """As torch's: it loads into torch's class, which goes on from it."""
         state = TorchOptimizer.state_dict(self)
-        if not self.convention.counted:
-            held = state["state"]
-            for i in [i for group in state["param_groups"] for i in group["params"] if i in held]:
-                held[i] = {name: x for name, x in held[i].items() if name != "step"}
-                if not held[i]:
-                    del held[i]
+        held, rules = state["state"], self._rules()
+        for rule, group in zip(rules, state["param_groups"], strict=True):
+            for i in group["params"]:
+                if isinstance(held.get(i), dict):
+                    held[i] = self._as_torchs(held[i], rule)
+                    if not held[i]:
+                        del held[i]
         return state
+
+    def _as_torchs(self, held: dict[str, Any], rule: Rule) -> dict[str, Any]:
+        """The state of a parameter as torch has it: numbers in its default type, no count where it has none."""
+        dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+        numbers = number_fields(rule.State)
+        return {
+            name: x.to(dtype) if name in numbers and isinstance(x, Tensor) else x
+            for name, x in held.items()
+            if name != "step" or self.convention.counted
+        }
 
     @uncompiled
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -116,7 +150,7 @@ class DropIn(Optimizer):
 
         def fitted(_: TorchOptimizer, state: dict[str, Any]) -> dict[str, Any]:
             given.update(checkpoint.by_name(self.param_groups, state))
-            checkpoint.check_shapes(self.param_groups, given)
+            checkpoint.check_shapes(self.param_groups, self._rules(), given)
             return given
 
         # As the last of the hooks: those of the user may change or unwrap what is loaded.
@@ -127,19 +161,38 @@ class DropIn(Optimizer):
             hook.remove()
         self._reset()
         self._uncast(given)
-        for group in self.param_groups:
-            for held in (self.state[p] for p in group["params"] if p in self.state):
-                for name in [name for name, x in held.items() if x is None]:
+        for held, rule in self._held():
+            for name in rule.State._fields:
+                if name in held and held[name] is None:
                     del held[name]
-                if held:  # torch's SGD counts no steps: what has a buffer was stepped
-                    held.setdefault("step", torch.tensor(1.0))
+        self._count()
+
+    def _count(self) -> None:
+        """Give a count of steps to what torch's SGD, which keeps none, has stepped: what has a buffer was stepped."""
+        for held, rule in self._held():
+            if not self.convention.counted and any(name in held for name in rule.State._fields):
+                held.setdefault("step", torch.tensor(1.0))
+
+    def _rules(self) -> list[Rule]:
+        """The rule of each group."""
+        return [self._settings(i, group)["rule"] for i, group in enumerate(self.param_groups)]
+
+    def _held(self) -> Iterator[tuple[dict[str, Any], Rule]]:
+        """The state of each parameter that has one, and its rule; what a user keeps beside it is left alone."""
+        for rule, group in zip(self._rules(), self.param_groups, strict=True):
+            for p in group["params"]:
+                if p in self.state and isinstance(self.state[p], dict):
+                    yield self.state[p], rule
 
 
 def _plain(x: Any) -> Any:
+    """A setting as numbers: a rate or a pair of betas may be of tensors."""
+    if isinstance(x, tuple | list):
+        return tuple(map(_plain, cast("tuple[Any, ...]", x)))
     return x.item() if isinstance(x, Tensor) else x
 
 
-def _constructor(theirs: type[TorchOptimizer]) -> Callable[..., None]:
+def constructor(theirs: type[TorchOptimizer]) -> Callable[..., None]:
     """Torch's constructor, with what is allowed added to its errors."""
 
     @functools.wraps(theirs.__init__)
@@ -147,6 +200,8 @@ def _constructor(theirs: type[TorchOptimizer]) -> Callable[..., None]:
         try:
             theirs.__init__(self, params, *arguments, **keywords)
         except ValueError as error:
+            if not str(error).startswith("Invalid"):  # it is not about the value of an argument
+                raise
             said = inspect.signature(theirs.__init__).bind(self, params, *arguments, **keywords).arguments
             raise ValueError(f"{error}{_allowed(type(self), said)}") from None
 
@@ -157,49 +212,8 @@ def _allowed(cls: type[DropIn], said: Mapping[str, Any]) -> str:
     """What is allowed for the first argument that is not, to be added to torch's message."""
     for name, argument in cls.convention.arguments.items():
         try:
-            argument.check(f"{cls.__name__}'s {name}", said.get(name, argument.default), cls.convention.rule)
+            if name in said:
+                argument.check(f"{cls.__name__}'s {name}", said[name], cls.convention.rule)
         except ValueError as error:
             return f": {error}"
     return ""
-
-
-def _class(name: str, convention: Convention) -> type[DropIn]:
-    theirs: type[TorchOptimizer] = getattr(torch.optim, name)
-    parent = theirs.__mro__[1].__name__  # AdamW is an Adam, as in torch
-    ours = globals()[parent] if parent in TABLE["torch"].names else DropIn
-    doc = (
-        f"``torch.optim.{name}``: its arguments, its numbers, its checkpoints; stepped by Thalweg.\n\n"
-        "``foreach``, ``fused`` and ``capturable`` are accepted and change nothing; ``differentiable=True`` is stepped "
-        f"by plain torch operations, which autograd sees.\n\n{theirs.__doc__}"
-    )
-    body = {"__doc__": doc, "__module__": __name__, "__init__": _constructor(theirs), "convention": convention}
-    return cast("type[DropIn]", type(name, (ours, theirs), body))
-
-
-if TYPE_CHECKING:  # for editors and type checkers, with torch's constructors; what runs is made from the table below
-
-    class SGD(torch.optim.SGD, DropIn): ...  # pyright: ignore
-
-    class Adagrad(torch.optim.Adagrad, DropIn): ...  # pyright: ignore
-
-    class RMSprop(torch.optim.RMSprop, DropIn): ...  # pyright: ignore
-
-    class Adam(torch.optim.Adam, DropIn): ...  # pyright: ignore
-
-    class AdamW(torch.optim.AdamW, Adam): ...  # pyright: ignore
-
-    class NAdam(torch.optim.NAdam, DropIn): ...  # pyright: ignore
-
-    class RAdam(torch.optim.RAdam, DropIn): ...  # pyright: ignore
-
-    class Adamax(torch.optim.Adamax, DropIn): ...  # pyright: ignore
-
-    class Adadelta(torch.optim.Adadelta, DropIn): ...  # pyright: ignore
-
-    class ASGD(torch.optim.ASGD, DropIn): ...  # pyright: ignore
-
-    class Rprop(torch.optim.Rprop, DropIn): ...  # pyright: ignore
-
-else:
-    for _name, _convention in TABLE["torch"].names.items():
-        globals()[_name] = _class(_name, _convention)
