@@ -2,11 +2,14 @@
 
 import sys
 
+from thalweg import signals
+
 _LAB = {"cloudpickle", "filelock", "jinja2", "plotly", "rich", "scipy", "sklearn", "sqlalchemy", "typer"}
 
 
 def main() -> None:
     """Run the command line; without the ``lab`` extra say how to get it and exit with 2."""
+    signals.end_quietly()
     try:
         from thalweg import cli
 

@@ -112,6 +112,9 @@ def race(
     seed: Annotated[int, _option("N", "Where all random numbers of the race come from.", "0", min=0)] = 0,
     out: Annotated[Path | None, _option("DIR", "Where to write.", "races/PROBLEM")] = None,
     workers: Annotated[int | None, _option("N", "Processes to use.", "one a core", min=1)] = None,
+    mix_versions: Annotated[
+        bool, typer.Option("--mix-versions", help="Go on though torch, Python or thalweg had another version then.")
+    ] = False,
 ) -> None:
     """Race rules on a problem, and say what is shown and what is not.
 
@@ -127,7 +130,7 @@ def race(
 
     racing.race(
         problem, rules, data=data, trials=trials, seeds=seeds, steps=steps, seed=seed, out=out, workers=workers,
-        schedules=schedule or (),
+        schedules=schedule or (), mix_versions=mix_versions,
     )  # fmt: skip
 
 

@@ -1,12 +1,17 @@
-"""How the command ends: 0; 2 for a user's mistake; 1 for a fault of ours; 130 when interrupted."""
+"""How the command ends: 0; 2 for a user's mistake; 1 for a fault of ours; 130, 143 or 129 when a signal stops it."""
 
+import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
 import typer
+
+from thalweg.signals import STOPPING, end_at_once
 
 # typer exports one of its errors about the command line, and not their common base.
 _UsageError: Any = typer.BadParameter.__base__
@@ -17,7 +22,50 @@ class Mistake(Exception):
 
 
 class Interrupted(Exception):
-    """The user pressed Ctrl-C; the sentence says how to go on."""
+    """A signal stopped the command; the sentence says how to go on."""
+
+    def __init__(self, sentence: str, code: int = 130) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+class Stopped(KeyboardInterrupt):
+    """What a signal raises; it says which, and the exit code for it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}")
+        self.code = 128 + number
+
+
+@contextmanager
+def stoppable() -> Generator[None]:
+    """Have Ctrl-C, a shutdown and a closed terminal raise `Stopped` here, and end the command as `Interrupted`.
+
+    The second signal ends it at once.  A signal that was ignored, as by nohup, stays so.
+    """
+    before: dict[int, Any] = {}
+    owner = os.getpid()
+
+    def raise_once(number: int, frame: object) -> None:
+        if os.getpid() != owner:  # a child of the user's code, which is to end as it would without us
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        for each in before:
+            signal.signal(each, end_at_once)
+        raise Stopped(number)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in STOPPING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, raise_once)
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Interrupted(str(stop) or "interrupted", getattr(stop, "code", 130)) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -44,7 +92,7 @@ def ended(command: Callable[[], Any]) -> int:
     except _UsageError as error:
         return _say(f"{error.format_message().rstrip('.')}; thalweg --help shows what there is", 2)
     except Interrupted as interrupted:
-        return _say(str(interrupted), 130)
+        return _say(str(interrupted), interrupted.code)
     except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted", 130)
     except ModuleNotFoundError:

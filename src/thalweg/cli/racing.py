@@ -10,15 +10,16 @@ from rich.console import Console
 from thalweg import report as reports
 from thalweg import verdict
 from thalweg.cli import contenders
-from thalweg.cli.exits import Interrupted, users_input
+from thalweg.cli.exits import Interrupted, Mistake, stoppable, users_input
 from thalweg.cli.live import Board
-from thalweg.race import Entry, Race, WorkerError
+from thalweg.race import Entry, Race, RunError, WorkerError
 from thalweg.store import Results, StoreError, read
 from thalweg.verdict.standing import standing
 
 RECORDS, PAGE, TABLE = "race.db", "report.html", "leaderboard.csv"
 
 
+@stoppable()
 def race(
     problem: str,
     rules: str,
@@ -31,33 +32,50 @@ def race(
     out: Path | None,
     workers: int | None,
     schedules: Sequence[str] = (),
+    mix_versions: bool = False,
 ) -> None:
     """Run what is left of a race, keep it, write its report and print how it ended."""
     given = {"trials": trials, "seeds": seeds, "steps": steps}
     folder = out or Path("races") / folder_name(problem)
     with users_input(), warnings.catch_warnings(record=True) as doubts:
         warnings.simplefilter("always")
-        entries = [_entry(text, schedules) for text in contenders.split(rules)]
+        texts = contenders.split(rules)
+        # Entries are made when the problem has been read: a rule may stand in its file.
+        entries = (_entry(text, schedules) for text in texts)
         contest = Race(
-            problem, entries, seed=seed, store=folder / RECORDS, workers=workers, data=data,
+            problem, entries, seed=seed, store=folder / RECORDS, workers=workers, data=data, mix_versions=mix_versions,
             **{name: value for name, value in given.items() if value is not None},
         )  # fmt: skip
     for doubt in doubts:
         Console(stderr=True, highlight=False).print(f"Warning: {doubt.message}", style="yellow", markup=False)
+    kept = f"runs that had ended are kept in {folder / RECORDS}, and the same command goes on from them"
     try:
-        with users_input((StoreError, WorkerError)), Board(contest.plan) as board:
+        with users_input((StoreError, WorkerError, RunError)), Board(contest.plan) as board:
             results = contest.run(board)
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"interrupted; runs that had ended are kept in {folder / RECORDS}, and the same command goes on from them"
-        ) from None
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"{str(stop) or 'interrupted'}; {kept}", getattr(stop, "code", 130)) from None
+    except Mistake as mistake:
+        raise Mistake(str(mistake) if isinstance(mistake.__cause__, StoreError) else f"{mistake}; {kept}") from None
     _publish(results, folder)
+    _say_what_failed(results)
 
 
 def _entry(text: str, schedules: Sequence[str]) -> Entry:
     """An entry; of these schedules, tuned if there are several, unless it has its own."""
     entry = Entry(text)
     return Entry(text, schedule=list(schedules)) if schedules and "schedule" not in entry.options else entry
+
+
+def _say_what_failed(results: Results) -> None:
+    """The first error of the runs on stderr; where no entry has a result, that is the user's to mend."""
+    lost = [run for run in results.runs if run.status != "finished"]
+    if not any(run.phase == "final" and run.status == "finished" for run in results.runs):
+        of = f"{len(lost):,} of {len(results.runs):,} runs were lost"
+        raise Mistake(f"no entry has a result: {of}, the first, of {lost[0].entry}: {lost[0].message}")
+    if failed := [run for run in lost if run.status == "failed"]:
+        of = f"{len(failed):,} of {len(results.runs):,} runs failed"
+        said = f"Warning: {of}, the first, of {failed[0].entry}: {failed[0].message}"
+        Console(stderr=True, highlight=False).print(said, style="yellow", markup=False)
 
 
 def report(folder: Path) -> None:

@@ -1,24 +1,26 @@
 """A problem: a model, its data in memory, a loss and a metric; everything that a race needs to know of it."""
 
-import functools
-import hashlib
-import inspect
+import dataclasses
 import math
-import re
-import warnings
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeAlias, cast
+from pathlib import Path
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset, TensorDataset
 
-Split: TypeAlias = Literal["train", "validation", "test"]
+from thalweg.problems import blame, sources, trial
+from thalweg.problems.chance import reproducible
+from thalweg.problems.fingerprint import content, digest, fingerprint, layers, weights
+from thalweg.problems.trial import SPLITS, Split, kind
+
 Data: TypeAlias = "tuple[Tensor, Tensor] | Dataset[Any]"
 
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _CHUNK = 2048
+_ROLES = {"model": "model factory", "loss": "loss", "metric": "metric"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class Problem:
         target: the metric worth reaching, for the time to it; None where there is none.
         source: one line: what data these are, how many, whose.
         steps: how many steps of that batch size a race trains for, unless told otherwise.
+
+    Attributes:
+        place: the line of the user's that made it: ``"mine.py, line 7"``.
+        folder: where the file is that made it, if `thalweg.problems.load_user` read one.
 
     Raises:
         ValueError: something is of another kind, a split is empty, inputs and targets differ in number.
@@ -53,9 +59,12 @@ class Problem:
     target: float | None = None
     source: str = ""
     steps: int = 2_000
+    place: str = dataclasses.field(default="", init=False, repr=False, compare=False)
+    folder: Path | None = dataclasses.field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _plain(self)
+        object.__setattr__(self, "place", blame.here())
         for split in SPLITS:
             pair = _stacked(f"problem {self.name!r}: the {split} set", getattr(self, split))
             object.__setattr__(self, split, pair)
@@ -81,82 +90,65 @@ class Problem:
         with torch.no_grad():
             return float(self.loss(prediction, y)), float(self.metric(prediction, y))
 
-    def check(self) -> None:
-        """Try one small step, and the metric on validation data; torch's random numbers are left as they were.
+    def check(self, sizes: Iterable[int] = ()) -> None:
+        """Try it: a step, and the loss and the metric on every split, before training.
+
+        The loss is taken of all rows where that takes about a second, else of a part of them.  Random numbers are left
+        as they were.
+
+        Args:
+            sizes: the sizes of batches to try a step on.
 
         Raises:
             ValueError: one sentence that says what does not fit, before a race spends an hour to find it.
         """
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            # Broadcasting (N, 1) against (N,) trains on nonsense in silence.
-            warnings.filterwarnings("error", message="Using a target size")
-            model = self._fresh()
-            if self._fresh() is model:
-                self._refuse("the model factory returns one and the same model twice; make a new one at each call")
-            self._check_loss(model)
-            self._check_metric(model)
+        trial.check(self, sizes)
 
-    def fingerprint(self) -> str:
-        """A hash of the data, the settings and the model: the same for the same problem, in any process."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model = self._fresh()
-        shapes = [(name, tuple(value.shape), str(value.dtype)) for name, value in model.state_dict().items()]
-        settings = (self.name, self.metric_name, self.higher_is_better, self.batch_size, self.target)
-        says = (settings, _described(self.loss), _described(self.metric), _described(model), shapes)
-        if isinstance(self.loss, nn.Module):
-            says = (*says, [_content(weights) for weights in self.loss.state_dict().values()])
-        data = [_content(values) for split in SPLITS for values in self.tensors(split)]
-        # Objects that print their address would be new in every process.
-        text = re.sub(r" at 0x[0-9a-fA-F]+", "", repr((says, data)))
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    def _fresh(self) -> nn.Module:
-        model = self._try("the model factory", self.model)
-        if not isinstance(model, nn.Module):
-            self._refuse(f"the model factory returns {_kind(model)}; wanted is a torch.nn.Module")
-        if not any(p.requires_grad for p in model.parameters()):
-            self._refuse(f"the model, {_kind(model)}, has no trainable parameters")
+    def fresh(self) -> nn.Module:
+        """A new model, lazy parameters made; what the user's code raises is raised."""
+        model = self.model()
+        self.materialize(model)
         return model
 
-    def _check_loss(self, model: nn.Module) -> None:
-        x, y = (values[:8] for values in self.tensors("train"))
-        prediction = self._try(f"the model on a batch of shape {tuple(x.shape)}", model, x)
-        shapes = f"{_kind(prediction)} and targets of shape {tuple(y.shape)}"
-        loss = self._try(f"the loss on {shapes}", self.loss, prediction, y)
-        if not isinstance(loss, Tensor):
-            self._refuse(f"the loss is {_kind(loss)}; wanted is a tensor of one number that can be differentiated")
-        if loss.ndim:
-            self._refuse(f"the loss has shape {tuple(loss.shape)}; wanted is one number, the mean over the batch")
-        if not loss.is_floating_point():
-            self._refuse(f"the loss is of {loss.dtype}; wanted is a floating-point number")
-        if not loss.requires_grad:
-            self._refuse("the loss does not depend on the parameters in a way that can be differentiated")
-        self._try("the backward pass of the loss", cast(Any, loss).backward)
-        if all(p.grad is None for p in model.parameters()):
-            self._refuse("the loss gives no parameter of the model a gradient")
+    def materialize(self, model: nn.Module) -> None:
+        """Give lazy parameters their shapes: two rows of the training inputs go through the model."""
+        if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+            self.predict(model, self.tensors("train")[0][:2])
 
-    def _check_metric(self, model: nn.Module) -> None:
-        x, y = self.tensors("validation")
-        prediction = self._try("the model on validation inputs", self.predict, model, x)
-        metric = self._try("the metric", self.metric, prediction, y)
-        if (isinstance(metric, Tensor) and metric.numel() != 1) or isinstance(metric, str):
-            self._refuse(f"the metric is {_kind(metric)}; wanted is one number")
-        try:
-            float(metric)
-        except (TypeError, ValueError, RuntimeError):
-            self._refuse(f"the metric is {_kind(metric)}; wanted is one number")
+    def fingerprint(self) -> str:
+        """A hash of `parts`: the same for the same problem, in any process."""
+        return fingerprint(self.parts())
 
-    def _try(self, what: str, do: Callable[..., Any], *args: Any) -> Any:
-        try:
-            return do(*args)
-        except Exception as error:
-            said = " ".join(str(error).split())
-            message = f"problem {self.name!r}: {what} raises {type(error).__name__}: {said}"
-            raise ValueError(message) from error
+    def parts(self) -> dict[str, str]:
+        """A hash of each thing that tells this problem from another, by what it is called.
 
-    def _refuse(self, what: str) -> NoReturn:
-        raise ValueError(f"problem {self.name!r}: {what}")
+        These are the data, the model's layers and first weights, what loss, metric and model do (their helpers,
+        constants and closures included), the settings, and `files`.
+        """
+        with reproducible(0):
+            model = trial.fresh(self)
+        told = {
+            "settings": digest(self.name, self.metric_name, self.higher_is_better, self.batch_size, self.target),
+            "layers of the model": digest(layers(model)),
+            "first weights of the model": digest(weights(model)),
+        }
+        for role in ("model", "loss", "metric"):
+            told[_ROLES[role]] = digest(getattr(self, role))
+        data = {
+            f"{split} {role}": content(values)
+            for split in SPLITS
+            for role, values in zip(("inputs", "targets"), self.tensors(split), strict=True)
+        }
+        return {**{name: hash for name, (hash, _) in told.items()}, **data, **self.files()}
+
+    def files(self) -> dict[str, str]:
+        """The hash of each Python file of the user's that is a part of it, by its name: those that are read so far.
+
+        For a problem from a file these are that file and the neighbours that it has imported; for one that a script
+        makes, the modules that its model, loss and metric come from, the script itself left out.
+        """
+        own = {} if self.folder is None else sources.files(self.folder)
+        return {**digest(self.model, self.loss, self.metric)[1], **own}
 
 
 def _plain(problem: Problem) -> None:
@@ -165,7 +157,7 @@ def _plain(problem: Problem) -> None:
     given: dict[str, Any] = {name: getattr(problem, name) for name in problem.__dataclass_fields__}
 
     def refuse(field: str, wanted: str) -> None:
-        raise ValueError(f"problem {given['name']!r}: {field} is {_kind(given[field])}; wanted is {wanted}")
+        raise ValueError(f"problem {given['name']!r}: {field} is {kind(given[field])}; wanted is {wanted}")
 
     for field in ("name", "metric_name"):
         if not isinstance(given[field], str) or not given[field].strip():
@@ -198,11 +190,11 @@ def _stacked(what: str, data: Any) -> tuple[Tensor, Tensor]:
     pair = tuple(cast("list[Any]", data)) if isinstance(data, tuple | list) else ()
     if len(pair) != 2:
         raise ValueError(
-            f"{what} is {_kind(cast(Any, data))}; wanted is a pair (inputs, targets) of tensors, or a Dataset"
+            f"{what} is {kind(cast(Any, data))}; wanted is a pair (inputs, targets) of tensors, or a Dataset"
         )
     for role, values in zip(("inputs", "targets"), pair, strict=True):
         if not isinstance(values, Tensor) or values.ndim == 0:
-            raise ValueError(f"{what} has {_kind(values)} for {role}; wanted is a tensor with a row for every sample")
+            raise ValueError(f"{what} has {kind(values)} for {role}; wanted is a tensor with a row for every sample")
     x, y = cast("tuple[Tensor, Tensor]", pair)
     if len(x) != len(y):
         raise ValueError(f"{what} has {len(x):,} inputs and {len(y):,} targets; wanted are as many of one as the other")
@@ -214,7 +206,7 @@ def _stacked(what: str, data: Any) -> tuple[Tensor, Tensor]:
 def _collected(what: str, data: Dataset[Any]) -> tuple[Tensor, Tensor]:
     """Every item of a data set, read once."""
     if not isinstance(data, Sized):
-        raise ValueError(f"{what} is {_kind(data)}, which has no length; wanted is a Dataset with __len__")
+        raise ValueError(f"{what} is {kind(data)}, which has no length; wanted is a Dataset with __len__")
     if len(data) == 0:
         raise ValueError(f"{what} is empty")
     xs: list[Tensor] = []
@@ -231,48 +223,3 @@ def _collected(what: str, data: Dataset[Any]) -> tuple[Tensor, Tensor]:
         return torch.stack(xs), torch.stack(ys)
     except RuntimeError as error:
         raise ValueError(f"{what} has items of several shapes; wanted is one shape") from error
-
-
-def _kind(value: object) -> str:
-    """What a thing is, for a sentence."""
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    if value is None or isinstance(value, bool | int | float | str):
-        return repr(value)
-    return f"a {type(value).__name__}"
-
-
-def _content(values: Tensor) -> str:
-    """A hash of a tensor: its type, its shape and every bit of it."""
-    digest = hashlib.sha256(f"{values.dtype} {tuple(values.shape)}".encode())
-    digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _described(thing: Any) -> Any:
-    """What tells one model, loss or metric from another, the same in every process."""
-    if isinstance(thing, nn.Module):
-        # A module's repr leaves some settings out: of CrossEntropyLoss(label_smoothing=0.1), for one, all.
-        parts = cast("Iterator[tuple[str, nn.Module]]", cast(Any, thing).named_modules())
-        return [(name, _source(type(part)), _settings(part)) for name, part in parts]
-    if isinstance(thing, functools.partial):
-        made = cast("functools.partial[Any]", thing)
-        return (_described(made.func), made.args, sorted(made.keywords.items()))
-    return _source(thing)
-
-
-def _settings(module: nn.Module) -> list[tuple[str, Any]]:
-    plain = (bool, int, float, str, tuple, type(None))
-    public = {key: value for key, value in vars(module).items() if key[0] != "_"}
-    return sorted((key, public[key]) for key in public if isinstance(public[key], plain))
-
-
-def _source(thing: Any) -> str:
-    """The code of a function or class; its name where it is torch's or has no code to read."""
-    name = getattr(thing, "__qualname__", type(thing).__qualname__)
-    if str(getattr(thing, "__module__", None)).startswith("torch"):
-        return name
-    try:
-        return inspect.getsource(thing)
-    except (OSError, TypeError):
-        return name

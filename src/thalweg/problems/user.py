@@ -1,12 +1,13 @@
 """The user's own problem: a function in a Python file that returns a `Problem`."""
 
-import importlib.util
 import os
-import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from thalweg.problems import sources
+from thalweg.problems.blame import line_of
 from thalweg.problems.problem import Problem
 from thalweg.rule import nearest
 
@@ -36,30 +37,30 @@ def load_user(text: str) -> Problem:
         raise ValueError(f"{file} {is_what} function {function}{nearest(function, known)}")
     try:
         problem = make()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also what would exit
         raise _failure(file, path.resolve(), f"{function}()", error) from error
     if not isinstance(problem, Problem):
-        raise ValueError(f"{file}: {function}() returns a {type(problem).__name__}; wanted is a thalweg.Problem")
+        raise ValueError(
+            f"{_at(file, make)}: {function}() returns a {type(problem).__name__}; wanted is a thalweg.Problem"
+        )
+    object.__setattr__(problem, "folder", path.resolve().parent)  # frozen for its users
     return problem
 
 
 def _run(file: str, path: Path) -> ModuleType:
-    # Its neighbours can be imported, as when Python runs the file itself.
-    folder = os.fspath(path.parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    spec = importlib.util.spec_from_file_location(f"thalweg_user_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{file} cannot be read as a Python module")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickling look a class's module up by name.
-    sys.modules[spec.name] = module
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[spec.name]
+        return sources.run(f"thalweg_user_{path.stem}", path)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _failure(file, path, "the file", error) from error
-    return module
+
+
+def _at(file: str, function: Any) -> str:
+    place = line_of(function)
+    return file + place[place.index(",") :] if place else file
 
 
 def _failure(file: str, path: Path, what: str, error: BaseException) -> ValueError:

@@ -8,6 +8,7 @@ results = Race("digits", ["sgd", "momentum", Entry("adam", "my adam")], trials=1
 from thalweg.race.entry import Entry
 from thalweg.race.race import Progress, Race
 from thalweg.race.results import Results
+from thalweg.race.training import RunError
 from thalweg.race.workers import WorkerError
 
-__all__ = ["Entry", "Progress", "Race", "Results", "WorkerError"]
+__all__ = ["Entry", "Progress", "Race", "Results", "RunError", "WorkerError"]

@@ -2,19 +2,23 @@
 
 import hashlib
 import json
+import platform
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
+import torch
 from scipy.stats import qmc
 
-from thalweg import schedules
+from thalweg import __version__, schedules
 from thalweg.problems import Problem
+from thalweg.problems.fingerprint import fingerprint, rule_code
 from thalweg.race.entry import Choice, Entry
 from thalweg.rule import Linear, Log
-from thalweg.store import EntryPlan, Phase, Plan, ProblemPlan, Run, Space
+from thalweg.store import difference
+from thalweg.store.records import EntryPlan, Phase, Plan, ProblemPlan, Run, Space
 from thalweg.switch import Switch
 
 _SCALES: dict[str, Callable[[Space], Log | Linear | Choice]] = {
@@ -36,8 +40,17 @@ class Task:
     tuned: dict[str, float] = field(default_factory=dict[str, float])
 
 
-def make(problem: Problem, entries: Sequence[Entry], *, trials: int, seeds: int, steps: int, seed: int) -> Plan:
-    """The plan of a race.
+def make(
+    problem: Problem,
+    entries: Sequence[Entry],
+    *,
+    trials: int,
+    seeds: int,
+    steps: int,
+    seed: int,
+    parts: Mapping[str, str] | None = None,
+) -> Plan:
+    """The plan of a race; `parts` are the problem's, where they are known already.
 
     Raises:
         ValueError: a number is out of range, entries share a name, or a batch is larger than the training set.
@@ -53,12 +66,18 @@ def make(problem: Problem, entries: Sequence[Entry], *, trials: int, seeds: int,
     sizes = {split: len(problem.tensors(split)[0]) for split in ("train", "validation", "test")}
     batch_size = min(problem.batch_size, sizes["train"])
     examples = steps * batch_size
+    parts = problem.parts() if parts is None else parts
     about = ProblemPlan(
-        problem.name, problem.fingerprint(), problem.metric_name, problem.higher_is_better, batch_size,
-        **sizes, target=problem.target, source=problem.source,
+        problem.name, fingerprint(parts), problem.metric_name, problem.higher_is_better, batch_size,
+        **sizes, target=problem.target, source=problem.source, parts=dict(parts),
     )  # fmt: skip
     planned = tuple(_entry(entry, sizes["train"], batch_size, examples, trials) for entry in entries)
-    return Plan(about, planned, trials, seeds, steps, examples, seed)
+    return Plan(about, planned, trials, seeds, steps, examples, seed, versions())
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers of a race depend on."""
+    return {"thalweg": __version__, "torch": torch.__version__, "python": ".".join(platform.python_version_tuple()[:2])}
 
 
 def _entry(entry: Entry, train: int, default: int, examples: int, trials: int) -> EntryPlan:
@@ -82,7 +101,30 @@ def _entry(entry: Entry, train: int, default: int, examples: int, trials: int) -
         )
     # Where there is nothing else to choose, every schedule is tried once.
     most = trials if search.keys() - {"schedule"} else max(len(entry.schedules), 1)
-    return EntryPlan(entry.name, repr(entry.rule), size, steps, min(trials, most), search, entry.options)
+    return EntryPlan(entry.name, repr(entry.rule), size, steps, min(trials, most), search, entry.options, _code(entry))
+
+
+def _code(entry: Entry) -> str:
+    """A hash of an entry's formulas."""
+    phases = (entry.rule.first, entry.rule.then) if isinstance(entry.rule, Switch) else (entry.rule,)
+    return " ".join(rule_code(type(rule)) for rule in phases)
+
+
+def changes(plan: Plan, entries: Mapping[str, Entry], parts: Mapping[str, str]) -> str:
+    """In words, in what a race's problem, formulas and versions are not as planned; empty where all are.
+
+    Args:
+        plan: the plan.
+        entries: the race's entries, as this process has them.
+        parts: of the parts of the problem, those that are to be compared.
+    """
+    planned = {name: plan.problem.parts.get(name, "") for name in parts}
+    if planned != parts:
+        return difference.parts(planned, parts)
+    if formulas := [name for name, entry in entries.items() if _code(entry) != plan.entry(name).code]:
+        return f"the formula of {', '.join(formulas)} has changed"
+    others = {name: (planned, versions()[name]) for name, planned in plan.versions.items()}
+    return ", ".join(f"{name} was {old} and is {new}" for name, (old, new) in others.items() if old != new)
 
 
 def doubts(plan: Plan, entries: Sequence[Entry]) -> Iterator[str]:

@@ -3,11 +3,12 @@
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from thalweg import lifelines
 from thalweg.problems import Problem
 from thalweg.race import plan as planning
 from thalweg.race import workers as places
@@ -50,7 +51,8 @@ class Race:
     Args:
         problem: a problem, or the text that `thalweg.problems.get` reads one from.
         entries: who runs: an `Entry`, a rule, a `thalweg.Switch`, or text such as ``"adam(beta2=0.99)"``,
-            ``"sgd(batch_size=full)"`` or ``"switch(adam, sgd, at=0.5)"``.
+            ``"sgd(batch_size=full)"`` or ``"switch(adam, sgd, at=0.5)"``.  They are read after the problem, so that a
+            text may name a rule of the problem's file.
         trials: settings tried for every entry that has something to tune.
         seeds: fresh seeds for the best setting of each; from 5 on there are honest intervals.
         steps: steps of a run at the problem's batch size; by default as many as the problem says.
@@ -58,6 +60,7 @@ class Race:
         store: a file or a database URL to keep every run in, from which the same race goes on; None keeps nothing.
         workers: processes to use; by default one a core, or this one where the problem cannot be sent to others.
         data: the folder that belongs to a problem given as text.
+        mix_versions: go on with the runs of a store though torch, Python or thalweg had another version then.
 
     Attributes:
         plan: what will be run.
@@ -75,7 +78,7 @@ class Race:
     def __init__(
         self,
         problem: Problem | str,
-        entries: Sequence[Entry | Rule | Switch | str],
+        entries: Iterable[Entry | Rule | Switch | str],
         *,
         trials: int = 16,
         seeds: int = 5,
@@ -84,21 +87,25 @@ class Race:
         store: str | Path | None = None,
         workers: int | None = None,
         data: Path | None = None,
+        mix_versions: bool = False,
     ) -> None:
         if workers is not None and (not isinstance(cast(Any, workers), int) or workers < 1):
             raise ValueError(f"the race's workers is {workers!r}; allowed is a whole number >= 1")
-        self._source = places.Source(problem, data)
-        self._problem = self._source.load()
-        self._problem.check()
         if isinstance(entries, str):
             raise ValueError(f"the race's entries are {entries!r}; give a list of them, as in ['sgd', 'adam']")
-        given = [entry if isinstance(entry, Entry) else Entry(entry) for entry in entries]
+        self._source = places.Source(problem, data)
+        with lifelines.holding():
+            self._problem = self._source.load()
+            given = [entry if isinstance(entry, Entry) else Entry(entry) for entry in entries]
+            parts = self._problem.parts()  # before anything of it has run, as in the workers
+            self._problem.check(e.batch_size for e in given if isinstance(e.batch_size, int))
+        parts |= self._problem.files()  # with those that were imported when it ran
         steps = self._problem.steps if steps is None else steps
-        self.plan = planning.make(self._problem, given, trials=trials, seeds=seeds, steps=steps, seed=seed)
+        self.plan = planning.make(self._problem, given, trials=trials, seeds=seeds, steps=steps, seed=seed, parts=parts)
         for doubt in planning.doubts(self.plan, given):
             warnings.warn(doubt, stacklevel=2)
         self._job = places.Job(self.plan, {entry.name: entry for entry in given})
-        self._store, self._workers = store, workers
+        self._store, self._workers, self._mix = store, workers, mix_versions
 
     def run(self, progress: Callable[[Progress], None] | None = None) -> Results:
         """Run what the store does not hold yet.
@@ -108,11 +115,15 @@ class Race:
 
         Raises:
             StoreError: the store holds another race, or cannot be used.
-            WorkerError: there are to be several workers, and the problem cannot be sent to them.
+            WorkerError: there are to be several workers, and the problem cannot be sent to them, they read another one,
+                or they die of a run again and again.
+            RunError: a run could not be done, for a reason that is not the model's, the loss's or the metric's; nothing
+                is recorded of it, and the same race goes on from there.
             KeyboardInterrupt: the user stopped the race; what had ended is kept, and the same race goes on from there.
         """
         place = "sqlite://" if self._store is None else self._store
-        with Store.open(place, self.plan, machine()) as store, claim(place):
+        opened = Store.open(place, self.plan, machine(), mix_versions=self._mix)
+        with opened as store, claim(place), lifelines.holding():
             _Course(self.plan, store, progress or (lambda _: None)).run(self._do)
             return Results(self.plan, store.runs())
 
@@ -120,7 +131,7 @@ class Race:
         wanted = min(self._workers or _cores(), self._most())
         packed = places.pack(self._source, self._job) if wanted > 1 else None
         if packed:
-            places.apart(self._job, packed, wanted, tasks, keep)
+            places.apart(self._source, packed, wanted, tasks, keep)
         elif wanted > 1 and self._workers:
             raise places.WorkerError(f"problem {self._problem.name!r} cannot be sent to other processes; use workers=1")
         else:

@@ -2,7 +2,6 @@
 
 import math
 import platform
-import random
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from torch import Tensor, nn
 
 from thalweg import __version__, schedules
 from thalweg.optimizer import Optimizer
+from thalweg.problems.blame import told, where
+from thalweg.problems.chance import reproducible
 from thalweg.problems.problem import Problem, Split
 from thalweg.race.entry import Entry, Options
 from thalweg.race.plan import Task, marks, seed_for
@@ -26,12 +27,25 @@ RUNAWAY = 1000.0
 """A run has diverged when its validation loss has grown by so many times 1 + |the loss at the start|."""
 
 
+class RunError(RuntimeError):
+    """A run that could not be done, for a reason that is not the model's, the loss's or the metric's."""
+
+
 class Diverged(Exception):
     """The loss ran away; the message says which, and when."""
 
 
+class _Raised(Exception):
+    """What the user's model, loss or metric raised, in words: the result of a run that failed."""
+
+
 def train(problem: Problem, plan: Plan, entry: Entry, task: Task) -> Run:
-    """Do a run.  What goes wrong in the user's model or loss is in the record, never raised."""
+    """Do a run.  What the user's model, loss or metric raises is in the record.
+
+    Raises:
+        RunError: something else went wrong, which may not go wrong the next time: memory or a disk that is full, a
+            folder that cannot be written, a rule that cannot step these parameters.
+    """
     session = _Session(problem, plan, entry, task)
     status: Status = "finished"
     message = ""
@@ -40,9 +54,13 @@ def train(problem: Problem, plan: Plan, entry: Entry, task: Task) -> Run:
             session.run()
     except Diverged as divergence:
         status, message = "diverged", str(divergence)
+    except _Raised as raised:
+        status, message = "failed", str(raised)
     except Exception as error:
-        said = " ".join(str(error).split())
-        status, message = "failed", f"{type(error).__name__} at step {session.step:,}: {said}"
+        if not isinstance(error, OSError | MemoryError | RuntimeError | TypeError | ValueError) and not where(error):
+            raise  # a fault of ours
+        said = told(error, f" at step {session.step:,}")
+        raise RunError(f"{task.entry} ({task.phase}, trial {task.trial}, seed {task.seed}) stopped: {said}") from error
     curve = Curve(**{name: tuple(column) for name, column in session.columns.items()})
     measured = session.measured if status == "finished" else {}
     return record(entry, task, status, **measured, curve=curve, seconds=session.seconds, message=message)
@@ -69,8 +87,9 @@ class _Session:
     def run(self) -> None:
         planned = self.plan.entry(self.entry.name)
         self.size = planned.batch_size
-        model = self.problem.model()
-        model.train()
+        with self._users():
+            model = self.problem.fresh()
+            model.train()
         params = [p for p in model.parameters() if p.requires_grad]
         rule, options = self.entry.set(self.task.tuned)
         if isinstance(rule, Switch):
@@ -100,9 +119,10 @@ class _Session:
         began = time.perf_counter()
         for _ in range(n):
             at = next(batches)
-            loss = self.problem.loss(model(x), y) if at is None else self.problem.loss(model(x[at]), y[at])
             optimizer.zero_grad()
-            loss.backward()  # pyright: ignore[reportUnknownMemberType] -- torch leaves it untyped
+            with self._users():
+                loss = self.problem.loss(model(x), y) if at is None else self.problem.loss(model(x[at]), y[at])
+                loss.backward()  # pyright: ignore[reportUnknownMemberType] -- torch leaves it untyped
             optimizer.step()
             total += loss.detach()
             if self.step == 0:  # the loss at the start, for the first point of the curve
@@ -131,12 +151,25 @@ class _Session:
 
     def _evaluated(self, model: nn.Module, optimizer: Optimizer, split: Split) -> tuple[float, float]:
         optimizer.eval()
-        loss, metric = self.problem.evaluate(model, split)
+        with self._users():
+            loss, metric = self.problem.evaluate(model, split)
         optimizer.train()
         for name, value in (("loss", loss), (self.problem.metric_name, metric)):
             if not math.isfinite(value):
                 raise self._diverged(f"the {split} {name} is {value}")
         return loss, metric
+
+    @contextmanager
+    def _users(self) -> Generator[None]:
+        """Around the user's code: what it raises is the run's result, unless it comes from the operating system."""
+        try:
+            yield
+        except (KeyboardInterrupt, MemoryError):
+            raise
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise _Raised(told(error, f" at step {self.step:,}")) from error
 
     def _diverged(self, what: str) -> Diverged:
         return Diverged(f"{what} at step {self.step:,}")
@@ -155,23 +188,6 @@ def stream(n: int, size: int, generator: torch.Generator) -> Generator[Tensor | 
         rest = rest[size:]
     while True:
         yield None
-
-
-@contextmanager
-def reproducible(seed: int) -> Generator[None]:
-    """Everything random seeded, and one thread, as sums over threads differ with their number; both put back after."""
-    threads, python, arrays = torch.get_num_threads(), random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            random.setstate(python)
-            np.random.set_state(arrays)
 
 
 def machine() -> Mapping[str, str]:

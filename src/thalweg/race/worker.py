@@ -1,4 +1,4 @@
-"""A worker process: reads tasks from its standard input, writes runs to its standard output, ends with its parent."""
+"""A worker process: receives tasks, answers with runs, and ends with its parent, its own children too."""
 
 import os
 import pickle
@@ -7,39 +7,55 @@ import threading
 from queue import SimpleQueue
 from typing import Any
 
-from thalweg.race.workers import Job, Source
+from thalweg import lifelines
+from thalweg.problems import Problem
+from thalweg.race.channel import Channel
+from thalweg.race.workers import Fault, Job, Source, WorkerError
 
 
 def main() -> None:
-    """Work until standard input closes."""
-    # What a user's model prints must not get between the runs: from here on it goes to standard error.
-    answers = os.fdopen(os.dup(1), "wb")
+    """Work until the parent is gone."""
+    # The pipes get descriptors of their own.  Standard input is empty, as a child of the user's model that closes it
+    # would wait for the thread that reads; and what the model prints goes to standard error, not between the runs.
+    channel = Channel(os.dup(0), os.dup(1))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     os.dup2(2, 1)
+    lifelines.hold(channel.reads, channel.writes)
     inbox: SimpleQueue[Any] = SimpleQueue()
-    threading.Thread(target=_listen, args=(inbox,), daemon=True).start()
+    threading.Thread(target=_listen, args=(channel, inbox), daemon=True).start()
+    lifelines.end_with(None)  # the thread sees to it from here on, and to the children, too
     try:
-        sys.path[:] = pickle.loads(inbox.get())
-        source: Source = pickle.loads(inbox.get())
-        problem = source.load()
-        job: Job = pickle.loads(inbox.get())
-    except Exception as error:
+        problem, job = _prepared(inbox)
+    except WorkerError as error:
+        channel.send(Fault.of(error))
+        return
+    except BaseException as error:  # a user's file may even exit
         said = f"a worker process cannot read the race ({type(error).__name__}: {error}); use workers=1"
-        pickle.dump(said, answers)
-        answers.close()
+        channel.send(Fault.of(WorkerError(said)))
         return
     while True:
-        pickle.dump(job.do(problem, inbox.get()), answers)
-        answers.flush()
+        try:
+            answer = job.do(problem, inbox.get())
+        except BaseException as error:  # the parent decides what becomes of it
+            answer = Fault.of(error)
+        channel.send(answer)
 
 
-def _listen(inbox: "SimpleQueue[Any]") -> None:
+def _prepared(inbox: "SimpleQueue[Any]") -> tuple[Problem, Job]:
+    sys.path[:] = pickle.loads(inbox.get())
+    source: Source = pickle.loads(inbox.get())
+    problem = source.load()
+    job: Job = pickle.loads(inbox.get())
+    job.compare(source, problem)
+    return problem, job
+
+
+def _listen(channel: Channel, inbox: "SimpleQueue[Any]") -> None:
     """Hand on what the parent sends; when it is gone, so is the reason to go on, even in the middle of a run."""
     try:
         while True:
-            inbox.put(pickle.load(sys.stdin.buffer))
+            inbox.put(channel.receive())
     finally:
-        os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
+        lifelines.end_group(os.getpid())

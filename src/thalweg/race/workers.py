@@ -1,49 +1,79 @@
 """Where runs are done: in this process, or in worker processes, each with one thread and its own copy of the data.
 
-Workers are started as ``python -m thalweg.race.worker`` and spoken to through their pipes, rather than forked or
-spawned by ``multiprocessing``: a script that runs a race then needs no ``if __name__ == "__main__"``, a worker that
-is killed is replaced instead of breaking the pool, and one whose parent was killed sees its pipe close and ends.
+Workers are started as processes of their own and spoken to through pipes, rather than forked or spawned by
+``multiprocessing``: a script that runs a race then needs no ``if __name__ == "__main__"``, a worker that is killed is
+replaced instead of breaking the pool, and one whose parent was killed sees its pipe close and ends.  Each leads a group
+of its own, so that processes that the user's code starts there are ended with it.
 """
 
+import json
+import os
 import pickle
 import subprocess
 import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Self, cast
 
 import cloudpickle
 
-from thalweg import problems
-from thalweg.problems import Problem
+from thalweg import lifelines, problems
+from thalweg.problems import Problem, sources
+from thalweg.race import plan as planning
+from thalweg.race.channel import Channel
 from thalweg.race.entry import Entry
 from thalweg.race.plan import Task
-from thalweg.race.training import record, train
+from thalweg.race.training import train
 from thalweg.store import Plan, Run
 
 ATTEMPTS = 3
-"""How often a run is begun before it is recorded as one that kills its worker."""
+"""How often a run is begun, by a new worker each time, before the race stops because the workers die of it."""
+
+# Before anything else can be imported a worker gets the paths of its parent: with -P the folder that it is started in
+# is none of them.
+_START = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from thalweg import lifelines
+lifelines.end_with(int(sys.argv[2]))
+from thalweg.race import worker
+worker.main()
+"""
 
 
 class WorkerError(ValueError):
-    """The race cannot be sent to worker processes; the message says what to do."""
+    """The race cannot go on in worker processes; the message says why and what to do."""
 
 
-@dataclass(frozen=True)
 class Source:
     """Where a problem comes from: itself, or the text and the folder that `thalweg.problems.get` reads it from."""
 
-    problem: Problem | str
-    data: Path | None = None
+    def __init__(self, problem: Problem | str, data: Path | None = None) -> None:
+        self.problem, self.data = problem, data
+        self.paths = [path for path in sys.path if isinstance(cast(Any, path), str)]  # before its folder is one, too
 
     def load(self) -> Problem:
         """The problem."""
         return problems.get(self.problem, data=self.data) if isinstance(self.problem, str) else self.problem
+
+    def parts(self, problem: Problem, planned: Mapping[str, str]) -> dict[str, str]:
+        """Of the parts of a problem that was loaded here, as `Problem.parts` has them, those that may be others.
+
+        A problem that was sent has the parts that it had, but for the modules that it was not sent with.
+        """
+        if not isinstance(self.problem, str):
+            return problem.files()
+        found = problem.parts()
+        if problem.folder is not None:
+            for name in planned.keys() - found.keys():
+                sources.load(problem.folder, name)
+        return {**found, **problem.files()}
 
 
 @dataclass(frozen=True)
@@ -57,9 +87,31 @@ class Job:
         """The run of a task."""
         return train(problem, self.plan, self.entries[task.entry], task)
 
-    def lost(self, task: Task, why: str) -> Run:
-        """The record of a run that left nothing."""
-        return record(self.entries[task.entry], task, "failed", message=why)
+    def compare(self, source: Source, problem: Problem) -> None:
+        """Raise `WorkerError` where the problem, the formulas or the versions in this process are not as planned."""
+        changes = planning.changes(self.plan, self.entries, source.parts(problem, self.plan.problem.parts))
+        if changes:
+            raise WorkerError(f"a worker process reads another problem than the race was planned for: {changes}")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What a worker answers when there is no run to answer with: an error, for the parent to raise."""
+
+    packed: bytes
+
+    @classmethod
+    def of(cls, error: BaseException) -> Self:
+        """A fault of this error, which says in a note where it came from."""
+        error.add_note("In a worker process:\n" + "".join(traceback.format_exception(error)))
+        try:
+            packed = cloudpickle.dumps(error)
+            pickle.loads(packed)  # some errors can be pickled and not read
+        except Exception:
+            plain = RuntimeError(f"{type(error).__name__}: {error}")
+            plain.add_note(error.__notes__[-1])
+            packed = cloudpickle.dumps(plain)
+        return cls(packed)
 
 
 def pack(source: Source, job: Job) -> list[bytes] | None:
@@ -79,11 +131,14 @@ def here(job: Job, problem: Problem, tasks: deque[Task], keep: Callable[[Run], N
         keep(job.do(problem, tasks.popleft()))
 
 
-def apart(job: Job, packed: list[bytes], workers: int, tasks: deque[Task], keep: Callable[[Run], None]) -> None:
-    """Do all tasks in worker processes; `keep` is called in this thread, and may add further ones."""
-    crew = _Crew(packed, job)
+def apart(source: Source, packed: list[bytes], workers: int, tasks: deque[Task], keep: Callable[[Run], None]) -> None:
+    """Do all tasks in worker processes; `keep` is called in this thread, and may add further ones.
+
+    Raises:
+        WorkerError: the workers cannot read the race, read another one, or die again and again of the same run.
+    """
     flying: set[Future[Run]] = set()
-    with ThreadPoolExecutor(workers) as threads:
+    with closing(_Crew(source, packed)) as crew, ThreadPoolExecutor(workers) as threads:
         try:
             while tasks or flying:
                 while tasks and len(flying) < workers:
@@ -98,10 +153,11 @@ def apart(job: Job, packed: list[bytes], workers: int, tasks: deque[Task], keep:
 class _Crew:
     """The workers, one for each thread that asks."""
 
-    def __init__(self, packed: list[bytes], job: Job) -> None:
-        self._packed, self._job = packed, job
+    def __init__(self, source: Source, packed: list[bytes]) -> None:
+        self._source, self._packed = source, packed
         self._of_thread = threading.local()
         self._all: list[subprocess.Popen[bytes]] = []
+        self._ended: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         self._dismissed = False
 
@@ -117,11 +173,15 @@ class _Crew:
                 _send(worker, task)
                 return _receive(worker)
             except (EOFError, pickle.UnpicklingError):
-                ended = _end(worker.wait()) if worker else ""
                 self._of_thread.worker = None
+                if worker:
+                    ended = self._buried(worker)
                 if self._dismissed:
                     break
-        return self._job.lost(task, f"the worker process ended {ATTEMPTS} times, at last {ended}")
+        raise WorkerError(
+            f"the worker process ended {ATTEMPTS} times in the same run of {task.entry} ({task.phase}, trial "
+            f"{task.trial}, seed {task.seed}), at last {ended}; the race stops, and nothing is recorded of that run"
+        )
 
     def _started(self) -> subprocess.Popen[bytes]:
         with self._lock:
@@ -129,7 +189,7 @@ class _Crew:
                 raise EOFError
             # In a session of its own, Ctrl-C reaches this process only, which then ends the workers.
             worker = subprocess.Popen(
-                [sys.executable, "-m", "thalweg.race.worker"],
+                [sys.executable, "-P", "-c", _START, json.dumps(self._source.paths), str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
@@ -137,33 +197,54 @@ class _Crew:
             self._all.append(worker)
         return worker
 
+    def _buried(self, worker: subprocess.Popen[bytes]) -> str:
+        """End the children of a worker that has ended; how it did."""
+        with self._lock:
+            if worker in self._all:
+                self._all.remove(worker)
+                self._ended.append(worker)
+                _end(worker)
+        code = worker.wait()
+        return f"killed by signal {-code} (out of memory?)" if code < 0 else f"with exit code {code}"
+
     def dismiss(self) -> None:
         """End all workers, whatever they are doing."""
         with self._lock:
             self._dismissed = True
             for worker in self._all:
-                worker.kill()
+                lifelines.end_group(worker.pid)
             for worker in self._all:
-                worker.wait()
-                for pipe in (worker.stdin, worker.stdout):
-                    with suppress(OSError):  # what was not sent any more
-                        cast("IO[bytes]", pipe).close()
+                _end(worker)
+            self._ended.extend(self._all)
+            self._all.clear()
+
+    def close(self) -> None:
+        """Close the pipes, from which no thread reads any more."""
+        for worker in self._ended:
+            for pipe in (worker.stdin, worker.stdout):
+                with suppress(OSError):  # what was not sent any more
+                    cast("IO[bytes]", pipe).close()
+
+
+def _end(worker: subprocess.Popen[bytes]) -> None:
+    lifelines.end_group(worker.pid)  # its children may live on where it does not
+    worker.wait()
 
 
 def _send(worker: subprocess.Popen[bytes], *things: Any) -> None:
-    pipe = cast("IO[bytes]", worker.stdin)
     with suppress(OSError):  # it has ended: what it said before is still to be read
         for thing in things:
-            pickle.dump(thing, pipe)
-        pipe.flush()
+            _channel(worker).send(thing)
 
 
 def _receive(worker: subprocess.Popen[bytes]) -> Run:
-    answer: Run | str = pickle.load(cast("IO[bytes]", worker.stdout))
-    if isinstance(answer, str):
-        raise WorkerError(answer)
+    answer: Run | Fault = _channel(worker).receive()
+    if isinstance(answer, Fault):
+        raise pickle.loads(answer.packed)
     return answer
 
 
-def _end(code: int) -> str:
-    return f"killed by signal {-code} (out of memory?)" if code < 0 else f"with exit code {code}"
+def _channel(worker: subprocess.Popen[bytes]) -> Channel:
+    """The other end of a worker's pipes."""
+    reads, writes = cast("IO[bytes]", worker.stdout), cast("IO[bytes]", worker.stdin)
+    return Channel(reads.fileno(), writes.fileno())

@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy import Column, event, exc
 from sqlalchemy.types import TypeEngine
 
+from thalweg.store.difference import difference, other_versions
 from thalweg.store.errors import StoreError, as_written, damaged, one_sentence
-from thalweg.store.records import FORMAT, Curve, Plan, ProblemPlan, Results, Run, hash_of
+from thalweg.store.records import FORMAT, Curve, Plan, Results, Run, hash_of
 
 _TEXT, _JSON, _INTEGER, _FLOAT = sa.Text(), sa.JSON(), sa.Integer(), sa.Float(53)
 
@@ -59,11 +60,25 @@ class Store:
         self._engine, self._place, self.plan = engine, place, plan
 
     @classmethod
-    def open(cls, place: str | Path, plan: Plan, machine: Mapping[str, str] | None = None) -> Self:
+    def open(
+        cls,
+        place: str | Path,
+        plan: Plan,
+        machine: Mapping[str, str] | None = None,
+        *,
+        mix_versions: bool = False,
+    ) -> Self:
         """The store of `plan` at a path (a SQLite file, made where there is none) or a database's URL.
 
+        Args:
+            place: the path or the URL.
+            plan: the race.
+            machine: what is known of where it runs, to be kept beside it.
+            mix_versions: whether the race may go on with other versions of its libraries than it began with.
+
         Raises:
-            StoreError: the store holds another race, cannot be read or written, or is of a newer version.
+            StoreError: the store holds another race, or the same of other versions; it cannot be read or written; or it
+                is of a newer format.
         """
         engine, name = _connect(place, create=True)
         with one_sentence(engine, name):
@@ -75,8 +90,13 @@ class Store:
                     connection.execute(_plan.insert().values(row))
                 elif held.hash != plan.hash:
                     raise StoreError(
-                        f"{name} holds another race: {_difference(held, plan)}; choose another folder with --out, "
+                        f"{name} holds another race: {difference(held, plan)}; choose another folder with --out, "
                         "or delete this one to start again"
+                    )
+                elif not mix_versions and (others := other_versions(held, plan)):
+                    raise StoreError(
+                        f"{name} holds runs of {others}, whose numbers may differ; choose another folder with --out, "
+                        "or go on nevertheless with --mix-versions"
                     )
             return cls(engine, name, plan)
 
@@ -250,25 +270,6 @@ def _held(connection: sa.Connection, name: str) -> Plan | None:
         if hash_of(document) != hash:
             raise damaged(name, "its plan is not as it was written")
         return Plan.from_document(document)
-
-
-def _difference(held: Plan, wanted: Plan) -> str:
-    """In words, the first thing in which two plans differ."""
-    if held.problem != wanted.problem:
-        if held.problem.name != wanted.problem.name:
-            return f"its problem is {held.problem.name}, this one's is {wanted.problem.name}"
-        changed = [
-            f.name for f in fields(ProblemPlan) if getattr(held.problem, f.name) != getattr(wanted.problem, f.name)
-        ]
-        return f"its problem {held.problem.name} is not what it was ({', '.join(changed)})"
-    for name in ("trials", "seeds", "steps", "examples", "seed"):
-        if getattr(held, name) != getattr(wanted, name):
-            return f"its {name} is {getattr(held, name):,}, this one's is {getattr(wanted, name):,}"
-    ours, theirs = [e.name for e in wanted.entries], [e.name for e in held.entries]
-    if ours != theirs:
-        return f"its entries are {', '.join(theirs)}, this one's are {', '.join(ours)}"
-    changed = [e.name for e, other in zip(wanted.entries, held.entries, strict=True) if e != other]
-    return f"its settings of {', '.join(changed)} are others" if changed else "its format is another"
 
 
 def _or_none(x: float) -> float | None:

@@ -39,6 +39,7 @@ class ProblemPlan:
         train, validation, test: the number of examples in each part.
         target: the value of the metric that `time to target` asks for, or None.
         source: in one line, what data these are.
+        parts: a hash of each thing that the fingerprint is made of, by what it is called; see `thalweg.Problem.parts`.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ProblemPlan:
     test: int
     target: float | None = None
     source: str = ""
+    parts: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class EntryPlan:
         trials: the number of tuning runs; 1 where nothing is left to tune.
         search: the space of each tuned hyperparameter.
         options: what the optimizer does around the rule, where it differs from the default: ``weight_decay`` ….
+        code: a hash of the rule's formula.
     """
 
     name: str
@@ -74,6 +77,7 @@ class EntryPlan:
     trials: int
     search: Mapping[str, Space] = field(default_factory=dict[str, Space])
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    code: str = ""
 
     def chosen(self, settings: Mapping[str, float]) -> dict[str, Any]:
         """The options of a run with these settings: of what there was to choose from, what it had."""
@@ -82,7 +86,8 @@ class EntryPlan:
 
 
 def hash_of(document: Mapping[str, Any]) -> str:
-    """The hash of the plan that a document says."""
+    """The hash of the plan that a document says: of all of it but the versions."""
+    document = {name: value for name, value in document.items() if name != "versions"}
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -99,6 +104,8 @@ class Plan:
         steps: mini-batch steps of the problem's batch size.
         examples: the budget of every run, in examples seen: steps × batch size.
         seed: what all randomness is derived from.
+        versions: of the libraries that the numbers depend on; no part of the hash, as a race may be told to go on
+            with others.
     """
 
     problem: ProblemPlan
@@ -108,15 +115,21 @@ class Plan:
     steps: int
     examples: int
     seed: int
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def document(self) -> dict[str, Any]:
         """The plan as JSON has it."""
-        return {"format": FORMAT, **asdict(self), "entries": [asdict(e) for e in self.entries]}
+        whole = {"format": FORMAT, **asdict(self), "entries": [asdict(e) for e in self.entries]}
+        # Plans of before these were kept have none of them, and the hash that they had.
+        for part, name in ((whole, "versions"), (whole["problem"], "parts"), *((e, "code") for e in whole["entries"])):
+            if not part[name]:
+                del part[name]
+        return whole
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the plan's canonical JSON: the same plan has the same hash everywhere."""
+        """SHA-256 of the plan's canonical JSON, without versions: the same plan has the same hash everywhere."""
         return hash_of(self.document)
 
     @classmethod
@@ -128,7 +141,8 @@ class Plan:
             )
             for entry in document["entries"]
         )
-        rest = {f.name: document[f.name] for f in fields(cls) if f.name not in ("problem", "entries")}
+        rest = {f.name: document[f.name] for f in fields(cls) if f.name in document}
+        rest = {name: value for name, value in rest.items() if name not in ("problem", "entries")}
         return cls(problem=ProblemPlan(**document["problem"]), entries=entries, **rest)
 
     def entry(self, name: str) -> EntryPlan:

@@ -1,0 +1,20 @@
+"""The signals that stop the command, and how it ends at once where there is nothing to keep."""
+
+import os
+import signal
+
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+def end_at_once(number: int, frame: object) -> None:
+    """Say which signal it was, and end; an exception may be lost, or become another, while modules are imported."""
+    said = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+    os.write(2, f"thalweg: {said}\n".encode())
+    os._exit(128 + number)
+
+
+def end_quietly() -> None:
+    """Have them end the process with a sentence, unless they are ignored, as by nohup."""
+    for number in STOPPING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end_at_once)
