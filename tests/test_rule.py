@@ -3,6 +3,8 @@
 import math
 import pickle
 import re
+import subprocess
+import sys
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -218,3 +220,33 @@ def test_a_rule_of_one_s_own_is_found_and_takes_no_names_from_others() -> None:
 def test_a_rule_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         rules.Adam().lr = 1.0  # pyright: ignore[reportAttributeAccessIssue]
+
+
+TWO_OF_A_NAME = """
+import thalweg
+from thalweg import Rule, rules
+from thalweg.rule import Rate
+
+def sgd(name, **settings):
+    return type(name, (Rule,), {"__annotations__": {"lr": Rate}, "lr": 0.5, "__module__": "mine",
+                                "update": lambda h, p, g, s, t: (p - h.lr * g, s), **settings})
+
+first, second = sgd("Signum"), sgd("Signum")
+assert type(rules.parse("signum")) is second, "a cell of a notebook that was run again"
+sgd("Adam")
+sgd("Mine", variants={"nesterov": {"lr": 0.1}})
+assert rules.all()["Adam"].__module__ == "thalweg.rules.moments" and rules.names()["adam"][0] is rules.Adam
+for text, places in (("adam(lr=0.1)", ("thalweg.rules.moments.Adam", "mine.Adam")),
+                     ("nesterov", ("thalweg.rules.descent.Momentum", "mine.Mine"))):
+    try:
+        rules.parse(text)
+        raise SystemExit(f"{text} was taken for one of two")
+    except ValueError as error:
+        assert all(place in str(error) for place in places) and "rename your class" in str(error), error
+assert str(rules.parse("amsgrad")) == "Adam(amsgrad=True)" and str(rules.parse("mine")) == "Mine()"
+"""
+
+
+def test_a_rule_of_a_name_that_the_library_has_is_never_taken_for_it() -> None:
+    # In a process of its own: a class cannot be undefined.
+    subprocess.run([sys.executable, "-c", TWO_OF_A_NAME], check=True, timeout=120)

@@ -41,13 +41,14 @@ def __dir__() -> list[str]:
 
 
 def all() -> dict[str, type[Rule]]:
-    """Every rule by its class's name, in the order of definition."""
+    """Every rule by its class's name, in the order of definition.
+
+    Of two of one name the library's own is here, or else the later one, as when a cell of a notebook is run again.
+    """
     found: dict[str, type[Rule]] = {}
-    waiting = list(Rule.__subclasses__())
-    while waiting:
-        cls = waiting.pop(0)
-        found[cls.__name__] = cls
-        waiting.extend(cls.__subclasses__())
+    for cls in _classes():
+        if not _is_ours(found.get(cls.__name__)):
+            found[cls.__name__] = cls
     return found
 
 
@@ -55,9 +56,9 @@ def names() -> dict[str, tuple[type[Rule], dict[str, Any]]]:
     """Every name that text may use, in lower case: the rules' own and their variants', with what each one sets."""
     found: dict[str, tuple[type[Rule], dict[str, Any]]] = {}
     for name, cls in all().items():
-        found[name.lower()] = (cls, {})
-        own = vars(cls).get("variants", {})  # not those of a rule that it extends
-        found.update({variant: (cls, dict(settings)) for variant, settings in own.items()})
+        for said, preset in _said(name, cls):
+            if not _is_ours(found.get(said, (None,))[0]):
+                found[said] = (cls, preset)
     return found
 
 
@@ -65,13 +66,45 @@ def named(name: str, **settings: Any) -> Rule:
     """The rule of that name or variant, whatever its case, with other settings than its defaults.
 
     Raises:
-        ValueError: no such rule or setting (the nearest is named), or a setting out of its range.
+        ValueError: no such rule or setting (the nearest is named), a setting out of its range, or a rule of yours has
+            a name of the library's: which one is meant cannot be known.
     """
     known = names()
     if name.lower() not in known:
         raise ValueError(f"there is no rule {name!r}{nearest(name, known)}; the rules are {', '.join(sorted(known))}")
     cls, preset = known[name.lower()]
+    if _is_ours(cls):
+        for other in _classes():
+            if not _is_ours(other) and name.lower() in dict(_said(other.__name__, other)):
+                raise ValueError(
+                    f"{name!r} means {_place(cls)} and {_place(other)}; rename your class, or give the rule itself"
+                )
     return from_settings(cls, {**preset, **settings})
+
+
+def _classes() -> list[type[Rule]]:
+    """Every subclass of `Rule`, those of subclasses after these."""
+    found: list[type[Rule]] = []
+    waiting = list(Rule.__subclasses__())
+    while waiting:
+        cls = waiting.pop(0)
+        found.append(cls)
+        waiting.extend(cls.__subclasses__())
+    return found
+
+
+def _said(name: str, cls: type[Rule]) -> list[tuple[str, dict[str, Any]]]:
+    """The names of a rule in text, with what each sets; not those of the variants of a rule that it extends."""
+    variants = vars(cls).get("variants", {})
+    return [(name.lower(), {}), *((variant, dict(settings)) for variant, settings in variants.items())]
+
+
+def _is_ours(cls: type[Rule] | None) -> bool:
+    return cls is not None and cls.__module__.startswith(f"{__name__}.")
+
+
+def _place(cls: type[Rule]) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def parse(text: str) -> Rule:
