@@ -58,7 +58,7 @@ def copied(model: nn.Module) -> Weights:
     return {name: x.detach().clone() for name, x in model.state_dict().items()}
 
 
-def lightning(source: Any, folder: Path) -> Weights:
+def lightning(source: Any, folder: Path, **settings: Any) -> Weights:
     """Lightning's Trainer, with its gradient clipping; stopped after two epochs and resumed from its checkpoint."""
     import lightning as pl
 
@@ -77,7 +77,7 @@ def lightning(source: Any, folder: Path) -> Weights:
     def trainer(epochs: int) -> Any:
         return pl.Trainer(
             max_epochs=epochs, gradient_clip_val=0.1, default_root_dir=folder, logger=False, accelerator="cpu",
-            enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, **settings,
         )  # fmt: skip
 
     loader: Any = DataLoader(data(), batch_size=16)
@@ -87,6 +87,19 @@ def lightning(source: Any, folder: Path) -> Weights:
     module = Module()
     trainer(4).fit(module, loader, ckpt_path=str(folder / "half.ckpt"))
     return copied(module.net)
+
+
+def lightning_mixed(source: Any, folder: Path) -> Weights:
+    """The same in mixed precision: Lightning clips between the unscaling and the step."""
+    return lightning(source, folder, precision="bf16-mixed")
+
+
+def lightning_scaled(source: Any, folder: Path) -> Weights:
+    """The same with a scaler of losses, as float16 needs one."""
+    from lightning.pytorch.plugins import MixedPrecision
+
+    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
+    return lightning(source, folder, plugins=[plugin])
 
 
 def hugging_face(source: Any, folder: Path) -> Weights:
@@ -167,7 +180,9 @@ def skorch_net(source: Any, folder: Path) -> Weights:
     return copied(net.module_)
 
 
-CLIENTS: list[Callable[[Any, Path], Weights]] = [lightning, hugging_face, accelerate, stable_baselines, skorch_net]
+CLIENTS: list[Callable[[Any, Path], Weights]] = [
+    lightning, lightning_mixed, lightning_scaled, hugging_face, accelerate, stable_baselines, skorch_net,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda f: f.__name__)
