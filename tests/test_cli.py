@@ -105,7 +105,7 @@ def test_a_rule_in_full_shows_its_settings_and_follows_its_options(thalweg: Comm
     assert "1 − β₁^t" not in other
     assert re.search(r"lr +η +0.5, not 0.001 +a finite number >= 0", other)
     assert re.search(r"bias_correction +False, not True +True or False", other)
-    assert "A step moves at least 28 bytes a parameter in float32." in usual
+    assert "A step moves at least 28 bytes per parameter in float32." in usual
     assert "A race tries lr from 1e-05 to 0.1, on a logarithmic scale." in usual
 
 

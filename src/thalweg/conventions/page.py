@@ -1,4 +1,4 @@
-"""The page of conventions, written from the table: ``python -m thalweg.conventions.page > docs/conventions.md``."""
+"""The page of conventions, generated from the table: ``python -m thalweg.conventions.page > docs/conventions.md``."""
 
 from typing import Any
 
@@ -11,24 +11,27 @@ from thalweg.printers.plain import plain
 
 _TITLE = """# What a name means
 
-The same name is another formula elsewhere. This page is written from the table that `thalweg.conventions` reads, its
-formulas from the rules, its numbers by stepping them; a test holds it to both.
+The same name stands for different formulas in different frameworks. This page is generated: its tables from the one
+that `thalweg.conventions` reads, its formulas from the rules, its numbers by taking steps. A test checks that it is up
+to date.
 
 ```python
 thalweg.conventions.optimizer("keras", "RMSprop", model.parameters(), rho=0.9)  # steps as Keras does
-thalweg.conventions.rule("optax", "adam", learning_rate=1e-3, nesterov=True)  # its rule alone
+thalweg.conventions.rule("optax", "adam", learning_rate=1e-3, nesterov=True)  # only the rule
 print(thalweg.conventions.translate("keras.optimizers.SGD(momentum=0.9)", to="torch"))
 ```
 
 On the command line: `thalweg convert "keras.optimizers.SGD(momentum=0.9)" --to torch`.
 """
 
-_MOMENTUM = """Whether the velocity holds the learning rate shows when the rate changes: below it is {rates[0]} in
-the first step and {rates[1]} in the second."""
-_EPSILON = """ε beside the root of the corrected second moment, beside that of the uncorrected one, or under the root;
-made large below ({eps}), so that it shows. Where gradients are small, and in the first steps, they differ most."""
-_DECAY = """Into the gradient, where an adaptive method divides it away, or straight off the parameter, by as much as
-the rate. Keras decays in the second way whatever the optimizer."""
+_MOMENTUM = """The velocity contains the learning rate in some frameworks and not in others. The difference shows when
+the rate changes: in this example it is {rates[0]} in the first step and {rates[1]} in the second."""
+_EPSILON = """ε is added to the root of the corrected second moment, to the root of the uncorrected one, or under the
+root. It is large here ({eps}) to make the difference visible. The variants differ most for small gradients and in the
+first steps."""
+_DECAY = """Weight decay is either added to the gradient (`l2`), where an adaptive method rescales it with the rest, or
+subtracted from the parameter in proportion to the learning rate (`scaled`, also called decoupled). Keras uses the
+second for every optimizer. A third form (`independent`, fully decoupled) does not depend on the base learning rate."""
 
 _TOPICS: tuple[tuple[str, str, tuple[tuple[str, str, dict[str, Any]], ...]], ...] = (
     (
@@ -85,7 +88,7 @@ def page() -> str:
 
 
 def _worked(cases: tuple[tuple[str, str, dict[str, Any]], ...]) -> str:
-    """The cases' formulas, those that are the same together, and their first two steps."""
+    """The formulas of the cases, with equal ones grouped, and the first two steps of each."""
     groups: dict[str, list[str]] = {}
     rows: list[str] = []
     for framework, name, theirs in cases:
@@ -115,7 +118,10 @@ def _two_steps(framework: str, name: str, theirs: dict[str, Any]) -> tuple[float
 
 def _column(column: Framework) -> str:
     """Every name of a framework: our rule, what the name implies, and what each argument is called here."""
-    lines = ["| name | rule here | implies | its arguments, as they are called here |", "| --- | --- | --- | --- |"]
+    lines = [
+        "| name | rule in Thalweg | implies | its arguments, with their names in Thalweg |",
+        "| --- | --- | --- | --- |",
+    ]
     for name, convention in column.names.items():
         said = ", ".join(f"`{k}` {_argument(k, a)}".strip() for k, a in convention.arguments.items() if a.ours)
         lines.append(f"| `{name}` ({convention.source}) | {_rules(convention)} | {_implied(convention)} | {said} |")
@@ -123,7 +129,7 @@ def _column(column: Framework) -> str:
     if inert := sorted(
         {k for c in column.names.values() for k, a in c.arguments.items() if not a.ours and not a.refused}
     ):
-        lines += [f"Accepted, and without effect on the numbers: {', '.join(f'`{k}`' for k in inert)}.", ""]
+        lines += [f"Accepted, without effect on the numbers: {', '.join(f'`{k}`' for k in inert)}.", ""]
     refusals = {k: a.refused for c in column.names.values() for k, a in c.arguments.items() if a.refused}
     refusals |= column.refused
     lines += [f"- `{name}` is refused: {why}." for name, why in refusals.items()]
