@@ -1,6 +1,5 @@
 """How the command ends: 0; 2 for a user's mistake; 1 for a fault of ours; 130, 143 or 129 when a signal stops it."""
 
-import os
 import signal
 import sys
 import threading
@@ -11,7 +10,7 @@ from typing import Any
 
 import typer
 
-from thalweg.signals import STOPPING, end_at_once
+from thalweg.signals import STOPPING, end_at_once, leave_children_alone
 
 # typer exports one of its errors about the command line, and not their common base.
 _UsageError: Any = typer.BadParameter.__base__
@@ -44,17 +43,13 @@ def stoppable() -> Generator[None]:
     The second signal ends it at once.  A signal that was ignored, as by nohup, stays so.
     """
     before: dict[int, Any] = {}
-    owner = os.getpid()
 
     def raise_once(number: int, frame: object) -> None:
-        if os.getpid() != owner:  # a child of the user's code, which is to end as it would without us
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
         for each in before:
             signal.signal(each, end_at_once)
         raise Stopped(number)
 
+    leave_children_alone()
     if threading.current_thread() is threading.main_thread():
         for number in STOPPING:
             if signal.getsignal(number) is not signal.SIG_IGN:

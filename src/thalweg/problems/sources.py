@@ -52,7 +52,8 @@ def _find(path: str) -> Any:
 def run(name: str, path: Path) -> ModuleType:
     """Run a file as a module called `name`; its neighbours can be imported, as when Python runs the file itself.
 
-    Neighbours that an earlier call imported are forgotten, so that they are read again.
+    Neighbours that an earlier call imported are forgotten, so that they are read again, and those of another folder
+    that have the same name.
     """
     folder = os.fspath(path.parent)
     if _find not in sys.path_hooks:
@@ -61,9 +62,11 @@ def run(name: str, path: Path) -> ModuleType:
     for known in [*sys.path_importer_cache]:
         if known == folder or known.startswith(folder + os.sep):
             del sys.path_importer_cache[known]
-    for module in [*_read_from(folder)]:
-        del sys.modules[module.__name__]
-    if folder not in sys.path:
+    for module in [*_read_from("")]:
+        top = path.parent / module.__name__.partition(".")[0]
+        if str(module.__file__).startswith(folder + os.sep) or top.is_dir() or top.with_suffix(".py").is_file():
+            sys.modules.pop(module.__name__, None)
+    if sys.path[:1] != [folder]:
         sys.path.insert(0, folder)
     spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, os.fspath(path)))
     assert spec is not None

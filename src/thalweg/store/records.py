@@ -120,7 +120,7 @@ class Plan:
     @property
     def document(self) -> dict[str, Any]:
         """The plan as JSON has it."""
-        whole = {"format": FORMAT, **asdict(self), "entries": [asdict(e) for e in self.entries]}
+        whole: dict[str, Any] = {"format": FORMAT, **asdict(self), "entries": [asdict(e) for e in self.entries]}
         # Plans of before these were kept have none of them, and the hash that they had.
         for part, name in ((whole, "versions"), (whole["problem"], "parts"), *((e, "code") for e in whole["entries"])):
             if not part[name]:

@@ -41,9 +41,18 @@ def judge(results: Results) -> Verdict:
     first = {pair.behind: pair for pair in pairs if ranked and pair.ahead == ranked[0].entry}
     leaders = tuple(row.entry for row in ranked if row.entry not in first or not first[row.entry].shown)
     headline, *sentences = _said(results, ranked, pairs, leaders)
+    headline += _mixed(results)
     sentences += _better(results, rows, ranked)
     warnings = (*_unfinished(results), *_few_seeds(rows), *_edges(rows), *_lost(results.plan, rows))
     return Verdict(headline, tuple(sentences), warnings, rows, pairs, leaders, time_to_target(results))
+
+
+def _mixed(results: Results) -> str:
+    """A sentence where runs were made with several versions of what their numbers depend on."""
+    names = ("thalweg", "torch")
+    versions = {name: sorted({run.machine.get(name, "") for run in results.runs} - {""}) for name in names}
+    several = [f"{name} {_and(found)}" for name, found in versions.items() if len(found) > 1]
+    return f" Its runs are of several versions: {', '.join(several)}." if several else ""
 
 
 def _said(results: Results, ranked: Sequence[Row], pairs: Sequence[Pair], leaders: Sequence[str]) -> list[str]:
