@@ -237,7 +237,9 @@ def _number(value: Any) -> float | None:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """``; did you mean 'adam'``, or nothing where no name is near."""
-    close = difflib.get_close_matches(name.lower(), list(names), n=1)
+    known, name = list(names), name.lower()[:100]
+    turned = [name[:i] + name[i + 1] + name[i] + name[i + 2 :] for i in range(len(name) - 1)]
+    close = [other for other in known if other in turned] or difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}" if close else ""
 
 

@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from thalweg import __version__
 from thalweg.cli.benching import EXAMPLES, bench
-from thalweg.cli.exits import ended
+from thalweg.cli.exits import ended, place
 
 LECTURE = "sgd,momentum,nesterov,adagrad,rmsprop,rmsprop_nesterov,adam"
 """The lectures' methods: what a race runs unless told otherwise."""
@@ -57,8 +57,12 @@ def _examples(title: str, commands: dict[str, str]) -> str:
     return f"[bold]{title}[/]\n\n{shown}"
 
 
-def _option(metavar: str, help: str, default: str | None = None, min: int | None = None) -> Any:
-    return typer.Option(metavar=metavar, help=help, show_default=default or False, min=min)
+def _option(metavar: str, help: str, default: str | None = None, min: int | None = None, max: int | None = None) -> Any:
+    return typer.Option(metavar=metavar, help=help, show_default=default or False, min=min, max=max)
+
+
+def _place(metavar: str, help: str, default: str | None = None) -> Any:
+    return typer.Option(metavar=metavar, help=help, show_default=default or False, parser=place)
 
 
 _SYNTAX = "separated by commas, with settings if wanted, as in [bold]sgd,'adam(beta2=0.99)'[/]"
@@ -105,13 +109,15 @@ def race(
         list[str] | None,
         _option("TEXT", "A schedule of the learning rate for all that have none; given again, the choice is tuned."),
     ] = None,
-    data: Annotated[Path | None, _option("DIR", "The folder with the problem's data files.")] = None,
-    trials: Annotated[int | None, _option("N", "Settings tried for each rule.", min=1)] = None,
-    seeds: Annotated[int | None, _option("N", "Fresh seeds for each rule's best setting.", min=1)] = None,
-    steps: Annotated[int | None, _option("N", "Steps of a run at the problem's batch size.", min=1)] = None,
-    seed: Annotated[int, _option("N", "Where all random numbers of the race come from.", "0", min=0)] = 0,
-    out: Annotated[Path | None, _option("DIR", "Where to write.", "races/PROBLEM")] = None,
-    workers: Annotated[int | None, _option("N", "Processes to use.", "one a core", min=1)] = None,
+    data: Annotated[Path | None, _place("DIR", "The folder with the problem's data files.")] = None,
+    trials: Annotated[int | None, _option("N", "Settings tried for each rule.", min=1, max=10_000)] = None,
+    seeds: Annotated[int | None, _option("N", "Fresh seeds for each rule's best setting.", min=1, max=10_000)] = None,
+    steps: Annotated[int | None, _option("N", "Steps of a run at the problem's batch size.", min=1, max=10**9)] = None,
+    seed: Annotated[
+        int, _option("N", "Where all random numbers of the race come from.", "0", min=0, max=2**63 - 1)
+    ] = 0,
+    out: Annotated[Path | None, _place("DIR", "Where to write.", "races/PROBLEM")] = None,
+    workers: Annotated[int | None, _option("N", "Processes to use.", "one a core", min=1, max=1_000)] = None,
     mix_versions: Annotated[
         bool, typer.Option("--mix-versions", help="Go on though torch, Python or thalweg had another version then.")
     ] = False,
@@ -136,7 +142,9 @@ def race(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a race, such as races/digits.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder of a race, such as races/digits.", parser=place)
+    ],
 ) -> None:
     """Write a race's report again from its records, and print its leaderboard and verdict."""
     from thalweg.cli import racing
@@ -208,9 +216,9 @@ def schedule(
         list[str],
         typer.Argument(metavar="SCHEDULE", help="A schedule as text; several to compare.", show_default=False),
     ],
-    total: Annotated[int, _option("N", "Steps of the training.", min=1)],
+    total: Annotated[int, _option("N", "Steps of the training.", min=1, max=1_000_000)],
     base: Annotated[float | None, _option("X", "The base value, such as the learning rate.", "factors of it")] = None,
-    out: Annotated[Path | None, _option("FILE", "Write them as a page, too.")] = None,
+    out: Annotated[Path | None, _place("FILE", "Write them as a page, too.")] = None,
 ) -> None:
     """Look at a schedule before training with it: its curve, its first, peak and last value."""
     from thalweg.cli import scheduling
@@ -241,9 +249,9 @@ def surfaces(
     rules: Annotated[str, _option("RULES", f"What walks: rules {_SYNTAX}.", WALKERS)] = WALKERS,
     start: Annotated[str | None, _option("X,Y", "Where all begin.", "the surface's own")] = None,
     noise: Annotated[float, _option("σ", "Standard deviation of the noise on a gradient.", "0", min=0)] = 0.0,
-    seed: Annotated[int, _option("N", "Where the noise comes from.", "0", min=0)] = 0,
-    steps: Annotated[int | None, _option("N", "Steps to show.", min=1)] = None,
-    out: Annotated[Path | None, _option("FILE", "The page to write.", "races/surfaces/NAME.html")] = None,
+    seed: Annotated[int, _option("N", "Where the noise comes from.", "0", min=0, max=2**63 - 1)] = 0,
+    steps: Annotated[int | None, _option("N", "Steps to show.", min=1, max=10_000)] = None,
+    out: Annotated[Path | None, _place("FILE", "The page to write.", "races/surfaces/NAME.html")] = None,
 ) -> None:
     """Draw rules walking down a surface: a moving picture, in 3-D and from above."""
     from thalweg.cli import drawing

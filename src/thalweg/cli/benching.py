@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from thalweg.cli.exits import users_input
+from thalweg.cli.exits import place, users_input
 
 if TYPE_CHECKING:
     from thalweg.bench import Plan, Result
@@ -39,21 +39,28 @@ def bench(
         str, typer.Option(metavar="NAMES", help="adam, adamw, nadam, rmsprop, adagrad, momentum, sgd, by commas.")
     ] = "adam,rmsprop,nadam",
     threads: Annotated[
-        int | None, typer.Option(metavar="N", help="Threads for everyone.", min=1, show_default="torch's choice")
+        int | None,
+        typer.Option(metavar="N", help="Threads for everyone.", min=1, max=1_000, show_default="torch's choice"),
     ] = None,
-    rounds: Annotated[int, typer.Option(metavar="N", help="Turns that each contender has.", min=1)] = 9,
+    rounds: Annotated[int, typer.Option(metavar="N", help="Turns that each contender has.", min=1, max=1_000)] = 9,
     quick: Annotated[bool, typer.Option("--quick", help="Small workloads, three turns, no extras.")] = False,
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile takes part; it needs a compiler.")] = False,
     saved: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Show this result; measure nothing.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE", parser=place, help="Show this result; measure nothing.", show_default=False),
     ] = None,
     json: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep the result for machines.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE", parser=place, help="Keep the result for machines.", show_default=False),
     ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as a page.", show_default=False)] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=place, help="Write it as a page.", show_default=False)
+    ] = None,
     markdown: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Put its tables between the marks of this file.", show_default=False),
+        typer.Option(
+            metavar="FILE", parser=place, help="Put its tables between the marks of this file.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Time the optimizer's step against torch's, and against what the memory allows.

@@ -1,16 +1,24 @@
 """How the command ends: 0; 2 for a user's mistake; 1 for a fault of ours; 130, 143 or 129 when a signal stops it."""
 
+import io
+import os
+import re
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from thalweg.signals import STOPPING, end_at_once, leave_children_alone
+
+_LONGEST = 200  # letters of one word, such as a path or an argument
+_MOST = 1_500  # letters of a sentence
+_PASSWORD = re.compile(r"(\w[\w+.-]*:/+[^\s/:@]*):\S*@")
 
 # typer exports one of its errors about the command line, and not their common base.
 _UsageError: Any = typer.BadParameter.__base__
@@ -78,10 +86,50 @@ def users_input(kinds: tuple[type[Exception], ...] = (ValueError,)) -> Generator
         raise Mistake(str(error)) from error
 
 
+def place(text: str) -> Path:
+    """A file or folder that the user names; ``typer.BadParameter`` if it is none."""
+    if not text.strip():
+        raise typer.BadParameter("it is empty; name a file or a folder")
+    if "://" in text:
+        raise typer.BadParameter(
+            "it is a URL, and wanted is a file or a folder; to keep a race's runs in a database, write "
+            "thalweg.Race(…, store=URL) in Python"
+        )
+    return Path(text)
+
+
 def ended(command: Callable[[], Any]) -> int:
     """Run a command; the exit code, with the sentence for it on stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # where it takes ASCII only, the rest is "?"
+    try:
+        code = _run(command)
+    except OSError as error:
+        why = _unwritable()
+        if why is None:
+            return _fault(error)
+        if isinstance(why, BrokenPipeError):
+            return 1  # who reads it has had enough, and needs no word
+        return _say(f"the output cannot be written ({why.strerror})", 2)
+    return code
+
+
+def _unwritable() -> OSError | None:
+    """Why standard output takes nothing any more; it is closed, so that Python does not try again at its end."""
+    try:
+        print(end="", flush=True)
+    except OSError as error:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
+        return error
+    return None
+
+
+def _run(command: Callable[[], Any]) -> int:
     try:
         code = command()
+        print(end="", flush=True)
     except Mistake as mistake:
         return _say(str(mistake), 2)
     except _UsageError as error:
@@ -92,14 +140,33 @@ def ended(command: Callable[[], Any]) -> int:
         return _say("interrupted", 130)
     except ModuleNotFoundError:
         raise  # where the lab extra is missing, __main__ says so
+    except OSError:
+        raise
     except Exception as error:
-        traceback.print_exc()
-        return _say(f"a fault of thalweg's own ({type(error).__name__}); please report it with the lines above", 1)
+        return _fault(error)
     if code == 130:  # what newer versions of typer make of Ctrl-C
         return _say("interrupted", 130)
     return code if isinstance(code, int) else 0
 
 
+def _fault(error: Exception) -> int:
+    traceback.print_exception(error)
+    return _say(f"a fault of thalweg's own ({type(error).__name__}); please report it with the lines above", 1)
+
+
 def _say(sentence: str, code: int) -> int:
-    print(f"thalweg: {' '.join(sentence.split())}", file=sys.stderr)
+    with suppress(OSError):  # who cannot be told is told by the code
+        print(f"thalweg: {readable(sentence)}", file=sys.stderr, flush=True)
     return code
+
+
+def readable(sentence: str) -> str:
+    """A sentence on one line, without passwords, control characters, and what is too long to be read."""
+    sentence = _PASSWORD.sub(r"\1:***@", sentence)
+    words = (_cut(word, _LONGEST) for word in sentence.split())
+    text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(words))
+    return _cut(text, _MOST)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"

@@ -1,16 +1,18 @@
 """A race in the terminal while it runs: a bar for all of it, and a line an entry."""
 
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from thalweg.race import Progress as Event
 from thalweg.store import Plan, Run
+from thalweg.verdict.standing import printable
 
 
 class Board:
@@ -21,10 +23,10 @@ class Board:
         self._best: dict[str, Run] = {}
         self._lost: dict[str, int] = {entry.name: 0 for entry in plan.entries}
         self._bar = Progress(
-            TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("runs"),
-            TimeElapsedColumn(), TextColumn("[dim]left[/]"), TimeRemainingColumn(),
+            TextColumn("{task.description}", style="bold", markup=False), BarColumn(), MofNCompleteColumn(),
+            TextColumn("runs"), TimeElapsedColumn(), TextColumn("[dim]left[/]"), TimeRemainingColumn(),
         )  # fmt: skip
-        self._task = self._bar.add_task(plan.problem.name, total=None)
+        self._task = self._bar.add_task(printable(plan.problem.name), total=None)
         self._console = Console(stderr=True)
         self._live = Live(self._shown(), console=self._console, transient=True, refresh_per_second=4)
 
@@ -37,10 +39,15 @@ class Board:
         self._live.stop()
 
     def __call__(self, event: Event) -> None:
-        """Take in what has happened."""
+        """Take in what has happened; a terminal that takes nothing any more stops no race."""
+        with suppress(OSError):
+            self._show(event)
+
+    def _show(self, event: Event) -> None:
         if event.run is None and not self._console.is_terminal:
             kept = f", {event.done:,} of them kept from before" if event.done else ""
-            self._console.print(f"{self._plan.problem.name}: {event.total:,} runs{kept} …", highlight=False)
+            said = f"{printable(self._plan.problem.name)}: {event.total:,} runs{kept} …"
+            self._console.print(Text(said), highlight=False, soft_wrap=True)
         if event.run is not None:
             self._lost[event.run.entry] += event.run.status != "finished"
             if event.best is not None:
@@ -50,10 +57,11 @@ class Board:
 
     def _shown(self) -> Group:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for column in ("entry", f"best {self._plan.problem.metric} so far, validation", "at lr", "diverged or failed"):
+        metric = printable(self._plan.problem.metric)
+        for column in ("entry", Text(f"best {metric} so far, validation"), "at lr", "diverged or failed"):
             table.add_column(column)
         for entry in self._plan.entries:
             best, lost = self._best.get(entry.name), self._lost[entry.name]
             found = (f"{best.validation_metric:.4f}", f"{best.settings['lr']:.2g}") if best else ("", "")
-            table.add_row(escape(entry.name), *found, f"[yellow]{lost}[/]" if lost else "")
+            table.add_row(Text(printable(entry.name)), *found, f"[yellow]{lost}[/]" if lost else "")
         return Group(self._bar, table)

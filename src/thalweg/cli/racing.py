@@ -10,9 +10,10 @@ from rich.console import Console
 from thalweg import report as reports
 from thalweg import verdict
 from thalweg.cli import contenders
-from thalweg.cli.exits import Interrupted, Mistake, stoppable, users_input
+from thalweg.cli.exits import Interrupted, Mistake, readable, stoppable, users_input
 from thalweg.cli.live import Board
 from thalweg.race import Entry, Race, RunError, WorkerError
+from thalweg.report.page import put
 from thalweg.store import Results, StoreError, read
 from thalweg.verdict.standing import standing
 
@@ -75,7 +76,7 @@ def _say_what_failed(results: Results) -> None:
     if failed := [run for run in lost if run.status == "failed"]:
         of = f"{len(failed):,} of {len(results.runs):,} runs failed"
         said = f"Warning: {of}, the first, of {failed[0].entry}: {failed[0].message}"
-        Console(stderr=True, highlight=False).print(said, style="yellow", markup=False)
+        Console(stderr=True, highlight=False).print(readable(said), style="yellow", markup=False)
 
 
 def report(folder: Path) -> None:
@@ -86,12 +87,25 @@ def report(folder: Path) -> None:
 
 
 def _publish(results: Results, folder: Path) -> None:
-    with users_input(()):
-        (folder / TABLE).write_text(verdict.to_csv(verdict.judge(results).rows), encoding="utf-8")
-        page = reports.write(results, folder / PAGE)
+    """Write the table and the report, print how the race ended, and say what could not be written."""
+    failed: list[str] = []
+    for name in (TABLE, PAGE):
+        try:
+            if name == TABLE:
+                put(folder / name, verdict.to_csv(verdict.judge(results).rows))
+            else:
+                reports.write(results, folder / name)
+        except OSError as error:
+            failed.append(f"{folder / name} cannot be written ({error.strerror})")
     console = Console(highlight=False)
     console.print(standing(results, console))
-    console.print(f"\nThe whole report: {page}", soft_wrap=True)
+    if not failed:
+        console.print(f"\nThe whole report: {folder / PAGE}", soft_wrap=True, markup=False)
+        return
+    raise Mistake(
+        f"{'; '.join(failed)}; every run is kept in {folder / RECORDS}, and after you have made room for them, "
+        f"thalweg report {folder} writes what is missing"
+    )
 
 
 def folder_name(problem: str) -> str:

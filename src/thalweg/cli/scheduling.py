@@ -1,5 +1,6 @@
 """``thalweg schedule``."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from thalweg.schedules import Schedule
 
 def schedule(texts: Sequence[str], *, total: int, base: float | None, out: Path | None) -> None:
     """Show schedules over `total` steps."""
+    if base is not None and not math.isfinite(base):
+        raise Mistake(f"--base is {base}; write a finite number, such as the learning rate")
     read = [_read(text, total) for text in dict.fromkeys(texts)]
     console = Console(highlight=False)
     for i, one in enumerate(read):
@@ -25,7 +28,7 @@ def schedule(texts: Sequence[str], *, total: int, base: float | None, out: Path 
     if out is not None:
         with users_input():
             path = pages.write(read, total, out, base)
-        console.print(f"\nThe page: {path}", soft_wrap=True)
+        console.print(f"\nThe page: {path}", soft_wrap=True, markup=False)
 
 
 def _read(text: str, total: int) -> Schedule:

@@ -27,6 +27,9 @@ _SCALES: dict[str, Callable[[Space], Log | Linear | Choice]] = {
     "choice": lambda space: Choice(int(space.high)),
 }
 
+LIMITS = {"trials": (1, 10_000), "seeds": (1, 10_000), "steps": (1, 10**9), "seed": (0, 2**63 - 1)}
+"""The least and the most of each number of a race: more is a slip of the keyboard, and would never end."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -55,9 +58,11 @@ def make(
     Raises:
         ValueError: a number is out of range, entries share a name, or a batch is larger than the training set.
     """
-    for name, value, least in (("trials", trials, 1), ("seeds", seeds, 1), ("steps", steps, 1), ("seed", seed, 0)):
-        if isinstance(cast(Any, value), bool) or not isinstance(cast(Any, value), int) or value < least:
-            raise ValueError(f"the race's {name} is {value!r}; allowed is a whole number >= {least}")
+    given = {"trials": trials, "seeds": seeds, "steps": steps, "seed": seed}
+    for name, value in given.items():
+        least, most = LIMITS[name]
+        if isinstance(cast(Any, value), bool) or not isinstance(cast(Any, value), int) or not least <= value <= most:
+            raise ValueError(f"the race's {name} is {value!r}; allowed is a whole number from {least} to {most:,}")
     if not entries:
         raise ValueError("the race has no entries; give at least one, as in entries=['sgd', 'adam']")
     twice = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]

@@ -33,12 +33,20 @@ def write(path: Path | str, template: str, data: Mapping[str, Any], **context: A
     Raises:
         OSError: the file cannot be written.
     """
-    html = _environment().get_template(template).render(data=_embed(data), version=__version__, **context)
+    return put(path, _environment().get_template(template).render(data=_embed(data), version=__version__, **context))
+
+
+def put(path: Path | str, text: str) -> Path:
+    """Write a text file, all at once or not at all; what was there is replaced, and folders on the way are made.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(html, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="replace")
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 import math
 
 from rich.console import Console, Group
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
@@ -21,8 +20,8 @@ def standing(results: Results, console: Console) -> Group:
         table = _board(verdict, results.plan.problem.metric, columns)
         if Measurement.get(console, console.options.update(width=10_000), table).maximum <= console.width:
             break
-    said = Text("\n".join((verdict.headline, *verdict.sentences)))
-    doubts = [Padding(Text(f"! {warning}", style="yellow"), (0, 0, 0, 2)) for warning in verdict.warnings]
+    said = Text("\n".join(map(printable, (verdict.headline, *verdict.sentences))))
+    doubts = [Padding(Text(f"! {printable(warning)}", style="yellow"), (0, 0, 0, 2)) for warning in verdict.warnings]
     return Group(table, Text(), said, *doubts)
 
 
@@ -31,7 +30,7 @@ def _board(verdict: Verdict, metric: str, columns: int) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("")
     table.add_column("entry", overflow="fold")
-    for column in (f"test {metric}", "95 % interval", "at lr", "seconds", "")[:columns]:
+    for column in (Text(f"test {printable(metric)}"), "95 % interval", "at lr", "seconds", "")[:columns]:
         table.add_column(column, justify="right", no_wrap=True)
     for place, row in enumerate(verdict.rows, 1):
         style = "bold" if row.entry in verdict.leaders else ""
@@ -39,13 +38,19 @@ def _board(verdict: Verdict, metric: str, columns: int) -> Table:
     return table
 
 
-def _named(row: Row) -> str:
+def printable(text: str) -> str:
+    """The text on one line, without what would move a terminal's cursor or change its colours."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def _named(row: Row) -> Text:
     """The entry, and below it the schedule that its best setting has, where its name does not say so."""
-    schedule = f"\n[dim]{escape(row.schedule)}[/]" if row.schedule and row.schedule not in row.entry else ""
-    return escape(row.entry) + schedule
+    # Names are the user's own: as markup [/b] would be an error, and :x: a picture.
+    schedule = f"\n{row.schedule}" if row.schedule and row.schedule not in row.entry else ""
+    return Text.assemble(printable(row.entry), (schedule, "dim"))
 
 
-def _numbers(row: Row) -> tuple[str, ...]:
+def _numbers(row: Row) -> tuple[str | Text, ...]:
     between = "–" if math.isnan(row.low) else f"{row.low:.4f} … {row.high:.4f}"
     return _number(row.test_metric, ".4f"), between, _number(row.lr, ".2g"), _number(row.seconds, ".1f"), _lost(row)
 
@@ -54,6 +59,6 @@ def _number(x: float, form: str) -> str:
     return "–" if math.isnan(x) else format(x, form)
 
 
-def _lost(row: Row) -> str:
+def _lost(row: Row) -> Text:
     counts = {"diverged": row.diverged, "failed": row.failed}
-    return "[yellow]" + ", ".join(f"{count} {what}" for what, count in counts.items() if count) + "[/]"
+    return Text(", ".join(f"{count} {what}" for what, count in counts.items() if count), style="yellow")
