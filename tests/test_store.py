@@ -1,3 +1,4 @@
+import json
 import math
 import random
 import sqlite3
@@ -28,6 +29,7 @@ from thalweg.store import (
     database,
     read,
 )
+from thalweg.store.records import hash_of
 
 ADAM = EntryPlan("adam", "Adam(lr=0.001)", 64, 100, 16, {"lr": Space("log", 1e-5, 0.1)})
 SGD = EntryPlan("sgd, full", "SGD(lr=0.01)", 1000, 6, 16, {"lr": Space("log", 1e-3, 10.0)}, {"clip_norm": 1.0})
@@ -361,6 +363,22 @@ def test_a_foreign_or_half_made_database_is_one_sentence_and_stays_as_it_is(name
         assert "\n" not in str(caught.value)
         assert "Error" not in str(caught.value) or "records cannot be read" in str(caught.value)
         assert path.read_bytes() == before
+
+
+def test_a_store_of_the_first_format_can_still_be_read(tmp_path: Path):
+    path = filled(tmp_path / "race.db", 3)
+    whole = read(path)
+    document = {**PLAN.document, "format": 1}
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("alter table run drop column checksum")
+        given = (json.dumps(document), hash_of(document))
+        connection.execute("update plan set format = 1, document = ?, hash = ?", given)
+        connection.execute("update run set plan = ?", given[1:])
+    connection.close()
+    assert repr(read(path)) == repr(whole)
+    with pytest.raises(StoreError, match="was written by an older thalweg"):
+        Store.open(path, PLAN)
 
 
 @pytest.mark.parametrize("half", [[], ["plan"], ["run"], ["plan", "run"]])

@@ -88,6 +88,11 @@ class Store:
                 if held is None:
                     row = {"format": FORMAT, "hash": plan.hash, "document": plan.document, "machine": machine or {}}
                     connection.execute(_plan.insert().values(row))
+                elif (version := connection.execute(sa.select(_plan.c.format)).scalar_one()) < FORMAT:
+                    raise StoreError(
+                        f"{name} was written by an older thalweg (format {version}, this one writes {FORMAT}): "
+                        "thalweg report can read it, but no race goes on with it; choose another folder with --out"
+                    )
                 elif held.hash != plan.hash:
                     raise StoreError(
                         f"{name} holds another race: {difference(held, plan)}; choose another folder with --out, "
@@ -127,7 +132,9 @@ class Store:
             known = {column["name"] for column in sa.inspect(connection).get_columns("run")}
             there = sa.select(*(column for column in _run.c if column.name in known))
             rows = [cast("Mapping[str, Any]", row) for row in connection.execute(there).mappings()]
-            runs = [_read_run(row, self._place) for row in rows if row["plan"] == self.plan.hash]
+            # As it was written: of an older format the plan's hash is another today.
+            plan = connection.execute(sa.select(_plan.c.hash)).scalar_one()
+            runs = [_read_run(row, self._place) for row in rows if row["plan"] == plan]
             if len(runs) < len(rows):
                 raise damaged(self._place, f"{len(rows) - len(runs)} of its {len(rows)} runs are of no plan in it")
             return tuple(sorted(runs, key=lambda r: (order[r.entry], r.phase != "tune", r.trial, r.seed)))
