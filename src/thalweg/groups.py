@@ -1,6 +1,6 @@
-"""Parameter groups that recipes ask for: no decay for biases and norms, rates by depth.
+"""Parameter groups of common training recipes: no weight decay for biases and norms, learning rates by depth.
 
-The groups know their parameters' names, so that checkpoints are matched by name.
+The groups contain the parameters' names, so that checkpoints are matched by name.
 """
 
 from typing import Any
@@ -15,8 +15,8 @@ Group = dict[str, Any]
 def no_decay(model: nn.Module, weight_decay: float = 0.01) -> list[Group]:
     """Two groups: matrices and larger with `weight_decay`; biases, norms' scales and other vectors with none.
 
-    As GPT-3 and most recipes since have it: a parameter of fewer than two dimensions is not decayed.  Those that need
-    no gradient are left out.
+    As for GPT-3 and in most recipes since, parameters with fewer than two dimensions are not decayed.  Parameters that
+    do not require a gradient are left out.
     """
     decay: float = check("weight_decay", weight_decay, Rate)
     named = _trained(model)
@@ -27,10 +27,10 @@ def no_decay(model: nn.Module, weight_decay: float = 0.01) -> list[Group]:
 
 
 def layerwise(model: nn.Module, lr: float, decay: float = 0.8) -> list[Group]:
-    """A group a layer, whose rate falls by `decay` with each layer below the last (Howard & Ruder 2018, ULMFiT).
+    """One group per layer; the rate falls by the factor `decay` per layer below the last (Howard & Ruder 2018, ULMFiT).
 
-    Layers are the children of `model`, or of its only child, in their order; what belongs to no child is a layer
-    below all.
+    Layers are the children of `model`, or of its only child, in order; parameters that belong to no child form a layer
+    below all others.
     """
     rate: float = check("lr", lr, Rate)
     share: float = check("decay", decay, Fraction)

@@ -1,10 +1,11 @@
-"""The words that update rules are written in: the same on floats, on tensors and on symbols.
+"""The functions that update rules are written in; they work on floats, on tensors and on symbols.
 
-A rule says ``sqrt(v) + h.eps``; run on float64 tensors that is the oracle, run on symbols it is the expression that
-kernels, LaTeX and browser code are printed from.  A word is declared once, below, and `WORDS` names them all.
+A rule says ``sqrt(v) + h.eps``.  Run on float64 tensors, that is the reference implementation; run on symbols, it is
+the expression that kernels, LaTeX and browser code are printed from.  Each function (*word*) is declared once, below,
+and listed in `WORDS`.
 
-Two kinds of symbol are told apart.  A *number* depends on hyperparameters and on the step alone; it is computed once
-a step on the host, in float64.  A *value* has an element for every parameter.
+There are two kinds of symbol.  A *number* depends only on hyperparameters and the step count; the host computes it
+once per step, in float64.  A *value* has one element per parameter.
 """
 
 import linecache
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
 else:
 
     class Value:
-        """Marks a state that has an element for every parameter."""
+        """Marks a state field with one element per parameter."""
 
     class Number:
-        """Marks a state that is one number for a whole parameter, such as a product of momenta."""
+        """Marks a state field that is one number per parameter tensor, such as a product of momenta."""
 
 
 V = TypeVar("V", float, Tensor)
@@ -46,7 +47,7 @@ class Symbol:
     Attributes:
         op: ``"input"``, ``"const"``, an operator (``"add"``, ``"lt"`` …) or the name of a word.
         args: the operands; for an input its name, for a constant its float.
-        kind: ``"number"`` if it is computed once a step on the host, ``"value"`` if it has an element a parameter.
+        kind: ``"number"`` if the host computes it once per step, ``"value"`` if it has one element per parameter.
     """
 
     __slots__ = ("args", "kind", "op")
@@ -219,7 +220,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "eq": operator.eq,
     "ne": operator.ne,
 }
-"""Every operator that a symbol records, by name; with the words, all that a graph is made of."""
+"""Every operator that a symbol records, by name.  Graphs consist of these and of the words."""
 
 
 def _unary(name: str, number: Callable[[float], float], tensor: Callable[[Tensor], Tensor], doc: str) -> Unary:
@@ -313,7 +314,7 @@ WORDS["where"] = where
 
 
 def full_like(p: V, value: float) -> V:
-    """`value` in the shape and dtype of `p`: for a rule's first state; complex ones are pairs of it."""
+    """`value` in the shape and dtype of `p`, for a rule's initial state; for complex `p`, in both components."""
     if isinstance(p, Tensor):
         # Added rather than filled in: under vmap `value` may be a traced tensor.
         zeros = torch.zeros_like(p, memory_format=torch.preserve_format)
@@ -322,5 +323,5 @@ def full_like(p: V, value: float) -> V:
 
 
 def zeros_like(p: V) -> V:
-    """Zero in the shape and dtype of `p`: for a rule's first state."""
+    """Zeros in the shape and dtype of `p`, for a rule's initial state."""
     return full_like(p, 0.0)

@@ -20,12 +20,12 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, Union, c
 from thalweg.maths import Number, Value, zeros_like
 
 ABSENT: Value = cast(Any, None)
-"""The default of a state field that only some options keep."""
+"""The default of a state field that exists only with some options."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """What a hyperparameter may be: finite, from `low` to `high`, ends included unless said to be open."""
+    """The allowed range of a hyperparameter: finite, from `low` to `high`, ends included unless marked as open."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -78,7 +78,7 @@ EpsAt = Literal["outside", "inside"]
 
 
 class NoState(NamedTuple):
-    """The state of a rule that remembers nothing."""
+    """The state of a rule without state."""
 
 
 @dataclass_transform(frozen_default=True)
@@ -87,10 +87,10 @@ class Rule:
 
     Attributes:
         lr: the learning rate η.
-        State: the named tuple of what is remembered a parameter, under torch.optim's names; fields annotated
-            ``Value`` have an element for every parameter, fields annotated ``Number`` are one number.
-        search: the declared search space, by hyperparameter: what a race tunes.
-        variants: other names for settings of this rule, as ``{"nadam": {"nesterov": "scheduled"}}``.
+        State: a named tuple of the state of one parameter tensor, with torch.optim's names; fields annotated ``Value``
+            have the shape of the parameter, fields annotated ``Number`` are one number.
+        search: the search space of a race, by hyperparameter.
+        variants: other names for this rule with certain settings, as ``{"nadam": {"nesterov": "scheduled"}}``.
     """
 
     lr: Rate
@@ -110,10 +110,10 @@ class Rule:
         self.check()
 
     def check(self) -> None:
-        """Raise ``ValueError`` for settings that are allowed one by one but not together."""
+        """Raise ``ValueError`` for settings that are valid separately but not in combination."""
 
     def init(self, p: Value) -> Any:
-        """The state before the first step, for a parameter `p` (floats, tensors: its shape and dtype)."""
+        """The initial state for a parameter `p`, a float or a tensor, of its shape and dtype."""
         empty = {Value: lambda: zeros_like(p), Number: lambda: 0.0}
         return self.State(*(empty[hint]() for hint in typing.get_type_hints(self.State).values()))
 
@@ -122,12 +122,12 @@ class Rule:
         raise NotImplementedError(f"{type(self).__name__} has no update")
 
     def interim(self, s: Any) -> Value | None:
-        """For look-ahead methods: how far from θ the next gradient is taken; None where it is taken at θ."""
+        """The offset from θ to the lookahead point, where the next gradient is taken; None if that is θ itself."""
         return None
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether the gradient is to be taken away from θ; see `interim`."""
+        """Whether the gradient is taken at a lookahead point other than θ; see `interim`."""
         return self.interim(self.init(cast(Any, 0.0))) is not None
 
     @property
@@ -141,7 +141,7 @@ class Rule:
         return {k: v for k, v in self._settings() if not isinstance(v, float)}
 
     def bind(self, numbers: Mapping[str, Any]) -> Self:
-        """The same rule with other numbers, unchecked: for values that were checked before, or symbols."""
+        """The same rule with other numbers, unchecked: for values that are already checked, or symbols."""
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__)
         bound.__dict__.update(numbers)
@@ -171,7 +171,7 @@ def annotations(cls: type[Rule]) -> dict[str, Any]:
 
 @cache
 def number_fields(state: type[Any]) -> frozenset[str]:
-    """The fields of a state that are one number for a whole parameter."""
+    """The fields of a state that are one number per parameter tensor."""
     return frozenset(name for name, hint in typing.get_type_hints(state).items() if hint is Number)
 
 
@@ -192,7 +192,7 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
 
 
 def allowed(annotation: Any) -> list[str]:
-    """What `check` lets pass, each alternative in words."""
+    """The alternatives that `check` accepts, in words."""
     return [_words(choice) for choice in _choices(annotation)]
 
 
@@ -205,7 +205,7 @@ def _words(choice: Any) -> str:
 
 
 def check(name: str, value: Any, annotation: Any) -> Any:
-    """`value` as its annotation has it, or ``ValueError`` with the name, the value and what is allowed."""
+    """`value` converted to its annotated type; otherwise ``ValueError`` names the value and what is allowed."""
     for choice in _choices(annotation):
         if typing.get_origin(choice) is Annotated:
             number = _number(value)
@@ -236,7 +236,7 @@ def _number(value: Any) -> float | None:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """``; did you mean 'adam'``, or nothing where no name is near."""
+    """``; did you mean 'adam'``, or empty if no name is similar."""
     known, name = list(names), name.lower()[:100]
     turned = [name[:i] + name[i + 1] + name[i] + name[i + 2 :] for i in range(len(name) - 1)]
     close = [other for other in known if other in turned] or difflib.get_close_matches(name, known, n=1)
@@ -259,7 +259,7 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
     """``"adam(lr=0.1, eps_at=inside)"`` → ``("adam", {…})``: literals and bare words; nothing is evaluated.
 
     Raises:
-        ValueError: the text is no name with keyword arguments.
+        ValueError: the text is not a name with keyword arguments.
     """
     found = _CALL.fullmatch(text)
     if found is None:
@@ -270,7 +270,7 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
             raise ValueError
         settings = {_keyword(k): _literal(k.value) for k in call.keywords}
-        if len(settings) < len(call.keywords):  # a name said twice
+        if len(settings) < len(call.keywords):  # a name given twice
             raise ValueError
         return name, settings
     except (SyntaxError, ValueError, RecursionError, MemoryError):

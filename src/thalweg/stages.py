@@ -1,8 +1,8 @@
-"""A whole optimizer step as one formula: the rule, and around it what the optimizer does for every rule.
+"""A whole optimizer step as one formula: the rule, and what the optimizer does around every rule.
 
-Unscaling, clipping, the sign for maximizing, weight decay in its three forms, the look-ahead point and the moving
-average of the weights are written here once, in the words of `thalweg.maths`.  Run on tensors this is the eager step;
-run on symbols it is the expression that the fused kernels are printed from.
+Unscaling, clipping, the sign for maximizing, weight decay in its three forms, the lookahead point and the moving
+average of the weights are written here once, with the functions of `thalweg.maths`.  Run on tensors this is the eager
+step; run on symbols it is the expression that the fused kernels are printed from.
 """
 
 import math
@@ -17,14 +17,15 @@ DecayForm = Literal["l2", "scaled", "independent"]
 
 @dataclass(frozen=True)
 class Stages:
-    """Which stages a step has: each choice is a formula of its own, as a rule's options are.
+    """The stages of a step.  As with a rule's options, each choice is a formula of its own.
 
     Attributes:
-        unscale: the gradient is divided by a loss scale first, as in mixed precision.
-        clip_value: then its elements are clamped.
-        clip_norm: then it is scaled down to a global norm.
+        unscale: first divide the gradient by a loss scale, as in mixed precision.
+        clip_value: then clamp its elements.
+        clip_norm: then scale it down to a global norm.
         maximize: step up rather than down.
-        decay: the form of weight decay, or None.
+        decay: the form of weight decay, or None: ``l2``, added to the gradient; ``scaled``, also called decoupled,
+            θ ← θ − ηλθ; ``independent``, also called fully decoupled, θ ← θ − λ(η/η₀)θ.
         ema: keep an exponential moving average of the weights.
     """
 
@@ -37,15 +38,15 @@ class Stages:
 
 
 class Scalars(NamedTuple):
-    """The numbers of the stages; the defaults do nothing.
+    """The numbers of the stages; the defaults have no effect.
 
     Attributes:
-        unscale: what the gradient is multiplied by first, one over the loss scale.
-        clip_value: the largest magnitude of a gradient's element.
+        unscale: the first factor of the gradient, one over the loss scale.
+        clip_value: the largest magnitude allowed for an element of the gradient.
         weight_decay: λ.
-        base_lr: the rate η₀ that `independent` decay measures the current rate against.
+        base_lr: η₀; `independent` decay is proportional to the current rate divided by it.
         ema: the decay of the moving average, in [0, 1).
-        clip_norm: what clipping by the global norm multiplies the gradient by, in (0, 1].
+        clip_norm: the factor of the gradient from clipping by the global norm, in (0, 1].
     """
 
     unscale: Number = 1.0
@@ -57,7 +58,7 @@ class Scalars(NamedTuple):
 
 
 class Stepped(NamedTuple):
-    """What a step leaves: the parameter (the interim point, for look-ahead methods), the state, the average."""
+    """The results of a step: the parameter (for lookahead methods, the lookahead point), the state, the average."""
 
     p: Value
     state: Any
@@ -65,9 +66,9 @@ class Stepped(NamedTuple):
 
 
 def gradient(stages: Stages, g: Value, c: Scalars, strict: bool = False) -> Value:
-    """The gradient as the global norm sees it: unscaled and clipped by value.
+    """The gradient from which the global norm is computed: unscaled and clipped by value.
 
-    Clipping by value makes infinity finite, as in torch; if `strict` it is not a number instead, so that it is seen.
+    As in torch, clipping by value makes infinity finite.  If `strict`, it becomes nan instead, so that it is noticed.
     """
     if stages.unscale:
         g = g * c.unscale
@@ -78,7 +79,7 @@ def gradient(stages: Stages, g: Value, c: Scalars, strict: bool = False) -> Valu
 
 
 def given(stages: Stages, p: Value, g: Value, c: Scalars) -> Value:
-    """The gradient as the rule is given it: unscaled, clipped, its sign turned to maximize, with its l2 decay."""
+    """The gradient that is passed to the rule: unscaled, clipped, negated to maximize, with l2 decay added."""
     g = gradient(stages, g, c)
     if stages.clip_norm:
         g = g * c.clip_norm
@@ -94,14 +95,14 @@ def step(
     """One step of a parameter.
 
     Args:
-        stages: which stages there are.
+        stages: the stages of the step.
         rule: the rule with this step's numbers.
-        before: the rule with the numbers that the interim point in `p` was made with; see `Rule.interim`.
-        after: the rule with the next step's numbers, which the next interim point is made with.
-        p: the parameter; for look-ahead methods the interim point.
+        before: the rule with the numbers from which the lookahead point in `p` was computed; see `Rule.interim`.
+        after: the rule with the next step's numbers, from which the next lookahead point is computed.
+        p: the parameter; for lookahead methods the lookahead point.
         g: the gradient taken at `p`.
         s: the rule's state.
-        ema: the moving average of the weights, where `stages` keeps one.
+        ema: the moving average of the weights, if `stages` has one.
         t: the step, 1, 2, …
         c: the numbers of the stages.
     """

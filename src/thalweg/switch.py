@@ -1,4 +1,4 @@
-"""One rule, and after it another: `Switch`, which is given wherever a rule is."""
+"""`Switch`: one rule followed by another.  It is accepted wherever a rule is."""
 
 import ast
 import dataclasses
@@ -12,26 +12,26 @@ from thalweg.rules import swats
 from thalweg.schedules.settings import Period, checked, is_pending, whole
 
 _THEN = "then."
-"""What stands before the name of a number of the second rule; those of the first have their own names."""
+"""The prefix of the second rule's numbers; those of the first have no prefix."""
 
 
 @dataclass(frozen=True, repr=False)
 class Switch:
-    """`first` for a while, then `then`, which begins with a state of its own.
+    """`first` for a number of steps, then `then`, which starts with a new state.
 
     Args:
-        first: the rule to begin with.
-        then: the rule to go on with.
-        at: after how many applied steps: an ``int``; a ``float``, a fraction of a total that `resolve` is told; or
-            ``"auto"``, where the first rule's own steps say so: SWATS (Keskar & Socher 2017, Algorithm 1).  The first
-            must then have ``beta1`` and ``beta2``, as Adam has, and `then` is ``SGD()``: as in the paper its momentum
-            is β₁, with the velocity ``averaged``, and its rate Λ is what was found.  A `Momentum` of that form keeps
-            a momentum of its own.
-        tolerance: with ``"auto"``, ε of the algorithm: how near the average rate must be to the latest.
+        first: the first rule.
+        then: the second rule.
+        at: the number of applied steps before the switch: an ``int``; a ``float``, a fraction of the total given to
+            `resolve`; or ``"auto"``, when the first rule's own steps indicate it: SWATS (Keskar & Socher 2017,
+            Algorithm 1).  The first rule must then have ``beta1`` and ``beta2``, as Adam has, and `then` is
+            ``SGD()``: as in the paper its momentum is β₁, with the velocity ``averaged``, and its rate Λ is
+            estimated.  A `Momentum` of that form keeps its own momentum.
+        tolerance: with ``"auto"``, ε of the algorithm: the largest difference between the average rate and the latest.
 
     Raises:
-        ValueError: a setting is out of its range, or does not go with ``at="auto"``.
-        TypeError: a rule is none.
+        ValueError: a setting is out of its range, or cannot be combined with ``at="auto"``.
+        TypeError: `first` or `then` is not a rule.
     """
 
     first: Rule
@@ -55,7 +55,7 @@ class Switch:
         """A switch from text: ``switch(adam, sgd(lr=0.1), at=0.5)``.  Literals only, nothing is evaluated.
 
         Raises:
-            ValueError: the text cannot be read, or says something that is not allowed.
+            ValueError: the text cannot be read, or a setting is unknown or not allowed.
         """
         phases, settings = read_call(text)
         known = [field.name for field in dataclasses.fields(cls) if field.name not in ("first", "then")]
@@ -68,11 +68,11 @@ class Switch:
 
     @property
     def resolved(self) -> bool:
-        """Whether it is known when to switch, or ``"auto"``."""
+        """Whether `at` is a number of steps or ``"auto"``."""
         return not is_pending(self.at)
 
     def resolve(self, total: int) -> Self:
-        """The same, with a fraction turned into steps of `total`; ``ValueError`` if these are none."""
+        """The same with a fraction turned into steps of `total`; ``ValueError`` if that is less than one step."""
         if self.resolved:
             return self
         try:
@@ -81,26 +81,26 @@ class Switch:
             raise ValueError(f"{self} cannot be laid out over {total} steps: {error}") from None
 
     def mismatch(self, total: int) -> str | None:
-        """A sentence if training for `total` steps never comes to the second rule, or None."""
+        """A sentence if training for `total` steps never reaches the second rule, else None."""
         at = self.resolve(total).at
         if at == "auto" or at < total:
             return None
         return f"it switches after {at:,} steps: training stops after {total:,}, with the first rule"
 
     def averaged(self, numbers: Mapping[str, float], average: float, rate: float, k: int) -> tuple[float, float]:
-        """With ``at="auto"``: the average of the rates that the steps amount to; see `thalweg.rules.swats.averaged`."""
+        """With ``at="auto"``: the average of the rates equivalent to the steps; see `thalweg.rules.swats.averaged`."""
         return swats.averaged(numbers, average, rate, k)
 
     # Numbers, options and search space, as rules have them: those of `then` are called then.lr …
 
     @property
     def numbers(self) -> dict[str, float]:
-        """The hyperparameters that are numbers; a rate that is to be found is none."""
+        """The hyperparameters that are numbers; not a rate that is still to be estimated."""
         return self._both(lambda rule: rule.numbers)
 
     @property
     def search(self) -> dict[str, Log | Linear]:
-        """What a race tunes: the declared spaces of both rules."""
+        """The search spaces of both rules, for a race."""
         return self._both(lambda rule: rule.search)
 
     def _both(self, of: Callable[[Rule], Any]) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Switch:
         return dataclasses.replace(self, first=self.first.replace(**first), then=self.then.replace(**second))
 
     def __str__(self) -> str:
-        """The text that `parse` reads back; settings that have their default are left out."""
+        """The text that `parse` reads back; settings at their defaults are left out."""
         return self._text(str)
 
     def __repr__(self) -> str:
@@ -129,10 +129,10 @@ class Switch:
 
 
 def read(given: Any) -> Rule | Switch:
-    """A rule or a switch, from itself or from its text: ``"adam(lr=1e-3)"``, ``"switch(adam, sgd, at=1000)"``.
+    """A rule or a switch, given as such or as text: ``"adam(lr=1e-3)"``, ``"switch(adam, sgd, at=1000)"``.
 
     Raises:
-        ValueError: a text cannot be read, or says something that no rule allows.
+        ValueError: the text cannot be read, or a setting is unknown or not allowed.
         TypeError: it is something else.
     """
     if isinstance(given, str):
@@ -153,7 +153,7 @@ def read_call(text: str) -> tuple[list[str], dict[str, Any]]:
     """``"switch(adam(lr=0.1), sgd, at=0.5)"`` → ``(["adam(lr=0.1)", "sgd"], {"at": 0.5})``: nothing is evaluated.
 
     Raises:
-        ValueError: the text is no switch between two rules.
+        ValueError: the text is not a switch between two rules.
     """
     text = text.strip()
     try:

@@ -1,7 +1,7 @@
-"""A rule, or a whole step around it, as an expression graph: what every printer and speed limit is derived from.
+"""A rule, or a whole step around it, as an expression graph, from which printers and speed limits are derived.
 
-``trace.rule(rule)`` runs ``update`` on symbols.  Equal expressions become one node; what depends on hyperparameters
-and on the step alone is marked as a number, for the host to compute once a step in float64.
+``trace.rule(rule)`` runs ``update`` on symbols.  Equal expressions become one node.  A node that depends only on
+hyperparameters and the step count is marked as a number, which the host computes once per step in float64.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Graph:
 
     Attributes:
         nodes: every node once, operands before what uses them.
-        outputs: what is computed, by name: ``p``, the state's fields as ``s.exp_avg``, ``ema``.
+        outputs: the results by name: ``p``, the state's fields as ``s.exp_avg``, ``ema``.
     """
 
     nodes: tuple[Symbol, ...]
@@ -52,7 +52,7 @@ def operands(node: Symbol) -> tuple[Symbol, ...]:
 
 
 def value(name: str) -> Any:
-    """An input with an element for every parameter."""
+    """An input with one element per parameter."""
     return Symbol("input", (name,), "value")
 
 
@@ -78,7 +78,7 @@ def rule(rule: Rule) -> Graph:
     """The update alone: inputs ``p``, ``g``, ``s.*``, ``t`` and ``h.*``; outputs ``p`` and ``s.*``.
 
     Raises:
-        TraceError: the rule branches on a traced value or uses a word that `thalweg.maths` lacks.
+        TraceError: the rule branches on a traced value or uses a function that `thalweg.maths` does not have.
     """
     p, state = _symbolic(rule, "h").update(value("p"), value("g"), _state(rule), number("t"))
     return graph({"p": p, **_outputs(state)})
@@ -99,12 +99,12 @@ def step(rule: Rule, form: Stages) -> Graph:
 
 
 def gradient(form: Stages, strict: bool) -> Graph:
-    """The gradient as the global norm sees it, as ``g``: inputs ``g`` and ``c.*``; see `stages.gradient`."""
+    """The gradient of which the global norm is taken, as ``g``: inputs ``g`` and ``c.*``; see `stages.gradient`."""
     return graph({"g": stages.gradient(form, value("g"), _scalars(), strict)})
 
 
 def point(rule: Rule) -> Graph | None:
-    """Where a look-ahead method takes its gradient, as ``p``: inputs ``p``, ``s.*`` and ``h.*``; None for others."""
+    """The lookahead point, as ``p``: inputs ``p``, ``s.*`` and ``h.*``; None for methods without one."""
     ahead = _symbolic(rule, "h").interim(_state(rule))
     return None if ahead is None else graph({"p": value("p") + ahead})
 
@@ -120,8 +120,8 @@ def _outputs(state: Any) -> dict[str, Any]:
 def graph(outputs: Mapping[str, Any], reduce: bool = False) -> Graph:
     """The graph of some expressions, equal ones shared and constants folded.
 
-    With `reduce`, divisions by numbers become products and factors that are numbers are gathered, so that the host
-    has them computed: what a kernel wants, but no longer what was written.
+    With `reduce`, divisions by numbers become products and factors that are numbers are collected, so that the host
+    computes them.  That suits a kernel, but is no longer the formula as written.
     """
     build = _Builder(reduce)
     roots = {name: build.visit(x) for name, x in outputs.items()}
@@ -154,7 +154,7 @@ class _Builder:
                 made = self.shared.setdefault((x.op, repr(x.args[0])), x)
             else:
                 made = self.node(x.op, *(self.visit(a) for a in x.args))
-            self.done[id(x)] = (x, made)  # x is kept alive: its id must stay its own
+            self.done[id(x)] = (x, made)  # keeps x alive, so that its id is not reused
         return self.done[id(x)][1]
 
     def constant(self, x: float) -> Symbol:
@@ -185,7 +185,7 @@ def _is(node: Symbol, constant: float) -> bool:
 
 
 def evaluate(of: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The outputs of a graph for given inputs, floats or tensors, by plain walking."""
+    """The outputs of a graph for given inputs, floats or tensors, evaluated node by node."""
     values: dict[Symbol, Any] = {}
     for node in of.nodes:
         if node.op == "input":
@@ -200,7 +200,7 @@ def evaluate(of: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
 def bytes_per_parameter(
     rule: Rule, dtype: torch.dtype = torch.float32, state_dtype: torch.dtype | None = None, form: Stages = Stages()
 ) -> int:
-    """The bytes that one step of one parameter must move at least: read what it uses, write what it changes.
+    """The minimum number of bytes that a step moves per parameter: it reads what it uses and writes what it changes.
 
     Args:
         rule: the rule.

@@ -1,4 +1,4 @@
-"""What each framework and book means by a name, as one table; rules and optimizers from it, and translation.
+"""The meaning of names in each framework and book as one table; rules, optimizers and translations from it.
 
 ``conventions.optimizer("keras", "RMSprop", params, rho=0.9)`` steps as Keras does; ``torch``, ``keras``, ``optax`` and
 ``textbook`` are known, with their names and arguments.
@@ -18,7 +18,7 @@ __all__ = ["TABLE", "Translation", "optimizer", "rule", "translate"]
 
 
 def framework(name: str) -> Framework:
-    """The column of the table for a framework; ``ValueError`` names the nearest."""
+    """The column of the table for a framework; for an unknown one ``ValueError`` names the nearest."""
     if name not in TABLE:
         raise ValueError(f"there is no framework {name!r}{nearest(name, TABLE)}; the frameworks are {', '.join(TABLE)}")
     return TABLE[name]
@@ -34,7 +34,7 @@ def rule(framework: str, name: str, **theirs: Any) -> Rule:
 
     Raises:
         ValueError: an unknown framework, name or argument (the nearest is named), a value that is not allowed, or an
-            argument that is no rule's but an optimizer's, such as weight decay: those need `optimizer`.
+            argument that belongs to the optimizer rather than to a rule, such as weight decay: use `optimizer`.
     """
     column = _framework(framework)
     plain = column.read(name, {k: x for k, x in theirs.items() if not _is_around(column, name, k)})
@@ -49,9 +49,9 @@ def rule(framework: str, name: str, **theirs: Any) -> Rule:
 
 
 def optimizer(framework: str, name: str, params: ParamsT, **keywords: Any) -> Optimizer:
-    """The optimizer that a framework means by a name: `rule`'s arguments, and further ones of `Optimizer`.
+    """The optimizer that a framework means by a name, from the framework's arguments and further ones of `Optimizer`.
 
-    Where a name is both theirs and ours, as ``weight_decay`` is, it is read as theirs.
+    A name that both have, such as ``weight_decay``, is read as the framework's.
 
     Raises:
         ValueError: as `rule` and `Optimizer` raise it.

@@ -1,4 +1,4 @@
-"""What a name of a framework means here: the parts that the table is written in, and how a call is read by them."""
+"""The parts of the table of conventions, and how a framework's call is read by them."""
 
 import inspect
 from collections.abc import Hashable, Iterable, Mapping
@@ -14,15 +14,15 @@ REQUIRED = inspect.Parameter.empty
 
 @dataclass(frozen=True)
 class Argument:
-    """What an argument of theirs means.
+    """The meaning of a framework's argument.
 
     Attributes:
-        default: its value where it is not given, or `REQUIRED`.
-        ours: the settings of our rule or of `Optimizer` that it gives: none, one or a pair.
-        values: what single values of theirs are called here; all others are called the same.
-        closed: whether there are no values but these.
-        refused: where there are no settings that it could give: why other values than the default are refused; or
-            nothing, where it changes no number.
+        default: its default value, or `REQUIRED`.
+        ours: the settings of our rule or of `Optimizer` that it determines: none, one or a pair.
+        values: the translations of some values; all others stay the same.
+        closed: whether no other values are allowed.
+        refused: the reason to show when the argument has no counterpart here and is given a non-default value; empty if
+            it never affects the numbers (``foreach``, ``fused``).
     """
 
     default: Any
@@ -32,7 +32,7 @@ class Argument:
     refused: str = ""
 
     def read(self, value: Any) -> dict[str, Any]:
-        """Our settings, from its value."""
+        """Our settings for a value of it."""
         if len(self.ours) == 2:
             return dict(zip(self.ours, value, strict=True))
         if not self.ours:
@@ -40,7 +40,7 @@ class Argument:
         return {self.ours[0]: self.values.get(value, value) if isinstance(value, Hashable) else value}
 
     def check(self, said: str, value: Any, rule: type[Rule]) -> None:
-        """Raise ``ValueError``, naming the argument as `said`, for a value that it cannot have here."""
+        """Raise ``ValueError``, which calls the argument `said`, if the value is not supported."""
         if self.refused and value != self.default:
             raise ValueError(f"{said} is {value!r}; allowed is {self.default!r}: {self.refused}")
         if self.closed and not any(value is known or value == known for known in self.values):
@@ -53,27 +53,27 @@ class Argument:
 
 
 def inert(default: Any) -> Argument:
-    """An argument that changes no number: how they compute, what they call things."""
+    """An argument that does not affect the numbers."""
     return Argument(default)
 
 
 def number(default: Any, ours: str, values: Mapping[Any, Any] | None = None) -> Argument:
-    """A number; `values` are those that mean something else here."""
+    """A number; `values` are translated."""
     return Argument(default, (ours,), values or {})
 
 
 def unset(default: float | None, ours: str) -> Argument:
-    """A number that 0 and None turn off."""
+    """A number for which 0 and None mean off."""
     return Argument(default, (ours,), {0: None, None: None})
 
 
 def pair(default: tuple[float, float], first: str, second: str) -> Argument:
-    """Two numbers in one argument."""
+    """A pair of numbers in one argument."""
     return Argument(default, (first, second))
 
 
 def switch(default: bool, ours: str, on: Any, off: Any) -> Argument:
-    """True or False, as one of our options."""
+    """True or False, translated to one of our options."""
     return Argument(default, (ours,), {True: on, False: off}, closed=True)
 
 
@@ -83,7 +83,7 @@ def refused(default: Any, why: str) -> Argument:
 
 
 class Meaning(NamedTuple):
-    """What a call of theirs means: our rule, and the arguments of `Optimizer` around it."""
+    """The meaning of a framework's call: our rule and the arguments of `Optimizer`."""
 
     rule: Rule
     around: dict[str, Any]
@@ -91,16 +91,16 @@ class Meaning(NamedTuple):
 
 @dataclass(frozen=True)
 class Convention:
-    """What one name means.
+    """The meaning of one name.
 
     Attributes:
         rule: our rule.
-        source: where the name stands.
-        arguments: theirs, in their order.
-        fixed: the settings of our rule and of `Optimizer` that the name implies; a function is asked for its own.
-        without_momentum: the rule where the momentum is None; it ignores the arguments that it has no setting for.
-        sparse: whether it takes sparse gradients there.
-        counted: whether its state counts the steps there.
+        source: its full name or its place in the literature.
+        arguments: the framework's arguments, in order.
+        fixed: the settings of our rule and of `Optimizer` that the name implies; functions are called for the value.
+        without_momentum: the rule to use if the momentum is None; arguments that it has no setting for are ignored.
+        sparse: whether the framework's optimizer accepts sparse gradients.
+        counted: whether the framework's state counts steps.
     """
 
     rule: type[Rule]
@@ -112,7 +112,7 @@ class Convention:
     counted: bool = True
 
     def settings(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
-        """Our settings, of the rule and of `Optimizer`, from arguments of theirs, unchecked; others are ignored."""
+        """Our settings of the rule and of `Optimizer` for the framework's arguments, unchecked; others are ignored."""
         found = {name: value() if callable(value) else value for name, value in self.fixed.items()}
         for name, argument in self.arguments.items():
             found.update(argument.read(theirs.get(name, argument.default)))
@@ -125,7 +125,7 @@ class Convention:
         return Meaning(rule(**of_rule), {name: x for name, x in settings.items() if name in OPTIMIZER})
 
     def rule_of(self, settings: Mapping[str, Any]) -> Rule:
-        """The rule of `settings`, with whatever the framework lets pass, and unchecked."""
+        """The rule of `settings`, unchecked, with any value that the framework accepts."""
         rule = self._of(settings)
         of_rule = {name: x for name, x in settings.items() if name in annotations(rule)}
         return rule().bind({name: float(x) if type(x) is int else x for name, x in of_rule.items()})
@@ -135,7 +135,7 @@ class Convention:
         return self.without_momentum if plain and self.without_momentum else self.rule
 
     def read(self, said: str, theirs: Mapping[str, Any]) -> Meaning:
-        """What the name means with arguments of theirs; ``ValueError`` begins with `said`."""
+        """The meaning of the name with these arguments; a ``ValueError`` begins with `said`."""
         for name, value in theirs.items():
             if name not in self.arguments:
                 known = list(self.arguments)
@@ -152,10 +152,10 @@ class Framework:
     """A column of the table.
 
     Attributes:
-        name: the framework's.
-        call: how an optimizer is called there, with a place for its name.
-        rate: what the learning rate is called there.
-        names: what each optimizer means.
+        name: the framework's name.
+        call: a template for the full name of an optimizer.
+        rate: the framework's name for the learning rate.
+        names: the meaning of each optimizer.
         refused: optimizers that cannot be expressed, and why.
     """
 
@@ -166,7 +166,7 @@ class Framework:
     refused: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def find(self, name: str) -> Convention:
-        """What a name means; ``ValueError`` names the nearest, or says why it cannot be expressed."""
+        """The meaning of a name; ``ValueError`` names the nearest known one, or says why it cannot be expressed."""
         if name in self.refused:
             raise ValueError(f"{self.name}'s {name} cannot be expressed: {self.refused[name]}")
         if name not in self.names:
@@ -176,7 +176,7 @@ class Framework:
         return self.names[name]
 
     def read(self, name: str, theirs: Mapping[str, Any]) -> Meaning:
-        """What a call means; ``lr`` is understood as the learning rate everywhere."""
+        """The meaning of a call; ``lr`` is understood as the learning rate in every framework."""
         arguments = dict(theirs)
         if "lr" in arguments and self.rate not in arguments:
             arguments[self.rate] = arguments.pop("lr")
@@ -185,4 +185,4 @@ class Framework:
 
 _OF_RULES = {"self", "params", "rule", "lr"}
 OPTIMIZER: frozenset[str] = frozenset(inspect.signature(Optimizer.__init__).parameters) - _OF_RULES
-"""What `Optimizer` has around a rule."""
+"""The arguments of `Optimizer` that do not belong to a rule."""

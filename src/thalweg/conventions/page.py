@@ -117,7 +117,7 @@ def _two_steps(framework: str, name: str, theirs: dict[str, Any]) -> tuple[float
 
 
 def _column(column: Framework) -> str:
-    """Every name of a framework: our rule, what the name implies, and what each argument is called here."""
+    """Every name of a framework with our rule, the settings that it implies, and our name of each argument."""
     lines = [
         "| name | rule in Thalweg | implies | its arguments, with their names in Thalweg |",
         "| --- | --- | --- | --- |",

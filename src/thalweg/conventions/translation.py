@@ -1,7 +1,7 @@
-"""From one framework's words into another's, and how far the nearest strays where there are none that mean the same.
+"""Translates optimizer calls between frameworks, and measures how far the nearest one deviates if none is equivalent.
 
-A translation is found by the table and judged by numbers: the calls are stepped side by side along a fixed course of
-gradients, once at a constant rate and once with a rate that drops.
+Candidates come from the table and are compared by numbers: both calls take steps along a fixed sequence of gradients,
+once at a constant rate and once with a rate that drops.
 """
 
 import ast
@@ -28,12 +28,12 @@ _OFF = (None, 0, False)
 
 @dataclass(frozen=True)
 class Translation:
-    """A call in another framework's words.
+    """A call translated into another framework's.
 
     Attributes:
-        call: the target's call.
-        kind: ``exact``; ``constant``, exact while the rate is constant; or ``nearest``, which is not the same.
-        strays: how far apart the two are after the standard course, as a share of the way that the source went.
+        call: the call in the target framework.
+        kind: ``exact``; ``constant``, exact while the rate is constant; or ``nearest``, not equivalent.
+        strays: the distance between the two after the standard course, as a share of the distance that the source went.
     """
 
     call: str
@@ -42,7 +42,7 @@ class Translation:
 
     @property
     def sentence(self) -> str:
-        """What `kind` says, in a sentence."""
+        """The meaning of `kind`, in a sentence."""
         if self.kind == "exact":
             return "Exact: the same numbers at every step, whatever the learning rate does."
         if self.kind == "constant":
@@ -61,13 +61,13 @@ class Translation:
 
 
 def translate(text: str, to: str) -> Translation:
-    """A call such as ``"keras.optimizers.SGD(learning_rate=0.1, momentum=0.9)"`` in the words of framework `to`.
+    """Translate a call such as ``"keras.optimizers.SGD(learning_rate=0.1, momentum=0.9)"`` into framework `to`.
 
-    Names and literals are read, nothing is evaluated.  A rate that the source requires and `text` leaves out is taken
-    as 0.01 for the comparison.
+    Only names and literals are read; nothing is evaluated.  If the source requires a rate and `text` has none, 0.01 is
+    used for the comparison.
 
     Raises:
-        ValueError: the text cannot be read, or names something that the table does not know.
+        ValueError: the text cannot be read, or contains a name that is not in the table.
     """
     if to not in TABLE:
         raise ValueError(f"to is {to!r}{nearest(to, TABLE)}; the frameworks are {', '.join(TABLE)}")
@@ -79,7 +79,7 @@ def translate(text: str, to: str) -> Translation:
     best: tuple[tuple[float, int, int], float, float, str] | None = None
     for call, found in _candidates(meaning, TABLE[to]):
         strays = _apart(constant, _course(found, False)), _apart(dropped, _course(found, True))
-        # What differs in the last bits alone is as near: then the more alike, and the shorter call, is the better.
+        # Differences in the last bits do not count; among equals the more similar and then the shorter call is better.
         near = 0.0 if max(strays) <= EXACT else float(f"{max(strays):.3g}")
         nearness = near, _unlike(found.rule, meaning.rule), len(call)
         if best is None or nearness < best[0]:
@@ -94,7 +94,7 @@ def parse(text: str) -> tuple[Framework, str, dict[str, Any]]:
     """The framework, the name and the arguments of a call: literals only.
 
     Raises:
-        ValueError: the text is no such call; the message shows one.
+        ValueError: the text is not such a call; the message shows an example.
     """
     wanted = f"{text!r} cannot be read; write a call of literals, as in keras.optimizers.SGD(learning_rate=0.1)"
     try:
@@ -118,10 +118,10 @@ def parse(text: str) -> tuple[Framework, str, dict[str, Any]]:
 
 
 def _candidates(meaning: Meaning, target: Framework) -> Iterator[tuple[str, Meaning]]:
-    """Calls of the target that may mean the same: those of the same rule, or all where none has it."""
+    """Calls of the target that may be equivalent: those with the same rule, or all if there are none."""
     wanted = {**meaning.rule.numbers, **meaning.rule.options, **meaning.around}
     if not wanted.get("weight_decay"):
-        wanted.pop("decay_form", None)  # no decay has no form
+        wanted.pop("decay_form", None)  # without decay the form does not matter
     conventions = {
         name: convention
         for name, convention in target.names.items()
@@ -143,7 +143,7 @@ def _candidates(meaning: Meaning, target: Framework) -> Iterator[tuple[str, Mean
 
 
 def _possible(convention: Convention, argument: str, wanted: dict[str, Any]) -> list[Any]:
-    """What an argument of theirs may be: what gives our setting, else any of its choices, else its default."""
+    """The candidate values of an argument: those that give our setting, else all its choices, else its default."""
     means = convention.arguments[argument]
     found = tuple(wanted.get(setting, REQUIRED) for setting in means.ours)
     if found and REQUIRED not in found:
@@ -157,13 +157,13 @@ def _possible(convention: Convention, argument: str, wanted: dict[str, Any]) -> 
 
 
 def _unlike(one: Rule, other: Rule) -> int:
-    """How many options the one has on and the other off."""
+    """The number of options that are on in only one of the two."""
     names = {*one.options, *other.options}
     return sum(bool(one.options.get(name)) != bool(other.options.get(name)) for name in names)
 
 
 def _back(values: Mapping[Any, Any], ours: Any) -> Any:
-    """A value of theirs that is called `ours` here."""
+    """The framework's value for `ours`."""
     return next((theirs for theirs, x in values.items() if x is ours or (x == ours and type(x) is type(ours))), ours)
 
 
@@ -181,7 +181,7 @@ def _gradients() -> list[Tensor]:
 
 
 def _course(meaning: Meaning, drop: bool) -> list[Tensor]:
-    """Where an optimizer goes along the standard course, step by step; with `drop` the rate is halved half way."""
+    """The points of an optimizer along the standard course; with `drop` the rate is halved half way."""
     p = torch.nn.Parameter(torch.linspace(-1, 1, 12, dtype=torch.float64))
     optimizer = Optimizer([p], meaning.rule, **meaning.around, backend="eager")
     points = [p.detach().clone()]
@@ -195,7 +195,7 @@ def _course(meaning: Meaning, drop: bool) -> list[Tensor]:
 
 
 def _apart(one: list[Tensor], other: list[Tensor]) -> float:
-    """The largest distance between two walks, as a share of the way of the first."""
+    """The largest distance between two walks, as a share of the distance that the first went."""
     way = max(_distance(p, one[0]) for p in one) or 1.0
     apart = max(_distance(p, q) for p, q in zip(one, other, strict=True)) / way
     return apart if math.isfinite(apart) else math.inf

@@ -1,4 +1,4 @@
-"""First and second derivatives of a loss, over all parameters laid end to end as one vector of n numbers."""
+"""First and second derivatives of a loss, over all parameters, concatenated to one vector of n numbers."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 ROWS_AT_ONCE = 128
-"""Rows of the Hessian that one batched backward pass makes: enough to be quick, few enough to leave memory alone."""
+"""Rows of the Hessian per batched backward pass: enough to be fast, few enough not to need much memory."""
 
 
 def flat(parts: Sequence[Tensor]) -> Tensor:
@@ -16,10 +16,10 @@ def flat(parts: Sequence[Tensor]) -> Tensor:
 
 
 def gradient(loss: Tensor, params: Sequence[Tensor], *, graph: bool = False) -> Tensor:
-    """The gradient of `loss`, shape ``(n,)``; zero where a parameter takes no part.
+    """The gradient of `loss`, shape ``(n,)``; zero for a parameter that the loss does not depend on.
 
     Args:
-        loss: a scalar, with the graph that made it.
+        loss: a scalar with its graph.
         params: the n parameters, as tensors of any shapes.
         graph: keep the graph, so that the gradient can be differentiated again.
     """

@@ -1,4 +1,4 @@
-"""Whether something fits into memory, asked before it is allocated."""
+"""How much memory is free, to check before allocating."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ def available(device: torch.device) -> int | None:
         return torch.cuda.mem_get_info(device)[0]
     if device.type != "cpu":
         return None
-    try:  # Linux counts as available what it can take back from its caches; others tell only what lies idle.
+    try:  # Linux counts memory that it can reclaim from its caches as available; other systems report idle memory only.
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):

@@ -13,14 +13,14 @@ from thalweg.curvature.memory import available, human
 from thalweg.rule import Rate, check
 
 LinAlgError: type[RuntimeError] = cast(Any, torch.linalg).LinAlgError
-"""torch's error for a matrix that has not what a method needs."""
+"""torch's error for a matrix that does not have a required property."""
 
 
 class Newton(Optimizer):
     """Newton's method, θ ← θ − η(H + λI)⁻¹g.  Goodfellow et al. 2016, Algorithm 8.8 (η = 1, λ = 0).
 
     H holds the exact second derivatives of the loss in all n parameters together: n² numbers, and n³/3 operations to
-    solve by Cholesky.  That is for small models, on batches as large as they come.
+    solve by Cholesky.  It is meant for small models and large batches.
 
     The closure is an ordinary one that computes the loss from the model, without ``backward()``::
 
@@ -28,14 +28,14 @@ class Newton(Optimizer):
         loss = optimizer.step(lambda: loss_fn(model(x), y))
 
     H is taken by differentiating the closure's gradient again, many rows at once: ``torch.autograd.grad`` batched by
-    torch.func's ``vmap``.  ``torch.func.hessian`` gives the same numbers, but of a pure function of its parameters;
-    so every closure, and every model that it calls, would have to be rewritten as one.
+    torch.func's ``vmap``.  ``torch.func.hessian`` gives the same numbers, but requires a pure function of the
+    parameters, so every closure, and every model that it calls, would have to be rewritten as one.
 
     Args:
         params: the parameters, as one group; those that do not require a gradient stay as they are.
-        lr: the rate η, ≥ 0; 1 is the whole step.
-        damping: λ ≥ 0, added to the diagonal; it makes H positive definite where the loss curves down, and the step
-            shorter where it is nearly flat.
+        lr: the rate η, ≥ 0; 1 is the full step.
+        damping: λ ≥ 0, added to the diagonal; it makes H positive definite where the loss curves downwards, and
+            shortens the step where the loss is nearly flat.
 
     Raises:
         ValueError: a rate or damping out of range; more than one parameter group; parameters that are not of one
@@ -48,7 +48,7 @@ class Newton(Optimizer):
         )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Take the one group of parameters that there may be."""
+        """Add the parameter group; there may be only one."""
         if self.param_groups:
             raise ValueError("Newton's step couples all parameters; give them as one group, not as several")
         super().add_param_group(param_group)
@@ -71,7 +71,7 @@ class Newton(Optimizer):
             The loss before the step, as the closure returned it, detached.
 
         Raises:
-            TypeError: no closure, or one that returns something else than a scalar tensor.
+            TypeError: there is no closure, or it does not return a scalar tensor.
             ValueError: the closure's loss has no graph, or one that ``backward()`` used up.
             MemoryError: the Hessian and its factor do not fit; nothing was allocated.
             FloatingPointError: the loss or its derivatives are not finite.
@@ -139,7 +139,7 @@ def _solve(g: Tensor, h: Tensor, damping: float) -> Tensor:
         return torch.cholesky_solve(g[:, None], factor)[:, 0]
     curvatures = cast(Tensor, torch.linalg.eigvalsh(h))
     lowest, highest = float(curvatures[0]), float(curvatures.abs().max())
-    # A tenth more than the lowest needs, and enough for the rounding of a factorisation.
+    # A tenth more than the lowest eigenvalue requires, and enough for the rounding of a factorization.
     proposal = damping + 1.1 * max(-lowest, 0.0) + (math.sqrt(torch.finfo(h.dtype).eps) * highest or 1.0)
     raise LinAlgError(
         f"the Hessian{f' with damping {damping:g}' if damping else ''} is not positive definite: its smallest "

@@ -1,4 +1,4 @@
-"""A rule's update as lines of text, for people: what LaTeX and plain text have in common."""
+"""A rule's update as lines of text, for people: the common part of LaTeX and plain text."""
 
 from collections.abc import Mapping
 
@@ -95,7 +95,7 @@ class Printer:
         return self.join(node.op, parts), binding
 
     def wraps(self, op: str) -> bool:
-        """Whether a looser operand of `op` needs brackets: not where bars, roots or fractions already show it."""
+        """Whether a looser operand of `op` needs brackets; inside bars, roots and fractions it does not."""
         return op in _BINDING
 
     def _input(self, name: str) -> str:

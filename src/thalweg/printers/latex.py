@@ -60,7 +60,7 @@ class _Latex(Printer):
         return op != "div" and super().wraps(op)
 
     def binding(self, op: str) -> int:
-        # A fraction shows its own extent, but not as the base of a power.
+        # A fraction needs no brackets, except as the base of a power.
         return 3 if op == "div" else super().binding(op)
 
 

@@ -1,4 +1,4 @@
-"""An update as MathML, which browsers draw by themselves: for pages that must work without a network."""
+"""An update as MathML, which browsers render natively: for pages that must work without a network."""
 
 from thalweg.printers.formula import Printer
 from thalweg.printers.plain import GREEK
@@ -54,12 +54,12 @@ class _MathML(Printer):
         return op != "div" and super().wraps(op)
 
     def binding(self, op: str) -> int:
-        # A fraction shows its own extent, but not as the base of a power.
+        # A fraction needs no brackets, except as the base of a power.
         return 3 if op == "div" else super().binding(op)
 
 
 def mathml(rule: Rule) -> str:
-    """The update of a rule with its options as one ``<math>`` element, a row a quantity, derived from its trace."""
+    """The update of a rule with its options as one ``<math>`` element, one row per quantity, derived from its trace."""
     rows = "".join(
         f"<mtr><mtd class='left'>{left}</mtd><mtd><mo>=</mo></mtd><mtd class='right'>{right}</mtd></mtr>"
         for left, right in _MathML().lines(rule)

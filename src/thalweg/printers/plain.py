@@ -57,5 +57,5 @@ def symbol(name: str) -> str:
 
 
 def plain(rule: Rule) -> list[str]:
-    """The update of a rule with its options, a line a quantity, derived from its trace."""
+    """The update of a rule with its options, one line per quantity, derived from its trace."""
     return [f"{left} = {right}" for left, right in _Plain().lines(rule)]

@@ -1,4 +1,4 @@
-"""What is raced on: images, the user's own, and surfaces to look at.
+"""Problems to race on: images, the user's own, and surfaces to look at.
 
 ``problems.get("digits")``, ``problems.get("digits(dropout=0.2)")``, ``problems.get("my_problem.py:make")``.
 """
@@ -26,7 +26,7 @@ _BUILT_IN: dict[str, Callable[..., Problem]] = {
 
 
 def names() -> dict[str, str]:
-    """The built-in problems by name, each with a line that says what it is."""
+    """The built-in problems by name, each with a one-line description."""
     return {name: inspect.getdoc(make) or "" for name, make in _BUILT_IN.items()}
 
 

@@ -1,4 +1,4 @@
-"""Where in the user's files something went wrong, and what, in one sentence."""
+"""One sentence about an error in the user's code, with its file and line."""
 
 import inspect
 import os
@@ -16,7 +16,7 @@ def told(error: BaseException, when: str = "") -> str:
 
 
 def where(error: BaseException) -> str:
-    """The last line of the user's that an error came through: ``"mine.py, line 7"``, or nothing."""
+    """The last line of the user's code in an error's traceback: ``"mine.py, line 7"``, or empty."""
     if isinstance(error, SyntaxError) and error.filename and not is_library(error.filename):
         return f"{os.path.basename(error.filename)}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
@@ -26,7 +26,7 @@ def where(error: BaseException) -> str:
 
 
 def here() -> str:
-    """The user's line from which this was called: ``"mine.py, line 7"``, or nothing."""
+    """The line of the user's code from which this was called: ``"mine.py, line 7"``, or empty."""
     frame = inspect.currentframe()
     while frame is not None and (is_library(frame.f_code.co_filename) or frame.f_code.co_filename.startswith("<")):
         frame = frame.f_back
@@ -34,7 +34,7 @@ def here() -> str:
 
 
 def line_of(thing: Any) -> str:
-    """Where a function or a class of the user's begins: ``"mine.py, line 7"``, or nothing."""
+    """The first line of a function or class of the user's: ``"mine.py, line 7"``, or empty."""
     code = getattr(thing, "__code__", None)
     try:
         file = code.co_filename if code else inspect.getsourcefile(thing)

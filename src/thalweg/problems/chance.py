@@ -1,4 +1,4 @@
-"""Randomness held still."""
+"""Reproducible randomness."""
 
 import random
 from collections.abc import Generator
@@ -10,7 +10,9 @@ import torch
 
 @contextmanager
 def reproducible(seed: int) -> Generator[None]:
-    """Everything random seeded, and one thread, as sums over threads differ with their number; both put back after."""
+    """Seed all random number generators and use one thread, since sums depend on the number of threads; restore both
+    after.
+    """
     threads, python, arrays = torch.get_num_threads(), random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

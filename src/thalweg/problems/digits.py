@@ -34,14 +34,14 @@ def _problem(name: str, model: Any, target: float) -> Problem:
         metric=accuracy,
         target=target,
         source=_SOURCE,
-        steps=300,  # 18 epochs: the fast have arrived, the slow have not; seven entries race in about half a minute
+        steps=300,  # 18 epochs: only the fast methods have converged; seven entries race in half a minute
     )
 
 
 @cache
 def _splits() -> tuple[tuple[Tensor, Tensor], ...]:
-    """Three fifths, a fifth and a fifth, each with every digit's share; always the same."""
-    # scikit-learn belongs to the lab extra: who brings a problem of their own does not need it.
+    """Splits of three fifths, one fifth and one fifth, stratified by digit; always the same."""
+    # scikit-learn belongs to the lab extra, and is not needed for users' own problems.
     try:
         from sklearn import datasets, model_selection
     except ImportError:

@@ -1,4 +1,4 @@
-"""Files from public mirrors: checked, and put in place whole or not at all."""
+"""Downloads from public mirrors, verified by checksum and put in place whole or not at all."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,22 +14,22 @@ _TIMEOUT = 30.0
 
 def cache_folder() -> Path:
     """The user's cache folder for this package, as the system has it: on Linux ``~/.cache/thalweg``."""
-    import pooch  # of the lab extra, as rich is: only who downloads needs them
+    import pooch  # pooch and rich belong to the lab extra, and only downloads need them
 
     return Path(pooch.os_cache("thalweg"))
 
 
 def fetch(file: str, md5: str, mirrors: Sequence[str], folder: Path) -> Path:
-    """The path of `file` in `folder`, downloaded from the first mirror that has it whole, unless it is there already.
+    """The path of `file` in `folder`, downloaded if it is not there, from the first mirror that has it whole.
 
     Args:
         file: the name, at the mirrors and in the folder.
-        md5: the published checksum, in hex; a file with another one is never put in place.
-        mirrors: addresses of folders, with the slash at the end.
-        folder: made if it does not exist.
+        md5: the published checksum, in hex; a file with a different one is not put in place.
+        mirrors: URLs of folders, with a slash at the end.
+        folder: created if it does not exist.
 
     Raises:
-        ValueError: no mirror gave the file, each with its reason, or the folder cannot be written.
+        ValueError: every mirror failed (the reasons are given), or the folder cannot be written.
     """
     import pooch
     from rich.console import Console
@@ -49,7 +49,7 @@ def fetch(file: str, md5: str, mirrors: Sequence[str], folder: Path) -> Path:
             get: Any = pooch.HTTPDownloader(progressbar=bar, timeout=_TIMEOUT)
             try:
                 return Path(pooch.retrieve(mirror + file, f"md5:{md5}", file, folder, downloader=get))
-            except (OSError, ValueError) as error:  # what requests raises, or the checksum is another
+            except (OSError, ValueError) as error:  # from requests, or because of a wrong checksum
                 failures.append(f"{place}: {error}")
     raise ValueError(
         f"{file} could not be downloaded ({'; '.join(failures)}); try again when online, "
@@ -58,7 +58,7 @@ def fetch(file: str, md5: str, mirrors: Sequence[str], folder: Path) -> Path:
 
 
 class _Bar:
-    """Shows a download's progress as pooch reports it, and ends one that is larger than any of our files."""
+    """Shows the progress that pooch reports, and ends a download that is larger than any of our files."""
 
     def __init__(self, progress: "Progress", name: str) -> None:
         self._progress, self._task = progress, progress.add_task(name, total=None)
@@ -66,15 +66,15 @@ class _Bar:
         self.total = 0
 
     def update(self, size: int) -> None:
-        """Another `size` bytes have come."""
+        """Count another `size` bytes."""
         self._got += size
         if self._got > _MOST:
             raise ValueError(f"sent more than {_MOST:,} bytes")
         self._progress.update(self._task, completed=self._got, total=self.total or None)
 
     def reset(self) -> None:
-        """Pooch winds its bar back at the end, and sets it to the whole."""
+        """Start again at zero: pooch resets its bar at the end, and then reports the total."""
         self._got = 0
 
     def close(self) -> None:
-        """Nothing to do: the progress is closed by whoever opened it."""
+        """Do nothing: the progress display is closed where it was opened."""

@@ -1,9 +1,9 @@
-"""What tells one problem, or one rule, from another: hashes of data, weights and code, the same in every process.
+"""Fingerprints of problems and rules: hashes of data, weights and code that are the same in every process.
 
-Code is described by what it does rather than by where it stands: a function by its compiled code, its defaults, what
-its closure holds and the globals that it reads, and so on through the helpers that it calls.  Libraries count by the
-names of what is used of them.  Files that were loaded by `thalweg.problems.sources`, and modules that workers import
-by name, are hashed whole.
+Code is described by what it does, not by where it is: a function by its compiled code, its defaults, the values in its
+closure and the globals that it reads, and so on through the helpers that it calls.  Libraries are represented by the
+names used from them.  Files that were loaded by `thalweg.problems.sources`, and modules that workers import by name,
+are hashed whole.
 """
 
 import functools
@@ -31,7 +31,7 @@ _OF_EVERY_CLASS = {
 
 
 def digest(*things: Any) -> tuple[str, dict[str, str]]:
-    """A hash of `things` and what they lead to, and a hash of each file of the user's that is a part of that."""
+    """A hash of `things` and of everything they refer to, and a hash of each of the user's files among that."""
     describe = _Describer()
     text = repr(describe(things))
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest(), describe.files
@@ -58,7 +58,7 @@ class _Describer:
     def __init__(self) -> None:
         self.files: dict[str, str] = {}
         self._seen: dict[int, int] = {}
-        self._kept: list[Any] = []  # so that no id is given to another object meanwhile
+        self._kept: list[Any] = []  # keeps the object alive, so that its id is not reused
 
     def __call__(self, thing: Any) -> Any:
         if thing is None or isinstance(thing, bool | int | float | complex | str | bytes):
@@ -69,7 +69,7 @@ class _Describer:
         self._kept.append(thing)
         try:
             return self._described(thing)
-        except Exception:  # objects may run code of their own when they are looked at
+        except Exception:  # inspecting an object may run its own code
             return _named(type(thing))
 
     def _described(self, thing: Any) -> Any:
@@ -79,7 +79,7 @@ class _Describer:
             case np.ndarray() if thing.dtype != object:
                 array = cast("np.ndarray[Any, Any]", thing)
                 return ("array", str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).hexdigest())
-            case Mapping() if thing is not os.environ:  # of which a loss reads a part at most
+            case Mapping() if thing is not os.environ:  # a loss reads at most a part of it
                 return (_named(type(cast(Any, thing))), [(self(k), self(v)) for k, v in cast(Any, thing).items()])
             case set() | frozenset():
                 return ("set", sorted(map(_member, cast("set[Any]", thing))))
@@ -114,7 +114,7 @@ class _Describer:
         used = sorted({name for code in _nested(function.__code__) for name in code.co_names} & scope.keys())
         return (
             _named(function),
-            # What stands in a file that is hashed whole need not be told again, in words that change with Python.
+            # Code in a file that is hashed whole needs no further description, which would depend on Python's version.
             None if self._is_covered(function) else self(function.__code__),
             self(function.__defaults__),
             self(function.__kwdefaults__),
@@ -126,7 +126,7 @@ class _Describer:
         if self._is_foreign(cls):
             return _named(cls)
         own = {name: thing for name, thing in vars(cls).items() if name not in _OF_EVERY_CLASS}
-        self._is_covered(cls)  # its file, too, is a part of it
+        self._is_covered(cls)  # its file belongs to the problem, too
         return (_named(cls), [self(base) for base in cls.__bases__], [(name, self(own[name])) for name in sorted(own)])
 
     def _module(self, module: ModuleType) -> Any:
@@ -144,7 +144,7 @@ class _Describer:
             return _named(thing)  # the latter is compiled
         if hasattr(thing, "__dict__") and not self._is_foreign(type(thing)):
             return (self(type(thing)), self(vars(thing)))
-        # What cannot be copied, such as a lock, a file or a generator, raises, and is told by its type alone.
+        # Objects that cannot be copied, such as locks, files or generators, raise and are described by type alone.
         made = thing.__reduce_ex__(2)
         if isinstance(made, str):
             return (_named(type(thing)), made)
@@ -164,7 +164,7 @@ class _Describer:
 
     def _file(self, module: ModuleType) -> None:
         file = getattr(module, "__file__", None)
-        # Workers have another __main__; what `sources` has read is told by it.
+        # Workers have a different __main__; files read by `sources` are recorded there.
         if module.__name__ != "__main__" and sources.read(module) is None and file and os.path.isfile(file):
             name = module.__name__.replace(".", "/") + os.path.splitext(file)[1]
             self.files[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
@@ -177,8 +177,8 @@ def weights(module: nn.Module) -> list[tuple[str, str, bool]]:
 
 
 def layers(module: nn.Module) -> list[tuple[str, type, dict[str, Any]]]:
-    """What a network is made of: the name, the class and the settings of each part."""
-    # A module's repr leaves some settings out: of CrossEntropyLoss(label_smoothing=0.1), for one, all.
+    """The structure of a network: the name, class and settings of each part."""
+    # A module's repr omits some settings: all of them for CrossEntropyLoss(label_smoothing=0.1), for example.
     parts = cast("Iterator[tuple[str, nn.Module]]", cast(Any, module).named_modules())
     return [(name, type(part), _settings(part)) for name, part in parts]
 
@@ -188,7 +188,7 @@ def _settings(module: nn.Module) -> dict[str, Any]:
 
 
 def _nested(code: CodeType) -> Iterator[CodeType]:
-    """A function's code and that of the functions in it."""
+    """A function's code, including that of nested functions."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -196,7 +196,7 @@ def _nested(code: CodeType) -> Iterator[CodeType]:
 
 
 def _held(cell: Any) -> list[Any]:
-    """What a cell of a closure holds; nothing where its variable is not assigned yet."""
+    """The value in a cell of a closure; nothing if its variable is not assigned yet."""
     try:
         return [cell.cell_contents]
     except ValueError:
@@ -209,7 +209,7 @@ def _member(thing: Any) -> str:
 
 
 def _is_foreign(name: str | None) -> bool:
-    """Whether a module is a library's, so that the name of what is used of it says enough."""
+    """Whether a module belongs to a library, so that the names used from it suffice."""
     if name is None or name == "builtins":
         return True
     module = sys.modules.get(name)

@@ -1,4 +1,4 @@
-"""IDX files, in which MNIST and its relatives come: a header of counts, then bytes; gzipped or not."""
+"""IDX files, the format of MNIST and similar data sets: a header with counts, then bytes; gzipped or not."""
 
 import gzip
 import math
@@ -19,10 +19,10 @@ _CHUNK = 1 << 20
 def read(path: Path, dimensions: int) -> Tensor:
     """An IDX file of unsigned bytes as a uint8 tensor; ``dimensions`` is 3 for images, 1 for labels.
 
-    No more memory is taken than the file has bytes for, whatever its header says.
+    The memory allocated is limited by the bytes in the file, whatever its header claims.
 
     Raises:
-        ValueError: the file cannot be read or is no such IDX file; the message names the file and what is wrong.
+        ValueError: the file cannot be read or is not such an IDX file; the message names the file and the fault.
     """
     try:
         with path.open("rb") as file:

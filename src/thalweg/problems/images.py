@@ -22,9 +22,9 @@ class Archive:
     """A published set of four IDX files.
 
     Attributes:
-        title: as people call it, and whose it is.
-        mirrors: addresses that the gzipped files are at.
-        md5: their checksums, in the order of training images and labels, test images and labels.
+        title: its common name and its authors.
+        mirrors: URLs of the folders with the gzipped files.
+        md5: their checksums, in the order training images, training labels, test images, test labels.
         target: the accuracy on validation data worth reaching.
     """
 
@@ -75,7 +75,7 @@ def fashion_mnist(
 
 
 def _problem(name: str, archive: Archive, data: Path | None, hidden: Any, dropout: Any, batch_norm: Any) -> Problem:
-    mlp(name, 1, _CLASSES, hidden, dropout, batch_norm)  # settings are refused before anything is downloaded
+    mlp(name, 1, _CLASSES, hidden, dropout, batch_norm)  # wrong settings are reported before anything is downloaded
     train, test = read_folder(data or _downloaded(name, archive))
     counts = len(train[0]), len(test[0])
     pixels = train[0][0].numel()
@@ -84,7 +84,7 @@ def _problem(name: str, archive: Archive, data: Path | None, hidden: Any, dropou
     if counts == _FULL:
         source = f"{archive.title}: {source}"
     else:
-        # A number obtained on a part must never be taken for one on the whole.
+        # A result on part of the data must not be mistaken for one on all of it.
         thousands, rest = divmod(sum(counts), 1000)
         name = f"{name}-{sum(counts) if rest else f'{thousands}k'}"
         source = f"{source} from {data}, not all of {archive.title}"
@@ -99,7 +99,7 @@ def _problem(name: str, archive: Archive, data: Path | None, hidden: Any, dropou
         batch_size=256,
         target=archive.target,
         source=f"{source}; {len(held[0]):,} of the training images are held out for validation",
-        # The first 51,200 examples, where methods differ; given ten times as many, all that are tuned end alike.
+        # The first 51,200 examples, where methods differ; after ten times as many, all tuned methods are alike.
         steps=200,
     )
 
@@ -145,7 +145,7 @@ def _downloaded(name: str, archive: Archive) -> Path:
 
 
 def _held_out(pair: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """A sixth for validation and the rest, shuffled first, since the order of the files may mean something."""
+    """One sixth for validation and the rest, shuffled first because the files may be ordered."""
     x, y = pair
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     held, kept = order[: max(1, len(x) // 6)], order[max(1, len(x) // 6) :]

@@ -1,4 +1,4 @@
-"""The networks and measures that the built-in problems share."""
+"""The networks and metrics that the built-in problems share."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -14,14 +14,14 @@ def mlp(name: str, inputs: int, outputs: int, hidden: Any, dropout: Any, batch_n
 
     Args:
         name: the problem's, for errors.
-        inputs: numbers a sample.
-        outputs: classes.
+        inputs: number of features per sample.
+        outputs: number of classes.
         hidden: the width of the hidden layer, or a sequence of widths; empty for none.
-        dropout: the probability with which a hidden unit is dropped, in [0, 1).
+        dropout: the probability of dropping a hidden unit, in [0, 1).
         batch_norm: whether each hidden layer is normalised over the batch (Ioffe & Szegedy 2015).
 
     Raises:
-        ValueError: a setting is out of its range; it names setting, value and range.
+        ValueError: a setting is out of its range; the message names setting, value and range.
     """
     widths = tuple(cast("list[Any]", hidden)) if isinstance(hidden, tuple | list) else (hidden,)
     if any(isinstance(w, bool) or not isinstance(w, int) or not 1 <= w <= 1_000_000 for w in widths):

@@ -1,4 +1,4 @@
-"""A problem: a model, its data in memory, a loss and a metric; everything that a race needs to know of it."""
+"""`Problem`: a model, its data in memory, a loss and a metric."""
 
 import dataclasses
 import math
@@ -25,25 +25,25 @@ _ROLES = {"model": "model factory", "loss": "loss", "metric": "metric"}
 
 @dataclass(frozen=True)
 class Problem:
-    """What is raced on.  Data sets are stacked into tensors once, here; batches are then drawn by index.
+    """A problem to race on.  Data sets are stacked into tensors on construction; batches are drawn by index.
 
     Attributes:
-        name: short, as it stands in reports and folders.
+        name: a short name, used in reports and folder names.
         model: makes a fresh model; it may use torch's global random numbers, which the caller seeds.
         loss: ``(prediction, target)`` → the mean over the batch, one number.
         train: ``(inputs, targets)`` with the samples along the first dimension, or a ``Dataset`` of such pairs, whose
-            items are read once (a random transform is frozen thereby); ``validation`` and ``test`` likewise.
+            items are read once (so a random transform is applied only once); ``validation`` and ``test`` likewise.
         metric: ``(prediction, target)`` over a whole split → one number, such as the accuracy in [0, 1].
-        target: the metric worth reaching, for the time to it; None where there is none.
-        source: one line: what data these are, how many, whose.
-        steps: how many steps of that batch size a race trains for, unless told otherwise.
+        target: a value of the metric, for the time to reach it; None for no target.
+        source: one line on the data: what, how many, by whom.
+        steps: the default number of training steps in a race, at that batch size.
 
     Attributes:
-        place: the line of the user's that made it: ``"mine.py, line 7"``.
-        folder: where the file is that made it, if `thalweg.problems.load_user` read one.
+        place: the line of the user's code that created it: ``"mine.py, line 7"``.
+        folder: the folder of the file that created it, if it was read by `thalweg.problems.load_user`.
 
     Raises:
-        ValueError: something is of another kind, a split is empty, inputs and targets differ in number.
+        ValueError: an argument has the wrong type, a split is empty, or inputs and targets differ in number.
     """
 
     name: str
@@ -84,46 +84,46 @@ class Problem:
             model.train(training)
 
     def evaluate(self, model: nn.Module, split: Split) -> tuple[float, float]:
-        """The loss and the metric over a whole split.  An optimizer with its own ``eval()`` is the caller's to put."""
+        """The loss and the metric over a whole split.  Call the optimizer's ``eval()`` first if it has one."""
         x, y = self.tensors(split)
         prediction = self.predict(model, x)
         with torch.no_grad():
             return float(self.loss(prediction, y)), float(self.metric(prediction, y))
 
     def check(self, sizes: Iterable[int] = ()) -> None:
-        """Try it: a step, and the loss and the metric on every split, before training.
+        """Try one step, and the loss and the metric on every split, before training.
 
-        The loss is taken of all rows where that takes about a second, else of a part of them.  Random numbers are left
-        as they were.
+        The loss is computed for all rows if that takes about a second at most, otherwise for some of them.  The state
+        of random number generators is left unchanged.
 
         Args:
             sizes: the sizes of batches to try a step on.
 
         Raises:
-            ValueError: one sentence that says what does not fit, before a race spends an hour to find it.
+            ValueError: one sentence on what does not work, before a race spends an hour on it.
         """
         trial.check(self, sizes)
 
     def fresh(self) -> nn.Module:
-        """A new model, lazy parameters made; what the user's code raises is raised."""
+        """A new model with lazy parameters initialized; errors of the user's code are raised."""
         model = self.model()
         self.materialize(model)
         return model
 
     def materialize(self, model: nn.Module) -> None:
-        """Give lazy parameters their shapes: two rows of the training inputs go through the model."""
+        """Give lazy parameters their shapes by passing two rows of the training inputs through the model."""
         if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
             self.predict(model, self.tensors("train")[0][:2])
 
     def fingerprint(self) -> str:
-        """A hash of `parts`: the same for the same problem, in any process."""
+        """A hash of `parts`, which is the same for the same problem in every process."""
         return fingerprint(self.parts())
 
     def parts(self) -> dict[str, str]:
-        """A hash of each thing that tells this problem from another, by what it is called.
+        """A hash of everything that distinguishes this problem from others, by name.
 
-        These are the data, the model's layers and first weights, what loss, metric and model do (their helpers,
-        constants and closures included), the settings, and `files`.
+        The parts are the data, the model's layers and initial weights, the code of loss, metric and model (including
+        helpers, constants and closures), the settings, and `files`.
         """
         with reproducible(0):
             model = trial.fresh(self)
@@ -142,18 +142,18 @@ class Problem:
         return {**{name: hash for name, (hash, _) in told.items()}, **data, **self.files()}
 
     def files(self) -> dict[str, str]:
-        """The hash of each Python file of the user's that is a part of it, by its name: those that are read so far.
+        """The hash of each Python file of the user's that belongs to it and has been read so far, by name.
 
-        For a problem from a file these are that file and the neighbours that it has imported; for one that a script
-        makes, the modules that its model, loss and metric come from, the script itself left out.
+        For a problem from a file these are that file and the neighbouring modules that it imported; for one created in
+        a script, the modules that its model, loss and metric come from, without the script itself.
         """
         own = {} if self.folder is None else sources.files(self.folder)
         return {**digest(self.model, self.loss, self.metric)[1], **own}
 
 
 def _plain(problem: Problem) -> None:
-    """Check all but the data; ``ValueError`` names the field, its value and what is allowed."""
-    # Declared types bind only those who check them; what a user's file gives may be anything.
+    """Check everything but the data; ``ValueError`` names the field, its value and what is allowed."""
+    # Type hints are not enforced; a user's file may pass anything.
     given: dict[str, Any] = {name: getattr(problem, name) for name in problem.__dataclass_fields__}
 
     def refuse(field: str, wanted: str) -> None:

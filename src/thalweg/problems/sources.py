@@ -1,7 +1,7 @@
-"""Reading the user's Python files so that what is known of them is what is run.
+"""Runs the user's Python files so that the recorded hash is that of the code that runs.
 
-Python may run another text than the one that a file holds: a cached one, if the file was changed within a second of
-being compiled, or an older one, if the module had been imported before.  Files in the folder of a problem are
+Python may run a text that differs from the file: a cached one, if the file was changed within a second of being
+compiled, or an older one, if the module had been imported before.  Files in the folder of a problem are
 therefore compiled from their text each time, and the hash of that text is kept.
 """
 
@@ -25,13 +25,13 @@ _LIBRARIES = tuple(
 
 
 def is_library(file: str) -> bool:
-    """Whether a file is a library's: Python's, an installed one, or this one."""
+    """Whether a file belongs to a library: Python's, an installed one, or this one."""
     path = os.path.realpath(file)
     return path.startswith(_LIBRARIES) or f"{os.sep}site-packages{os.sep}" in path
 
 
 class _Loader(SourceFileLoader):
-    """Compiles a file from its text, whatever may be cached, and keeps the hash of the text."""
+    """Compiles a file from its text, ignoring caches, and records the hash of the text."""
 
     hash: str = ""
 
@@ -42,7 +42,7 @@ class _Loader(SourceFileLoader):
 
 
 def _find(path: str) -> Any:
-    """A finder for a folder of the user's, or one in it; ``ImportError``, as Python wants it, for any other."""
+    """A finder for a folder of the user's or a folder in it; ``ImportError``, as Python requires, for any other."""
     inside = any(path == folder or path.startswith(folder + os.sep) for folder in _folders)
     if not inside or f"{os.sep}site-packages" in path or not os.path.isdir(path):
         raise ImportError(f"{path} is no folder of a problem", path=path)
@@ -72,7 +72,7 @@ def run(name: str, path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickling look a class's module up by name.
+    # Dataclasses and pickle look up a class's module by name.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -89,16 +89,16 @@ def read(module: ModuleType) -> str | None:
 
 
 def files(folder: Path) -> dict[str, str]:
-    """Of every file in `folder` that is a module by now: its hash, by its path in there."""
+    """The hash of every file in `folder` that has been imported, by its path relative to the folder."""
     found = {os.path.relpath(str(module.__file__), folder): read(module) for module in _read_from(os.fspath(folder))}
     return {name.replace(os.sep, "/"): hash for name, hash in sorted(found.items()) if hash}
 
 
 def load(folder: Path, name: str) -> None:
-    """Import the neighbour in a file of `folder`, if it is not yet, as somebody will who has not done so yet."""
+    """Import the neighbour in a file of `folder` if it is not imported yet, as a new process will."""
     parts = name.removesuffix(".py").removesuffix("/__init__").split("/")
     if not any(os.path.relpath(str(module.__file__), folder) == name for module in _read_from(os.fspath(folder))):
-        with suppress(Exception):  # where it is missing or broken now, it is not among `files`
+        with suppress(Exception):  # if it is missing or broken now, it is not among `files`
             importlib.import_module(".".join(parts))
 
 

@@ -1,7 +1,6 @@
 """Two-dimensional surfaces to watch a rule on, written once in the words of `thalweg.maths`.
 
-Run on float64 tensors they are differentiated by autograd; run on symbols they are what a page in the browser is
-printed from.
+Run on float64 tensors they are differentiated by autograd; run on symbols they can be printed as code for a browser.
 """
 
 from collections.abc import Callable
@@ -21,15 +20,15 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Surface:
-    """A function of two parameters, with what is known of it and where to look.
+    """A function of two parameters, with its minima and the part of it to show.
 
     Attributes:
         name: as in ``thalweg surfaces NAME``.
         f: the height at ``(x, y)``: tensors, floats or symbols.
-        minima: the points of its global minimum, as published or solved for.
-        window: the ranges of x and of y worth showing.
-        start: where paths begin unless said otherwise.
-        lr: a learning rate at which plain gradient descent shows what the surface is for.
+        minima: the points of its global minimum, from the literature or solved numerically.
+        window: the ranges of x and y to show.
+        start: the default start of paths.
+        lr: a learning rate at which plain gradient descent shows the surface's characteristics.
     """
 
     name: str
@@ -61,11 +60,11 @@ class Surface:
             return torch.autograd.grad(self.f(at[0], at[1]), at)[0]
 
     def suggest(self, rule: Rule, steps: int = 200) -> float:
-        """A learning rate in this surface's scale, so that rules with unlike steps can be watched side by side.
+        """A learning rate to suit this surface, so that rules with very different steps can be shown side by side.
 
-        A rule whose steps grow with the gradient, all of them or the first, gets `lr`.  One that rescales its gradients
-        gets the rate at which a constant gradient would carry it across the window in `steps` steps; which it is, and
-        how far it goes, is found by running it.
+        A rule whose steps, or first step, are proportional to the gradient gets `lr`.  A rule that rescales gradients
+        gets the rate at which a constant gradient carries it across the window in `steps` steps.  Both properties are
+        determined by running the rule.
         """
         probe = rule.replace(lr=1.0)
         far = _travel(probe, 1.0, steps)
@@ -78,19 +77,19 @@ class Surface:
 def path(
     surface: Surface, rule: Rule, start: Point | None = None, steps: int = 200, noise: float = 0.0, seed: int = 0
 ) -> NDArray[np.float64]:
-    """The true path of θ under `rule`, exact in float64: an array of shape (steps + 1, 2), the start first.
+    """The path of θ under `rule` in float64: an array of shape (steps + 1, 2), beginning with the start.
 
     Args:
-        start: where to begin; the surface's own start if None.
+        start: the first point; the surface's own start if None.
         noise: the standard deviation of the Gaussian noise in each component of the gradient.
         seed: of the noise; the same seed gives every rule the same noise.
 
     Returns:
-        The path, θ itself also for look-ahead methods.  It ends before the first point that is not finite: a path
-        shorter than ``steps + 1`` has left the numbers.
+        The path of θ itself, also for lookahead methods.  It ends before the first point that is not finite, so a path
+        shorter than ``steps + 1`` has diverged.
 
     Raises:
-        ValueError: the noise is negative or not finite, the start is not finite, or there are fewer steps than none.
+        ValueError: the noise is negative or not finite, the start is not finite, or `steps` is negative.
     """
     start = surface.start if start is None else start
     if not 0 <= noise < float("inf"):
@@ -130,12 +129,12 @@ def _bowl(x: Value, y: Value) -> Value:
 
 
 def _ravine(x: Value, y: Value) -> Value:
-    """A ravine, a hundred times steeper across than along: plain descent creeps along it, momentum is first."""
+    """A ravine, a hundred times steeper across than along: plain descent creeps along it, momentum is fastest."""
     return 0.01 * x * x + y * y
 
 
 def _saddle(x: Value, y: Value) -> Value:
-    """A saddle at the origin, x² − y² near it, with a minimum on either side; the start lies a hair off the ridge."""
+    """A saddle at the origin, x² − y² near it, with a minimum on either side; the start lies just off the ridge."""
     return x * x - y * y + 0.25 * y * y * y * y
 
 

@@ -1,4 +1,4 @@
-"""Trying a problem before it is raced: what would fail in every run is said in a sentence, before an hour is lost."""
+"""Tests a problem before a race, so that faults that would fail every run are reported at once, in one sentence."""
 
 import math
 import time
@@ -14,14 +14,14 @@ from thalweg.problems.chance import reproducible
 
 _FEW, _CHUNK = 64, 2048
 PATIENCE = 1.0
-"""Seconds that all rows together may take; of a larger data set a part is tried."""
+"""The most seconds to spend on all rows; of a larger data set only a part is tested."""
 
 Split: TypeAlias = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class _Problem(Protocol):
-    """What is tried; see `thalweg.Problem`."""
+    """The parts of a problem that are tested; see `thalweg.Problem`."""
 
     @property
     def name(self) -> str: ...
@@ -41,7 +41,7 @@ class _Problem(Protocol):
 def check(problem: _Problem, sizes: Iterable[int]) -> None:
     """Try a step on batches of these sizes, then loss and metric on every split; see `thalweg.Problem.check`."""
     with reproducible(0), warnings.catch_warnings():
-        # Broadcasting (N, 1) against (N,) trains on nonsense in silence.
+        # Broadcasting (N, 1) against (N,) silently trains on nonsense.
         warnings.filterwarnings("error", message="Using a target size")
         model = fresh(problem)
         if fresh(problem) is model:
@@ -57,7 +57,7 @@ def check(problem: _Problem, sizes: Iterable[int]) -> None:
 
 
 def fresh(problem: _Problem) -> nn.Module:
-    """A model from the factory, its lazy parameters made by two rows; ``ValueError`` where that gives none to train."""
+    """A model from the factory, its lazy parameters initialized by two rows; ``ValueError`` if it has none to train."""
     model = _try(problem, "the model factory", problem.model)
     if not isinstance(model, nn.Module):
         _refuse(problem, f"the model factory returns {kind(model)}; wanted is a torch.nn.Module", problem.model)
@@ -103,7 +103,7 @@ def _check_metric(problem: _Problem, model: nn.Module) -> None:
 
 
 def _check_rows(problem: _Problem, model: nn.Module) -> None:
-    """The loss on all rows, or on as many as `PATIENCE` allows for, and the metric on those of two splits."""
+    """The loss on all rows, or on as many as `PATIENCE` allows, and the metric on the same rows of two splits."""
     x, _ = problem.tensors("train")
     began = time.perf_counter()
     problem.predict(model, x[:_FEW])
@@ -122,7 +122,7 @@ def _check_rows(problem: _Problem, model: nn.Module) -> None:
 
 
 def _some(x: Tensor, y: Tensor, n: int) -> Tensor:
-    """The numbers of `n` rows, evenly spaced, and of those that are the likeliest to be wrong."""
+    """The indices of `n` evenly spaced rows, and of those most likely to be wrong."""
     rows = torch.linspace(0, len(x) - 1, n).long()
     odd = [_infinite(values).nonzero()[:1, 0] for values in (x, y)]
     if y.ndim == 1 and y.dtype != torch.bool and not y.is_complex():
@@ -131,13 +131,13 @@ def _some(x: Tensor, y: Tensor, n: int) -> Tensor:
 
 
 def _infinite(values: Tensor) -> Tensor:
-    """Whether each row has a number that is not finite."""
+    """For each row, whether it contains a number that is not finite."""
     finite = cast(Tensor, cast(Any, values).isfinite())
     return ~finite if values.ndim == 1 else ~cast(Tensor, cast(Any, finite.flatten(1)).all(1))
 
 
 class _Rows:
-    """Some rows of a split; what is wrong with the loss or the metric there."""
+    """Some rows of a split, on which to test the loss and the metric."""
 
     def __init__(
         self, problem: _Problem, model: nn.Module, split: Split, rows: Tensor | None, x: Tensor, y: Tensor
@@ -145,10 +145,10 @@ class _Rows:
         self.problem, self.model, self.split, self.rows, self.x, self.y = problem, model, split, rows, x, y
 
     def loss(self, start: int, end: int) -> None:
-        """Refuse the problem if the loss of these rows cannot be had or is not finite, and say for which row."""
+        """Raise an error that names the row if the loss of these rows fails or is not finite."""
         if self._fault(start, end) is None:
             return
-        while end - start > 1:  # as one of its rows alone has the fault, usually
+        while end - start > 1:  # usually a single one of its rows causes the fault
             middle = (start + end) // 2
             if self._fault(start, middle) is not None:
                 end = middle
@@ -169,7 +169,7 @@ class _Rows:
         _refuse(self.problem, f"{fault} (the {self.split} set, {row}{hint})", blamed, error)
 
     def metric(self) -> None:
-        """The same for the metric of all rows, in one."""
+        """The same for the metric of all rows together."""
         what = f"the metric on the {self.split} set"
         prediction = _try(self.problem, f"the model on the {self.split} set", self.problem.predict, self.model, self.x)
         value = float(_try(self.problem, what, self.problem.metric, prediction, self.y))
@@ -192,7 +192,7 @@ class _Rows:
 
 
 def kind(value: object) -> str:
-    """What a thing is, for a sentence."""
+    """A description of a value, for a sentence."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     if value is None or isinstance(value, bool | int | float | str):
@@ -205,11 +205,11 @@ def _try(problem: _Problem, what: str, do: Callable[..., Any], *args: Any) -> An
         return do(*args)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # also what would exit
+    except BaseException as error:  # including SystemExit
         _refuse(problem, f"{what} raises {told(error)}", do, error)
 
 
 def _refuse(problem: _Problem, what: str, thing: Any, error: BaseException | None = None) -> NoReturn:
-    """Raise ``ValueError``, with a line of the user's: the error's, else that of `thing`, else that of the problem."""
+    """Raise ``ValueError`` with a line of the user's code: the error's, or that of `thing`, or the problem's."""
     place = "" if error and where(error) else line_of(thing) or problem.place
     raise ValueError(f"problem {problem.name!r}: {what}{f' ({place})' if place else ''}") from error

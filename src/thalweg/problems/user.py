@@ -18,7 +18,7 @@ def is_file(text: str) -> bool:
 
 
 def load_user(text: str) -> Problem:
-    """The problem that ``path/to/file.py:function`` makes.  The file is run, as ``python file.py`` would run it.
+    """The problem returned by ``path/to/file.py:function``.  The file is run as by ``python file.py``.
 
     Raises:
         ValueError: one sentence that names the file, the line where there is one, and what was expected.
@@ -39,13 +39,13 @@ def load_user(text: str) -> Problem:
         problem = make()
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # also what would exit
+    except BaseException as error:  # including SystemExit
         raise _failure(file, path.resolve(), f"{function}()", error) from error
     if not isinstance(problem, Problem):
         raise ValueError(
             f"{_at(file, make)}: {function}() returns a {type(problem).__name__}; wanted is a thalweg.Problem"
         )
-    object.__setattr__(problem, "folder", path.resolve().parent)  # frozen for its users
+    object.__setattr__(problem, "folder", path.resolve().parent)  # immutable for users
     return problem
 
 

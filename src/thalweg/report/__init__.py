@@ -1,4 +1,4 @@
-"""Records and verdicts as pages; and moving pictures of rules on surfaces."""
+"""Reports of races and animations of rules on surfaces, as web pages."""
 
 from thalweg.report import surfaces
 from thalweg.report.race import write

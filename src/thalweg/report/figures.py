@@ -1,4 +1,4 @@
-"""The figures of a race's report, as plain data: each point carries the number of its run."""
+"""The figures of a race's report, as plain data; each point contains the number of its run."""
 
 import math
 import statistics
@@ -18,12 +18,12 @@ Y = {"validation_metric": "validation {metric}", "validation_loss": "validation 
 
 
 def label(run: Run, numbers: Mapping[str, int]) -> str:
-    """What a point says of its run."""
+    """The hover text of a point: its run."""
     return f"run {numbers[run.key]}: {run.phase}, seed {run.seed}, trial {run.trial}"
 
 
 def ranking(results: Results, rows: Sequence[Row], colours: Mapping[str, str], numbers: Mapping[str, int]) -> Figure:
-    """The test metric of each entry, best on top: every seed, the mean and its interval."""
+    """The test metric of each entry, best on top: every seed, the mean and the interval."""
     traces: list[dict[str, Any]] = []
     for row in rows:
         runs = [run for run in results.of(row.entry, "final") if run.status == "finished"]
@@ -51,7 +51,7 @@ def ranking(results: Results, rows: Sequence[Row], colours: Mapping[str, str], n
 
 
 def curves(results: Results, colours: Mapping[str, str]) -> list[dict[str, Any]]:
-    """How the final runs of each entry went: each of `Y`, mean, least and greatest over seeds, against each of `X`."""
+    """Each entry's final runs: mean, minimum and maximum over seeds of each of `Y`, against each of `X`."""
     found: list[dict[str, Any]] = []
     for (name, colour), dash in zip(colours.items(), _dashes(colours), strict=True):
         runs = [run for run in results.of(name, "final") if run.curve.step]
@@ -73,7 +73,7 @@ def _dashes(colours: Mapping[str, str]) -> list[str]:
 
 
 def _columns(runs: Sequence[Run], key: str, longest: int) -> NDArray[np.float64]:
-    """A column of every run's curve, a row a run; nan where a run broke off."""
+    """A column of every run's curve, one row per run; nan after the end of a run that stopped early."""
     rows = [_column(run.curve, key) for run in runs]
     return np.array([row + [math.nan] * (longest - len(row)) for row in rows])
 
@@ -103,7 +103,7 @@ def _points(columns: NDArray[np.float64]) -> list[list[float]]:
 
 
 def sensitivity(results: Results, colours: Mapping[str, str], numbers: Mapping[str, int]) -> Figure | None:
-    """The validation metric of each trial against its learning rate; lost trials stand below as crosses."""
+    """The validation metric of each trial against its learning rate; lost trials are crosses at the bottom."""
     traces: list[dict[str, Any]] = []
     dashes = dict(zip(colours, _dashes(colours), strict=True))
     for entry in results.plan.entries:

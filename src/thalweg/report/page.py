@@ -1,7 +1,7 @@
 """One self-contained HTML file: a template, the data of its figures, and Plotly, embedded once.
 
 Figures are plain dictionaries as Plotly has them, ``{"data": [...], "layout": {...}}``.  Their colours are names of
-CSS variables; ``page.js`` resolves them, and again when the reader turns from light to dark.
+CSS variables; ``page.js`` resolves them, and again when the reader switches between light and dark.
 """
 
 import json
@@ -24,11 +24,11 @@ Figure = dict[str, Any]
 
 
 def write(path: Path | str, template: str, data: Mapping[str, Any], **context: Any) -> Path:
-    """Render `template` and put it at `path`, all at once or not at all; folders on the way are made.
+    """Render `template` and write it to `path`, atomically; parent folders are created.
 
     Args:
-        data: what the page's script reads: figures, paths; numbers that are not finite become null.
-        context: what the template shows; all text in it is escaped.
+        data: the data for the page's script, such as figures and paths; numbers that are not finite become null.
+        context: the variables of the template; all text is escaped.
 
     Raises:
         OSError: the file cannot be written.
@@ -54,7 +54,7 @@ def put(path: Path | str, text: str) -> Path:
 
 
 def number(x: float) -> str:
-    """A number for people: four digits, a true minus, and – where there is none."""
+    """A number for people: four digits, a proper minus sign, and – for nan or infinity."""
     if not math.isfinite(x):
         return "–"
     if x and not 1e-3 <= abs(x) < 1e5:
@@ -79,7 +79,7 @@ def _environment() -> Environment:
 
 
 def _embed(data: Mapping[str, Any]) -> Markup:
-    """Data as JSON that cannot end the script element that it stands in."""
+    """Data as JSON, escaped so that it cannot end the script element that contains it."""
     return htmlsafe_json_dumps(_plain(data), dumps=json.dumps, allow_nan=False, separators=(",", ":"))
 
 

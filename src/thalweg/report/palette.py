@@ -1,7 +1,7 @@
-"""Which colour and which mark belongs to which method, on every page.
+"""The colour and marker of each method, the same on every page.
 
-Colours are names of CSS variables (``var(--cyan)``): the page resolves them for light and for dark, in its text and
-in its figures alike.
+Colours are names of CSS variables (``var(--cyan)``): the page resolves them for light and dark mode, in its
+text and figures alike.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ LECTURES = {
 }
 OTHERS = tuple(f"var(--{name})" for name in ("orange", "violet", "yellow", "red", "teal", "brown"))
 MARKS = ("circle", "diamond", "square", "cross", "x")
-"""Marks that Plotly draws in 2-D and in 3-D: two methods can be told apart without their colours."""
+"""Markers that Plotly has in 2-D and 3-D, so that methods can be told apart without colours."""
 
 
 DASHES = ("solid", "dot", "dash", "dashdot")
 
 
 def colours(rules: Sequence[str]) -> list[str]:
-    """A colour for each rule, given as text: the lectures' own for the plain one of its kind, else for the first."""
+    """A colour for each rule, given as text; the lectures' colour for the plain rule of its kind, or else the first."""
     texts = [rule.strip().lower() for rule in rules]
     chosen: list[str] = []
     others = 0
@@ -37,5 +37,5 @@ def colours(rules: Sequence[str]) -> list[str]:
 
 
 def dashes(colours: Sequence[str]) -> list[str]:
-    """A dash for each line of these colours: solid for the first of a colour, another for the next."""
+    """A dash style for each line of these colours: solid for the first line of a colour, then others."""
     return [DASHES[colours[:i].count(colour) % len(DASHES)] for i, colour in enumerate(colours)]

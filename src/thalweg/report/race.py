@@ -1,4 +1,4 @@
-"""The report of a race: one HTML page, the verdict first."""
+"""The report of a race: one HTML page that begins with the verdict."""
 
 import json
 from pathlib import Path
@@ -10,10 +10,10 @@ from thalweg.verdict import Row, judge
 
 
 def write(results: Results, path: Path | str) -> Path:
-    """Write the report of a race, finished or not, and return where it is.
+    """Write the report of a race, finished or not, and return its path.
 
-    The page is one file: verdict and leaderboard; how the runs went; what the learning rate does; the time to the
-    target; the code to paste for the winner; every run; the plan, and the versions that ran it.
+    The page is one file: verdict and leaderboard; training curves; the effect of the learning rate; the time to the
+    target; the code to paste for the winner; every run; the plan and the software versions.
 
     Raises:
         OSError: the file cannot be written.
@@ -44,7 +44,7 @@ def write(results: Results, path: Path | str) -> Path:
 
 
 def snippet(row: Row, entry: EntryPlan) -> str:
-    """Code to paste: the optimizer of a leaderboard's row, in a training loop."""
+    """Code to paste: a training loop with the optimizer of a row of the leaderboard."""
     given = {name: repr(value) for name, value in entry.chosen(row.settings).items()}
     if row.schedule:
         given["schedule"] = "schedule"
@@ -69,7 +69,7 @@ optimizer.eval()  # before evaluating or saving; optimizer.train() before going 
 
 
 def _versions(runs: tuple[Run, ...]) -> list[dict[str, Any]]:
-    """Each machine and set of versions that ran some of the runs, and how many."""
+    """Each machine and set of versions, with the number of runs made there."""
     found: dict[str, dict[str, Any]] = {}
     for run in runs:
         key = json.dumps(dict(run.machine), sort_keys=True)

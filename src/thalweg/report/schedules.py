@@ -1,4 +1,4 @@
-"""Schedules as a page: each one's curve, and its numbers."""
+"""A page of schedules, with the curve and key figures of each."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ _POINTS = 2_000
 
 
 def write(schedules: Sequence[Schedule], total: int, path: Path | str, base: float | None = None) -> Path:
-    """Write the page of `schedules` over `total` steps, and return where it is.
+    """Write the page of `schedules` over `total` steps, and return its path.
 
     Args:
-        base: what factors are of; if None the page shows the factors themselves.
+        base: the base value of the factors; if None the page shows the factors themselves.
 
     Raises:
         ValueError: a schedule cannot be laid out over `total` steps.

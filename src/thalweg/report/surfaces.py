@@ -1,6 +1,6 @@
-"""Moving pictures: rules walking down a surface, in 3-D and from above, as one HTML page.
+"""Animations of rules walking down a surface, in 3-D and from above, as one HTML page.
 
-The page holds each path once; its frames are cut from it in the browser, one for every step.
+The page contains each path once; the browser cuts it into frames, one per step.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from thalweg.rule import Rule
 GRID = 121
 LEVELS = 24
 SECONDS = 10
-"""How long the picture moves, whatever the number of steps."""
+"""The duration of the animation, for any number of steps."""
 
 Array = NDArray[np.float64]
 
@@ -35,12 +35,12 @@ def write(
     noise: float = 0.0,
     seed: int = 0,
 ) -> Path:
-    """Write the moving picture of `rules` on `surface`, and return where it is.
+    """Write the animation of `rules` on `surface`, and return its path.
 
     Args:
-        rules: rules, or their text.  A text that says no ``lr`` gets one that suits the surface (`Surface.suggest`);
-            the page says which.  Everything else is taken as it is.
-        start: where all begin; the surface's own start if None.
+        rules: rules, or their text.  A text without ``lr`` gets one that suits the surface (`Surface.suggest`);
+            the page shows it.  Everything else is used as given.
+        start: the start of all paths; the surface's own start if None.
         noise: the standard deviation of the Gaussian noise on each component of the gradient.
         seed: of the noise, which is the same for all rules.
 
@@ -97,7 +97,7 @@ def _grid(surface: Surface) -> tuple[Array, Array, Array]:
 
 
 def _scale(surface: Surface) -> Callable[[Array], Array]:
-    """How heights are drawn: as they are, or, where a few would dwarf all others, by the logarithm of 1 + excess."""
+    """The scale of heights: linear or, if a few would dwarf all others, the logarithm of 1 + excess."""
     bottom = lowest(surface)
     heights = _grid(surface)[2]
     unit = float(np.median(heights)) - bottom
@@ -107,7 +107,7 @@ def _scale(surface: Surface) -> Callable[[Array], Array]:
 
 
 def _ticks(surface: Surface, draw: Callable[[Array], Array]) -> dict[str, Any]:
-    """Ticks that say the loss itself, wherever the scale puts them."""
+    """Ticks labelled with the loss itself, placed according to the scale."""
     heights = _grid(surface)[2]
     bottom, top = float(heights.min()), float(heights.max())
     drawn = draw(np.array([bottom, top]))
@@ -129,7 +129,7 @@ def _minima(surface: Surface) -> tuple[list[float], list[float]]:
 
 
 def _map(surface: Surface, walks: Sequence[Walk], draw: Callable[[Array], Array]) -> page.Figure:
-    """The surface from above; after the contours a trace for each trail, filled by the page, then one for all heads."""
+    """The surface from above: the contours, one trace per trail, filled in by the page, and one trace for all heads."""
     x, y, heights = _grid(surface)
     z = draw(heights)
     gap = float(np.ptp(z)) / LEVELS
@@ -180,7 +180,7 @@ def _relief(surface: Surface, walks: Sequence[Walk], draw: Callable[[Array], Arr
         "xaxis": {**axis, "range": surface.window[0], "title": {"text": "x"}},
         "yaxis": {**axis, "range": surface.window[1], "title": {"text": "y"}},
         "zaxis": {**axis, **_ticks(surface, draw), "title": {"text": "loss"},
-                  # Room below, where the lowest number would run into those of the other axes.
+                  # Space below, where the lowest label would overlap those of the other axes.
                   "range": [float(z.min()) - 0.15 * float(np.ptp(z)), float(z.min()) + 1.05 * float(np.ptp(z))]},
         "aspectmode": "manual",
         "aspectratio": {"x": 1.25 * min(1, wide / deep) ** 0.5, "y": 1.25 * min(1, deep / wide) ** 0.5, "z": 0.8},
@@ -198,7 +198,7 @@ def _trails(kind: str, count: int) -> list[dict[str, Any]]:
 
 
 def _losses(walks: Sequence[Walk], colours: Sequence[str]) -> page.Figure:
-    """Height above the lowest point against steps, and the line that moves with the picture."""
+    """Height above the lowest point against steps, and a line that moves with the animation."""
     excess = [np.where(w.excess > 0, w.excess, np.nan) for w in walks]
     seen = np.concatenate(excess)
     seen = seen[np.isfinite(seen)]

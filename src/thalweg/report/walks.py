@@ -1,4 +1,4 @@
-"""What a rule does on a surface: its path, how it ended, and that in a sentence."""
+"""A rule's walk on a surface: its path, its outcome, and a sentence about it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from thalweg.rule import Rule, parse_call
 from thalweg.rules import parse
 
 DOWN = 1e-3
-"""A walk has arrived at the loss that lies this share of the start's height above the lowest."""
+"""A walk has reached the bottom when only this share of the start's height above the lowest loss is left."""
 NEAR = 0.02
-"""A walk is at a point that is no further than this share of the window's width away."""
+"""A walk is at a point if the distance is at most this share of the window's width."""
 
 Point = tuple[float, float]
 Kind = Literal["saddle point", "local minimum", "minimum", "maximum"]
@@ -29,10 +29,10 @@ class Walk:
     """A path on a surface.
 
     Attributes:
-        name: what to call it in a sentence.
+        name: its name in sentences.
         rule: the rule, with the learning rate that was used.
-        surface: where it walked.
-        steps: the steps that were asked for.
+        surface: the surface.
+        steps: the number of steps requested.
         points: the path as `problems.path` gives it, of shape (taken + 1, 2).
     """
 
@@ -44,12 +44,12 @@ class Walk:
 
     @property
     def text(self) -> str:
-        """The rule in the form that ``rules.parse`` reads, its learning rate always said."""
+        """The rule as text for ``rules.parse``, always with its learning rate."""
         return spelled(self.rule)
 
     @property
     def taken(self) -> int:
-        """The steps that it took before it left the numbers."""
+        """The number of steps before it diverged."""
         return len(self.points) - 1
 
     @cached_property
@@ -59,20 +59,20 @@ class Walk:
 
     @cached_property
     def excess(self) -> NDArray[np.float64]:
-        """How far each point lies above the surface's lowest."""
+        """The height of each point above the surface's lowest."""
         return self.losses - lowest(self.surface)
 
     @cached_property
     def arrived(self) -> int | None:
-        """The first step that is `DOWN` to all but a thousandth of the way to the lowest loss, or None."""
+        """The first step that has covered 99.9 % of the distance to the lowest loss, or None."""
         below = np.flatnonzero(self.excess <= DOWN * self.excess[0])
         return int(below[0]) if len(below) else None
 
     @cached_property
     def turns(self) -> int:
-        """Steps that went back on the step before: their directions more than 90° apart."""
+        """The number of steps that turn back: more than 90° from the direction of the step before."""
         steps = np.diff(self.points, axis=0)
-        with np.errstate(over="ignore", invalid="ignore"):  # a path that flies apart
+        with np.errstate(over="ignore", invalid="ignore"):  # a diverging path
             return int(((steps[1:] * steps[:-1]).sum(axis=1) < 0).sum())
 
     @property
@@ -82,14 +82,14 @@ class Walk:
 
     @cached_property
     def left(self) -> int | None:
-        """The step from which on it was out of the window for good, or None."""
+        """The step at which it left the window for good, or None."""
         outside = np.flatnonzero(inside(self.surface, self.points))
         last = int(outside[-1]) if len(outside) else -1
         return last + 1 if last + 1 < len(self.points) else None
 
     @property
     def ending(self) -> str:
-        """What it did, without its name: ``reached loss 0.001 at step 80``."""
+        """Its outcome, without its name: ``reached loss 0.001 at step 80``."""
         loss = number(float(self.losses[-1]))
         if self.taken < self.steps:
             return f"left the numbers at step {self.taken + 1:,}"
@@ -106,7 +106,7 @@ class Walk:
 
 
 def spelled(rule: Rule) -> str:
-    """``str(rule)`` with its learning rate, also where that is the default."""
+    """``str(rule)`` with its learning rate, even if that is the default."""
     text = str(rule)
     if "(lr=" in text:
         return text
@@ -136,7 +136,7 @@ def _rated(surface: Surface, rule: str | Rule, steps: int) -> Rule:
     if isinstance(rule, Rule):
         return rule
     made = parse(rule)
-    # Two digits, so that the rate that is shown is the rate that was used.
+    # Two digits, so that the displayed rate is exactly the one used.
     return made if "lr" in parse_call(rule)[1] else made.replace(lr=float(f"{surface.suggest(made, steps):.2g}"))
 
 
@@ -146,14 +146,14 @@ def lowest(surface: Surface) -> float:
 
 
 def inside(surface: Surface, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which points lie in the surface's window."""
+    """Whether each point lies in the surface's window."""
     (left, right), (low, high) = surface.window
     x, y = points.T
     return (left <= x) & (x <= right) & (low <= y) & (y <= high)
 
 
 def resting(surface: Surface, point: NDArray[np.float64]) -> tuple[Kind, Point] | None:
-    """What lies at a point where the surface is level, if one is near: found by Newton's method, told by curvature."""
+    """The kind of stationary point near a point, if any: found by Newton's method, classified by curvature."""
     (left, right), (low, high) = surface.window
     near = NEAR * max(right - left, high - low)
     start: Any = torch.tensor(point, dtype=torch.float64)
@@ -185,10 +185,10 @@ def _solve(matrix: Any, right: Any) -> tuple[Any, Any]:
 
 
 def caption(walks: Sequence[Walk], noise: float) -> list[tuple[Walk, str]]:
-    """What is seen: of whom, and the rest of the sentence, computed from the paths; first who arrives."""
+    """Observations computed from the paths, each a name and the rest of a sentence; those that arrive come first."""
     arrived = sorted((w for w in walks if w.arrived is not None), key=lambda w: w.arrived or 0)
     sentences = [(w, w.ending) for w in (*arrived, *(w for w in walks if w.arrived is None))]
     most = max(walks, key=lambda w: w.turns / max(1, w.taken))
-    if not noise and most.turns > 0.25 * most.taken:  # in noise everyone turns back, and it says nothing of the rule
+    if not noise and most.turns > 0.25 * most.taken:  # with noise every rule turns back
         sentences.append((most, f"zigzags: {most.turns:,} of its {most.taken:,} steps turn back on the one before"))
     return sentences

@@ -43,7 +43,8 @@ def __dir__() -> list[str]:
 def all() -> dict[str, type[Rule]]:
     """Every rule by its class's name, in the order of definition.
 
-    Of two of one name the library's own is here, or else the later one, as when a cell of a notebook is run again.
+    If two rules have the same name, the library's own is returned, or otherwise the one defined last, as when a
+    notebook cell is run again.
     """
     found: dict[str, type[Rule]] = {}
     for cls in _classes():
@@ -53,7 +54,7 @@ def all() -> dict[str, type[Rule]]:
 
 
 def names() -> dict[str, tuple[type[Rule], dict[str, Any]]]:
-    """Every name that text may use, in lower case: the rules' own and their variants', with what each one sets."""
+    """Every name that text may use, in lower case, of rules and variants, with the settings that it implies."""
     found: dict[str, tuple[type[Rule], dict[str, Any]]] = {}
     for name, cls in all().items():
         for said, preset in _said(name, cls):
@@ -63,11 +64,11 @@ def names() -> dict[str, tuple[type[Rule], dict[str, Any]]]:
 
 
 def named(name: str, **settings: Any) -> Rule:
-    """The rule of that name or variant, whatever its case, with other settings than its defaults.
+    """The rule or variant of that name, in any case, with the given settings in place of its defaults.
 
     Raises:
-        ValueError: no such rule or setting (the nearest is named), a setting out of its range, or a rule of yours has
-            a name of the library's: which one is meant cannot be known.
+        ValueError: no such rule or setting (the nearest is named), a setting out of its range, or a name that both a
+            rule of yours and one of the library's have, so that it is ambiguous.
     """
     known = names()
     if name.lower() not in known:
@@ -94,7 +95,7 @@ def _classes() -> list[type[Rule]]:
 
 
 def _said(name: str, cls: type[Rule]) -> list[tuple[str, dict[str, Any]]]:
-    """The names of a rule in text, with what each sets; not those of the variants of a rule that it extends."""
+    """The names of a rule in text, with the settings that each implies; variants are not inherited."""
     variants = vars(cls).get("variants", {})
     return [(name.lower(), {}), *((variant, dict(settings)) for variant, settings in variants.items())]
 
@@ -111,7 +112,7 @@ def parse(text: str) -> Rule:
     """A rule from text: ``adam``, ``Adam(lr=0.01)``, ``nesterov(momentum=0.5)``.  Literals only, nothing is evaluated.
 
     Raises:
-        ValueError: the text cannot be read, or says something that no rule allows.
+        ValueError: the text cannot be read, or a setting is unknown or not allowed.
     """
     name, settings = parse_call(text)
     return named(name, **settings)

@@ -1,4 +1,4 @@
-"""A rate for every parameter, from the squares of its gradients: AdaGrad, RMSProp, Adadelta."""
+"""Rules with a learning rate per parameter, from its squared gradients: AdaGrad, RMSProp, Adadelta."""
 
 from typing import Literal, NamedTuple
 
@@ -8,14 +8,14 @@ from thalweg.rules.descent import glide, led_to
 
 
 def root(r: Value, eps: float, eps_at: str) -> Value:
-    """√r kept away from zero: ε outside the root, √r + ε, or inside, √(r + ε)."""
+    """√r, bounded away from zero: √r + ε with ε ``outside`` the root, √(r + ε) with ε ``inside``."""
     return sqrt(r + eps) if eps_at == "inside" else sqrt(r) + eps
 
 
 def over_root(g: Value, r: Value, eps: float | None, eps_at: str) -> Value:
-    """A gradient over √r; without an ε, 0 where r is 0."""
+    """The gradient divided by √r as `root` computes it; without ε, 0 where r is 0."""
     if eps is None:
-        # Without ever dividing by zero: floats would raise, and derivatives be nan.
+        # Never divides by zero: floats would raise, and derivatives would be nan.
         return where(r > 0, g / sqrt(where(r > 0, r, 1.0)), 0 * g)
     return g / root(r, eps, eps_at)
 

@@ -9,9 +9,9 @@ from thalweg.rule import Log, Positive, Rate, Rule
 class ASGD(Rule):
     """Averaged stochastic gradient descent.  Polyak & Juditsky 1992; Bottou's form, as torch has it.
 
-    The average is in the state, as ``ax``; from step ``t0`` on it averages all later points.  As in torch, the rate
-    that a step leaves behind is used in the next one.  ``numbers_in``: torch keeps it, and the weight of the average,
-    in its default dtype.
+    The average is in the state, as ``ax``; from step ``t0`` on it averages all later points.  As in torch, each
+    step computes the rate of the next one.  ``numbers_in``: the precision of that rate and of the average's weight;
+    torch keeps both in its default dtype.
     """
 
     lr: Rate = 1e-2
@@ -31,7 +31,7 @@ class ASGD(Rule):
         return ASGD.State(zeros_like(p), h.kept(h.lr), 1.0)
 
     def kept(h, x: Number) -> Number:
-        """A number as the state keeps it."""
+        """A number in the precision of the state."""
         return single(x) if h.numbers_in == "float32" else x
 
     def update(h, p: Value, g: Value, s: State, t: Number):

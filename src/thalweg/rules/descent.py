@@ -1,4 +1,4 @@
-"""Gradient descent and momentum: plain, three conventions of the velocity, Nesterov's two, quasi-hyperbolic."""
+"""Gradient descent, momentum in three conventions, Nesterov's in two, and quasi-hyperbolic momentum."""
 
 from typing import Literal, NamedTuple
 
@@ -10,15 +10,18 @@ def glide(
     p: Value, g: Value, v: Value, lr: float, momentum: float, form: str, nesterov: str | bool,
     weight: float = 1.0, share: float = 1.0,
 ) -> tuple[Value, Value]:  # fmt: skip
-    """The new point and velocity, from the gradient `g`, which an adaptive rule has scaled, and the velocity `v`.
+    """The new parameter and velocity of a step with momentum.
 
     Args:
-        p, g, v: of one shape.
-        lr, momentum: η and μ.
-        form: ``velocity``, where v holds the rate, or another, where it does not; as in `Momentum`.
-        nesterov: ``"correction"`` corrects the step; all else has taken care of itself where the gradient was taken.
-        weight: what the gradient is multiplied by on its way into the velocity.
-        share: the gradient's weight in the corrected step.
+        p: the parameter.
+        g: the gradient, possibly rescaled by an adaptive rule; of the shape of `p`.
+        v: the velocity; of the shape of `p`.
+        lr: the learning rate η.
+        momentum: μ.
+        form: ``"velocity"`` if v includes the learning rate; see `Momentum`.
+        nesterov: ``"correction"`` corrects the step; other values leave it as it is.
+        weight: the factor of the gradient that is added to the velocity.
+        share: the factor of the gradient in the corrected step.
     """
     if form == "velocity":
         v = momentum * v - lr * g
@@ -28,14 +31,15 @@ def glide(
 
 
 def led_to(v: Value, lr: float, momentum: float, form: str) -> Value:
-    """How far from where one stands the momentum leads: where Nesterov's lookahead takes the gradient."""
+    """The offset to the lookahead point, where the momentum alone leads: Nesterov's method takes the gradient there."""
     return momentum * v if form == "velocity" else -lr * momentum * v
 
 
 class SGD(Rule):
     """Gradient descent.  Robbins & Monro 1951; Goodfellow et al. 2016, Algorithm 8.1.
 
-    The whole training set as the batch makes it gradient descent, one sample stochastic, anything between mini-batch.
+    With the whole training set as the batch this is (full-batch) gradient descent, with one sample stochastic gradient
+    descent, with anything in between mini-batch gradient descent.
     """
 
     lr: Rate = 1e-2
@@ -49,10 +53,11 @@ class SGD(Rule):
 class Momentum(Rule):
     """Gradient descent with momentum.  Polyak 1964; Qian 1999; Goodfellow et al. 2016, Algorithms 8.2 and 8.3.
 
-    ``form`` says what the velocity holds: ``accumulated`` gradients (torch, optax), the ``velocity`` itself, rate
-    included (the book, Keras), or an ``averaged`` gradient.  They differ as soon as the rate changes.  ``nesterov``
-    takes the gradient where you stand and corrects the step (Sutskever et al. 2013, as torch has it), or at the point
-    the momentum leads to (Nesterov 1983, as the book has it).  ``dampening`` never weakens the first gradient.
+    ``form`` says what the velocity contains: ``accumulated`` gradients (torch, optax), the ``velocity`` itself,
+    including the learning rate (the book, Keras), or an ``averaged`` gradient.  They differ when the rate changes.
+    ``nesterov`` either takes the gradient at θ and corrects the step (``correction``; Sutskever et al. 2013, as in
+    torch), or takes it at the lookahead point (``lookahead``; Nesterov 1983, as in the book).  ``dampening`` does not
+    apply to the first gradient.
     """
 
     lr: Rate = 1e-2

@@ -1,4 +1,4 @@
-"""Moments of the gradient, the first over the root of the second: Adam and its relatives."""
+"""Adam and its relatives: the first moment of the gradient divided by the root of the second."""
 
 from typing import Annotated, Literal, NamedTuple
 
@@ -8,7 +8,7 @@ from thalweg.rules.adaptive import root
 
 
 def corrected_mean(h: "Adam | RAdam", m: Value, g: Value, t: Number, correct: bool, ahead: bool) -> Value:
-    """m̂: the first moment, corrected for its start at zero; with `ahead` one momentum further (Dozat 2016; optax)."""
+    """m̂, the first moment corrected for its start at zero; with `ahead` one momentum step further (Dozat 2016)."""
     correct1 = 1 - h.beta1**t if correct else 1.0
     if not ahead:
         return m / correct1
@@ -17,11 +17,11 @@ def corrected_mean(h: "Adam | RAdam", m: Value, g: Value, t: Number, correct: bo
 
 
 def denominator(h: "Adam | RAdam", v_hat: Value, correct2: Number) -> Value:
-    """The root of v̂ with both ε: under the root, and where ``eps_at`` says.  `correct2` is what v̂ was divided by."""
+    """√v̂ with ``eps_root`` under the root and ε added as ``eps_at`` says; `correct2` is the bias correction in v̂."""
     if h.eps_root is not None:
         v_hat = v_hat + h.eps_root
     if h.eps_at == "uncorrected":
-        # √v̂ + ε/√(1 − β₂ᵗ) is (√v + ε)/√(1 − β₂ᵗ): ε̂ of the paper, beside the uncorrected root.
+        # √v̂ + ε/√(1 − β₂ᵗ) is (√v + ε)/√(1 − β₂ᵗ): ε̂ of the paper, added to the uncorrected root.
         return sqrt(v_hat) + h.eps / sqrt(correct2)
     return root(v_hat, h.eps, h.eps_at)
 
@@ -29,12 +29,12 @@ def denominator(h: "Adam | RAdam", v_hat: Value, correct2: Number) -> Value:
 class Adam(Rule):
     """Adaptive moments.  Kingma & Ba 2015, Algorithm 1; Goodfellow et al. 2016, Algorithm 8.7.
 
-    ``eps_at``: ``outside`` √v̂ + ε, ``inside`` √(v̂ + ε), or ``uncorrected``, ε̂ beside the uncorrected √v, as in
-    Kingma & Ba §2, TensorFlow and Keras.  ``amsgrad`` keeps the largest v (Reddi et al. 2018, as torch and Keras have
-    it) or the largest ``corrected`` v̂ (optax).  ``nesterov`` looks one momentum ahead (Dozat 2016), with the paper's
-    warm-up of the momentum, ``scheduled`` (torch and Keras), or ``constant`` (optax).  ``bias_correction`` may be that
-    of the ``first`` or of the ``second`` moment alone.  ``product_in``: torch rounds the product of the warm-up's
-    momenta to its default dtype.
+    ``eps_at``: ``outside``, √v̂ + ε; ``inside``, √(v̂ + ε); or ``uncorrected``, ε̂ added to the uncorrected √v, as in
+    Kingma & Ba §2, TensorFlow and Keras.  ``amsgrad`` keeps the largest v (Reddi et al. 2018, as in torch and Keras)
+    or the largest ``corrected`` v̂ (optax).  ``nesterov`` looks one momentum step ahead (Dozat 2016), with the momentum
+    warmed up as in the paper, ``scheduled`` (torch and Keras), or ``constant`` (optax).  ``bias_correction`` may apply
+    to only the ``first`` or the ``second`` moment.  ``product_in``: the precision of the product of the scheduled
+    momenta, which torch rounds to its default dtype.
     """
 
     lr: Rate = 1e-3
@@ -119,7 +119,7 @@ class QHAdam(Rule):
 class Adamax(Rule):
     """Adam with the largest gradient in place of the second moment.  Kingma & Ba 2015, Algorithm 2.
 
-    ``eps_at``: ``inside`` the maximum, max(β₂u, |g| + ε) (torch, optax), or ``outside``, u + ε (Keras).
+    ``eps_at``: ``inside`` the maximum, max(β₂u, |g| + ε) (torch, optax), or ``outside`` it, u + ε (Keras).
     """
 
     lr: Rate = 2e-3
@@ -142,10 +142,10 @@ class Adamax(Rule):
 
 
 class RAdam(Rule):
-    """Adam whose adaptive rate is rectified, and left out while its variance is unbounded.  Liu et al. 2020, Alg. 2.
+    """Adam with a rectified adaptive rate, which is not used while its variance is unbounded.  Liu et al. 2020, Alg. 2.
 
-    ``eps_at``: ``uncorrected``, beside the uncorrected √v (torch), or ``outside``, √v̂ + ε (the paper, optax).
-    ``threshold``: the length of the average from which on the rate is adaptive; just above 4 in the paper.
+    ``eps_at``: ``uncorrected``, added to the uncorrected √v (torch), or ``outside``, √v̂ + ε (the paper, optax).
+    ``threshold``: the length of the moving average above which the rate is adaptive; just above 4 in the paper.
     ``nesterov`` and ``eps_root`` are optax's, as in `Adam`.
     """
 
@@ -169,7 +169,7 @@ class RAdam(Rule):
         v = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
         correct2: Number = 1 - h.beta2**t
         m_hat = corrected_mean(h, m, g, t, correct=True, ahead=h.nesterov)
-        # Up to the threshold nothing is ever rectified; held there, the division below is never by zero.
+        # Below the threshold nothing is rectified; clamping to it keeps the division below from being by zero.
         rho_end: Number = maximum(2 / (1 - h.beta2) - 1, h.threshold)
         rho: Number = rho_end - 2 * t * h.beta2**t / correct2
         rectifier: Number = sqrt((rho - 4) * (rho - 2) * rho_end / ((rho_end - 4) * (rho_end - 2) * rho))

@@ -1,4 +1,4 @@
-"""The sign of the gradient: Rprop and Lion."""
+"""Rules that use only the sign of the gradient or momentum: Rprop and Lion."""
 
 from typing import NamedTuple
 
@@ -7,9 +7,9 @@ from thalweg.rule import Decay, Log, Positive, Rate, Rule
 
 
 class Rprop(Rule):
-    """Resilient propagation: a step for each parameter, from signs alone.  Riedmiller & Braun 1993; for full batches.
+    """Resilient propagation: one step size per parameter, from signs alone.  Riedmiller & Braun 1993; for full batches.
 
-    As torch has it: where the sign turns, the step shrinks and this gradient is left out.
+    As in torch, when the sign changes the step size shrinks and that gradient is ignored.
     """
 
     lr: Rate = 1e-2

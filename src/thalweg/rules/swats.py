@@ -1,6 +1,6 @@
-"""SWATS, from Adam to SGD where Adam's own steps say so: Keskar & Socher 2017, Algorithm 1.
+"""SWATS: switching from Adam to SGD when Adam's own steps indicate it.  Keskar & Socher 2017, Algorithm 1.
 
-It is no rule of its own, but what is needed to know of two rules to go from one to the other.
+This is not a rule, but the knowledge of two rules that is needed to switch from one to the other.
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from thalweg.rules.descent import SGD, Momentum
 
 
 def successor(first: Rule, then: Rule) -> Rule:
-    """The rule to go on with, with a default in place of the rate that is to be found.
+    """The second rule, with a default in place of the rate that is still to be found.
 
-    ``SGD()`` becomes the paper's, whose momentum is β₁ and whose velocity is ``averaged``; a `Momentum` of that form
-    keeps a momentum of its own.
+    ``SGD()`` becomes the paper's, with momentum β₁ and the velocity ``averaged``; a `Momentum` of that form keeps its
+    own momentum.
 
     Raises:
         ValueError: `first` has no β₁ and β₂ or looks ahead, or `then` is another rule or gives a rate.
@@ -30,12 +30,12 @@ def successor(first: Rule, then: Rule) -> Rule:
 
 
 def averaged(numbers: Mapping[str, float], average: float, rate: float, k: int) -> tuple[float, float]:
-    """λ after step k = 1, 2, …, the average of the rates γ that the steps amount to, and λ corrected for its bias.
+    """λ after step k = 1, 2, …, the moving average of the rates γ that equal the steps, and λ corrected for its bias.
 
     Args:
-        numbers: those of the first rule, whose β₂ is that of the average.
+        numbers: the first rule's; the average decays by its β₂.
         average: λ after step k − 1.
-        rate: γ, the rate of gradient descent that step k amounts to.
+        rate: γ, the rate at which gradient descent would move as far as step k.
         k: the step.
     """
     beta2 = numbers["beta2"]

@@ -1,4 +1,4 @@
-"""Schedules: any hyperparameter as a function of the number of updates already applied, 0 at the first.
+"""Schedules: any hyperparameter as a function of the number of updates already applied, starting at 0.
 
 ```python
 from thalweg import schedules

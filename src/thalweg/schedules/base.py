@@ -1,4 +1,4 @@
-"""What a schedule is: a frozen value that maps t, the number of updates already applied, to a number."""
+"""`Schedule`: an immutable object that maps t, the number of updates already applied, to a number."""
 
 import dataclasses
 import typing
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 FORMS: dict[str, Callable[..., "Schedule"]] = {}
-"""What a text may call, by name.  A form whose class says `method` is written as a method of its first setting."""
+"""The forms that a text may call, by name.  If `method` is set, a form is a method of its first setting."""
 
 
 @dataclass_transform(frozen_default=True, eq_default=False)
 class Schedule:
-    """A value as a function of t = 0, 1, …: subclass it with settings and `evaluate`; a text finds it by its name.
+    """A value as a function of t = 0, 1, …  Subclasses define settings and `evaluate`; text finds them by name.
 
-    Settings are checked once, by their annotation (`thalweg.schedules.settings`).  Two schedules are equal if they
-    are written the same; ``cosine(1)``, of one step, is not ``cosine(1.0)``, of the whole total.
+    Settings are checked once, by their annotation (`thalweg.schedules.settings`).  Two schedules are equal if their
+    texts are equal; ``cosine(1)``, of one step, is not ``cosine(1.0)``, of the whole total.
 
     Attributes:
         method: whether its text is a method of its first setting, as in ``warmup(500).then(…)``.
@@ -52,16 +52,16 @@ class Schedule:
         self.prepare()
 
     def prepare(self) -> None:
-        """Raise ``ValueError`` for settings that do not go together; `_keep` what `evaluate` need not compute again."""
+        """Raise ``ValueError`` for settings that cannot be combined; `_keep` values that `evaluate` can reuse."""
 
     def evaluate(self, t: float) -> float:
-        """The number at `t` ≥ 0; what a form defines.  Users call the schedule itself, which checks that it can be."""
+        """The number at `t` ≥ 0, defined by each form.  Users call the schedule, which checks that it is resolved."""
         raise NotImplementedError(f"{type(self).__name__} has no evaluate")
 
     def span(self, total: float) -> float | None:
-        """After how many steps it rests, fractions taken of `total` and not rounded; None if it never does.
+        """The number of steps after which it is constant, with fractions of `total` not rounded; None if it never is.
 
-        That is its setting `steps`, unless a form knows better.
+        By default that is its setting `steps`.
         """
         steps: float | None = getattr(self, "steps", None)
         return None if steps is None else real(steps, total)
@@ -70,7 +70,7 @@ class Schedule:
         """The factor at `t` (see `absolute`), from t = 0 before the first update.
 
         Raises:
-            ValueError: a length is a fraction of a total that is not known yet.
+            ValueError: a length is a fraction of an unknown total; see `resolve`.
         """
         if self._pending:
             self._unresolved()
@@ -87,7 +87,7 @@ class Schedule:
 
     @property
     def length(self) -> int | None:
-        """The steps after which it holds its value; None if it goes on.  ``ValueError`` if it is not resolved."""
+        """The steps after which it is constant; None if it never is.  ``ValueError`` if it is not resolved."""
         if self._pending:
             self._unresolved()
         return cast("int | None", self.span(0))
@@ -100,7 +100,7 @@ class Schedule:
         return not self._pending
 
     def resolve(self, total: int) -> "Schedule":
-        """The same with every fraction turned into steps of `total`; those of a composition fill it exactly."""
+        """The same with every fraction turned into steps of `total`; the parts of a composition fill it exactly."""
         if isinstance(total, bool) or not isinstance(cast(Any, total), int) or total < 1:
             raise ValueError(f"total is {total!r}; allowed is a whole number of steps >= 1")
         try:
@@ -109,7 +109,7 @@ class Schedule:
             raise ValueError(f"{self!r} cannot be laid out over {total} steps: {error}") from None
 
     def settle(self, total: int, start: float) -> "Schedule":
-        """What `resolve` does for a part of a composition that begins at `start`."""
+        """`resolve` for a part of a composition that begins at `start`."""
         if not self._pending:
             return self
         changes: dict[str, Any] = {}
@@ -122,7 +122,7 @@ class Schedule:
         return self._replace(**changes)
 
     def mismatch(self, total: int) -> str | None:
-        """A sentence if the schedule is longer or shorter than `total` steps, or None."""
+        """A sentence if the schedule is longer or shorter than `total` steps, else None."""
         schedule = self.resolve(total)
         length = schedule.length
         if length is None or length == total:
@@ -134,11 +134,11 @@ class Schedule:
     # Composition
 
     def then(self, next: "Schedule", at: float | None = None) -> "Schedule":
-        """The same, and from its end on, or from step `at`, `next`, which starts at its own t = 0 there."""
+        """The same, followed by `next` from its end or from step `at`; `next` starts at its own t = 0."""
         return FORMS["then"](self, next, at)
 
     def shift(self, steps: float) -> "Schedule":
-        """The same, `steps` later, holding its first value until then; earlier if `steps` is below zero."""
+        """The same, `steps` later, with its first value until then; earlier if `steps` is negative."""
         return FORMS["shift"](self, steps)
 
     def clip(self, low: float | None = None, high: float | None = None) -> "Schedule":
@@ -157,24 +157,24 @@ class Schedule:
         settings = (getattr(self, name) for name in hints(type(self)))
         return tuple(setting for setting in settings if isinstance(setting, Schedule))
 
-    # State, which only `plateau` has
+    # State; only `plateau` has any
 
     @property
     def data_driven(self) -> bool:
-        """Whether it, or a part of it, changes with what it observes."""
+        """Whether it, or a part of it, depends on observed metrics."""
         return any(part.data_driven for part in self.parts)
 
     def observe(self, metric: float, t: int | None = None) -> None:
-        """Tell a data-driven schedule a metric; with `t`, only the part of a composition that is in force then."""
+        """Pass a metric to a data-driven schedule; with `t`, only to the part of a composition that is active then."""
         for part in self.parts:
             part.observe(metric, t)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a data-driven schedule remembers, by the setting that it stands in; empty for closed forms."""
+        """The state of data-driven parts, by the name of the setting; empty for closed forms."""
         return {name: part.state_dict() for name, part in self._driven()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take a `state_dict` of an equal schedule back; ``ValueError`` if it is one of another."""
+        """Restore a `state_dict` of an equal schedule; ``ValueError`` if it belongs to a different one."""
         driven = dict(self._driven())
         if set(state) != set(driven):
             raise ValueError(f"the state has {sorted(state)}, but {self!r} remembers {sorted(driven)}; load its own")
@@ -197,7 +197,7 @@ class Schedule:
         return self.text(repr)
 
     def text(self, write: Callable[[Any], str]) -> str:
-        """``name(settings)``; those with a default are named, and left out where they have it."""
+        """``name(settings)``; settings with a default are written by name, and omitted at their default."""
 
         def written(setting: Any) -> str:
             return write(setting) if isinstance(setting, Schedule) else repr(setting)
@@ -214,7 +214,7 @@ class Schedule:
         """Plain values for ``json.dumps``, which `thalweg.schedules.from_json` reads back.
 
         Raises:
-            ValueError: it holds a function (`lambda_`), which cannot be saved.
+            ValueError: it contains a function (`lambda_`), which cannot be saved.
         """
         settings = {name: _plain(setting) for name, setting in [*self._required(), *self._chosen()]}
         return {"schedule": type(self).__name__.lower(), **settings}
@@ -236,10 +236,10 @@ class Schedule:
     def __hash__(self) -> int:
         return hash(repr(self))
 
-    # What others make of it
+    # Conversions and displays
 
     def as_torch(self, optimizer: Optimizer, last_epoch: int = -1) -> LRScheduler:
-        """The same on the ``lr`` of any torch optimizer, as a ``torch.optim.lr_scheduler.LRScheduler``."""
+        """A ``torch.optim.lr_scheduler.LRScheduler`` that applies the schedule to a torch optimizer's ``lr``."""
         return Scheduler(optimizer, self, last_epoch)
 
     def preview(self, total: int, width: int = 60, base: float | None = None) -> str:
@@ -258,8 +258,8 @@ class Schedule:
         return dataclasses.replace(cast(Any, self), **changes)
 
     def _keep(self, name: str, value: Any) -> None:
-        # Frozen for its users, not for its own constructor.  What is kept besides the settings is declared a ClassVar,
-        # so that it is no setting: no part of the text, of equality or of what `dataclasses.replace` passes on.
+        # Immutable for users, but not for its own constructor.  Values kept besides the settings are declared as
+        # ClassVar, so that they are not settings: not part of the text, of equality, or of `dataclasses.replace`.
         object.__setattr__(self, name, value)
 
     def _unresolved(self) -> typing.NoReturn:
@@ -274,6 +274,6 @@ def _plain(setting: Any) -> Any:
 
 @cache
 def hints(cls: type[Schedule]) -> dict[str, Any]:
-    """The annotations of the settings of a schedule, in their order."""
+    """The annotations of a schedule's settings, in order."""
     every = typing.get_type_hints(cls, include_extras=True)
     return {field.name: every[field.name] for field in dataclasses.fields(cast(Any, cls))}

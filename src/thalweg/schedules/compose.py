@@ -1,4 +1,4 @@
-"""Schedules made of schedules: what `Schedule`'s methods and ``*`` return, and the names for usual compositions."""
+"""Compositions of schedules, returned by `Schedule`'s methods and ``*``, and functions for common compositions."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from thalweg.schedules.settings import Nonnegative, Number, Offset, Period, Stre
 
 
 class Then(Schedule):
-    """`first`, and from its end on, or from step `at`, `next`, which starts at its own t = 0 there."""
+    """`first`, followed by `next` from its end or from step `at`; `next` starts at its own t = 0."""
 
     method = True
     first: Schedule
@@ -19,7 +19,11 @@ class Then(Schedule):
     _end: ClassVar[float]
 
     def prepare(self) -> None:
-        """Factors do not follow values, nor anything what never ends."""
+        """Raise ``ValueError`` if the two cannot be chained.
+
+        A schedule of values cannot follow one of factors, nor the reverse, and nothing can follow a schedule that
+        never ends.
+        """
         if self.first.absolute != self.next.absolute:
             values, factors = (self.first, self.next) if self.first.absolute else (self.next, self.first)
             raise ValueError(f"{values!r} gives values and {factors!r} factors of the base value; use one of the two")
@@ -30,16 +34,16 @@ class Then(Schedule):
         self._keep("_absolute", self.first.absolute)
 
     def evaluate(self, t: float) -> float:
-        """The value of the part in force."""
+        """The value of the active part."""
         return self.first.evaluate(t) if t < self._end else self.next.evaluate(t - self._end)
 
     def span(self, total: float) -> float | None:
-        """Where the last one ends."""
+        """The end of the last part."""
         rest = self.next.span(total)
         return None if rest is None else (self._real_end(total) or 0) + rest
 
     def settle(self, total: int, start: float) -> Schedule:
-        """The second begins where the first ends."""
+        """Resolve both; the second begins where the first ends."""
         if self.resolved:
             return self
         first = self.first.settle(total, start)
@@ -47,7 +51,7 @@ class Then(Schedule):
         return Then(first, self.next.settle(total, start + (self._real_end(total) or 0)), at)
 
     def observe(self, metric: float, t: int | None = None) -> None:
-        """Told to the part in force at `t`, or to both."""
+        """Pass the metric to the part active at `t`, or to both."""
         if t is None or t < self._end:
             self.first.observe(metric, t)
         if t is None or t >= self._end:
@@ -65,17 +69,17 @@ class Product(Schedule):
     right: Schedule
 
     def prepare(self) -> None:
-        """A value times a value is neither."""
+        """Raise ``ValueError`` if both give values."""
         if self.left.absolute and self.right.absolute:
             raise ValueError(f"{self.left!r} and {self.right!r} both give values; multiply by a factor instead")
         self._keep("_absolute", self.left.absolute or self.right.absolute)
 
     def evaluate(self, t: float) -> float:
-        """Left · right."""
+        """The product of both."""
         return self.left.evaluate(t) * self.right.evaluate(t)
 
     def span(self, total: float) -> float | None:
-        """Where both have ended; a mere number has no say."""
+        """The step at which both have ended; constant factors do not count."""
         spans = [part.span(total) for part in self.parts if not _mere(part)]
         return None if not spans or None in spans else max(s for s in spans if s is not None)
 
@@ -94,14 +98,14 @@ def _mere(schedule: Schedule) -> bool:
 
 
 class Shift(Schedule):
-    """`inner`, `steps` later, holding its first value until then; earlier if `steps` is below zero."""
+    """`inner`, `steps` later, with its first value until then; earlier if `steps` is negative."""
 
     method = True
     inner: Schedule
     steps: Offset
 
     def prepare(self) -> None:
-        """A value stays a value."""
+        """A shifted schedule of values gives values."""
         self._keep("_absolute", self.inner.absolute)
 
     def evaluate(self, t: float) -> float:
@@ -120,7 +124,7 @@ class Shift(Schedule):
         return Shift(self.inner.settle(total, start + real(self.steps, total)), whole(self.steps, total, start))
 
     def observe(self, metric: float, t: int | None = None) -> None:
-        """Told at the inner one's own time."""
+        """Pass the metric on, at the inner schedule's own time."""
         self.inner.observe(metric, None if t is None else int(max(t - self.steps, 0)))
 
 
@@ -134,7 +138,7 @@ class Clip(Schedule):
     _bounds: ClassVar[tuple[float, float]]
 
     def prepare(self) -> None:
-        """The bounds are in order."""
+        """Raise ``ValueError`` if the bounds are not in order."""
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
         if low > high:
@@ -148,12 +152,12 @@ class Clip(Schedule):
         return min(max(self.inner.evaluate(t), low), high)
 
     def span(self, total: float) -> float | None:
-        """As the inner one."""
+        """The inner schedule's span."""
         return self.inner.span(total)
 
 
 class Restarts(Schedule):
-    """A decay again and again; see `Decay.restarts`.  Loshchilov & Hutter 2017."""
+    """A repeated decay; see `Decay.restarts`.  Loshchilov & Hutter 2017."""
 
     method = True
     inner: Decay
@@ -164,7 +168,7 @@ class Restarts(Schedule):
     _log: ClassVar[float]
 
     def prepare(self) -> None:
-        """Cycles that fit are of one length, and a cycle has one."""
+        """Raise ``ValueError`` unless the settings of the cycles can be combined."""
         if self.fit and (self.mult != 1 or self.cycles is None):
             raise ValueError("cycles fit in the length only where there is a number of them, and mult is 1")
         if self.inner.steps == 0:
@@ -180,7 +184,7 @@ class Restarts(Schedule):
         return end + (self.decay**cycle - end) * self.inner.shape(x)
 
     def span(self, total: float) -> float | None:
-        """All the cycles."""
+        """The length of all cycles."""
         if self.cycles is None:
             return None
         first = real(self.inner.steps, total)
@@ -189,13 +193,13 @@ class Restarts(Schedule):
         return math.ceil(first * sum(self.mult**cycle for cycle in range(self.cycles)))
 
     def _where(self, t: float) -> tuple[int, float]:
-        """The cycle that `t` is in, and the share of it that is done."""
+        """The index of the cycle at `t`, and the completed share of it."""
         first = self.inner.steps
         if self.mult == 1:
-            # In whole numbers, so that a cycle of a third of the length begins where it should.
+            # In integers, so that a cycle of a third of the length begins exactly where it should.
             cycle, into = divmod(t * self.cycles if self.fit and self.cycles else t, first)
             return int(cycle), into / first
-        # In cycles of the first length, cycle i lasts mᶦ and begins at (mᶦ − 1) / (m − 1).
+        # In units of the first cycle, cycle i has length mᶦ and begins at (mᶦ − 1) / (m − 1).
         grown = 1 + t * (self.mult - 1) / first
         cycle = int(math.log(grown) / self._log)
         # The logarithm may be off by one where a cycle begins.
@@ -209,8 +213,8 @@ def cosine_restarts(
 ) -> Schedule:
     """``cosine(steps, end).restarts(…)``.  torch's ``CosineAnnealingWarmRestarts(T_0=steps, T_mult=mult)``; timm's.
 
-    transformers' ``get_cosine_with_hard_restarts_schedule_with_warmup``, where `steps` is the length of all the
-    cycles, is ``cosine(steps).restarts(cycles, fit=True)``.
+    transformers' ``get_cosine_with_hard_restarts_schedule_with_warmup``, where `steps` is the length of all
+    cycles together, is ``cosine(steps).restarts(cycles, fit=True)``.
     """
     return Restarts(cosine(steps, end), cycles, mult, decay)
 

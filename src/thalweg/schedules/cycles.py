@@ -1,4 +1,4 @@
-"""The forms that rise and fall, and those that are given by points or by a function."""
+"""Forms that rise and fall, and forms given by points or by a function."""
 
 from bisect import bisect_right
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class one_cycle(Schedule):
     _phases: ClassVar[tuple[tuple[float, float, float, float], ...]]
 
     def prepare(self) -> None:
-        """The phases: from which step to which, from which factor to which."""
+        """The phases, each with its first and last step and factor."""
         if self.phases == "three" and self.rise > 0.5:
             raise ValueError(
                 f"one_cycle's rise is {self.rise}; with three phases allowed is <= 0.5, as it falls as long"
@@ -43,7 +43,7 @@ class one_cycle(Schedule):
             self._keep("_phases", (rise, fall, (bottom, last, self.start, self.end)))
 
     def evaluate(self, t: float) -> float:
-        """Where the phase in force is at `t`."""
+        """The value of the active phase at `t`."""
         for begin, end, low, high in self._phases:
             if t <= end:
                 return high if end <= begin else low + (high - low) * RISES[self.shape]((t - begin) / (end - begin))
@@ -54,8 +54,8 @@ class cyclic(Schedule):
     """From `low` to `high` in `up` steps and back in `down`, again and again.  Smith 2017; torch's ``CyclicLR``.
 
     Args:
-        down: as many as `up` unless given.
-        mode: ``triangular``; ``triangular2``, half as high each cycle; ``exp_range``, gammaᵗ times as high.
+        down: by default as many as `up`.
+        mode: ``triangular``; ``triangular2``, halved in each cycle; ``exp_range``, multiplied by gammaᵗ.
         gamma: for ``exp_range``.
     """
 
@@ -85,8 +85,8 @@ class cyclic(Schedule):
 class piecewise(Schedule):
     """Through `values` at `times`: ``piecewise((0, 100, 1000), (0, 1, 0.1))``.
 
-    Before the first time it is the first value, after the last the last; in between it goes by `shape`, and with
-    ``constant`` it keeps each value until the next time.
+    Before the first time it has the first value, after the last time the last one; in between it interpolates by
+    `shape`.  With ``constant`` it keeps each value until the next time.
     """
 
     times: Times
@@ -94,14 +94,14 @@ class piecewise(Schedule):
     shape: Literal["linear", "cosine", "constant"] = "linear"
 
     def prepare(self) -> None:
-        """One value a time, and times in order."""
+        """Raise ``ValueError`` unless there is one value per time and the times are in order."""
         if len(self.times) != len(self.values):
             raise ValueError(f"piecewise has {len(self.times)} times and {len(self.values)} values; give one a time")
         if self.resolved and any(b <= a for a, b in zip(self.times, self.times[1:], strict=False)):
             raise ValueError(f"piecewise's times are {self.times}; each must be later than the one before")
 
     def evaluate(self, t: float) -> float:
-        """Between the two points around `t`."""
+        """Interpolated between the two points around `t`."""
         after = bisect_right(self.times, t)
         if after == 0 or after == len(self.times):
             return self.values[max(after - 1, 0)]
@@ -122,7 +122,7 @@ class lambda_(Schedule):
     function: Callable[[int], float]
 
     def evaluate(self, t: float) -> float:
-        """What the function gives."""
+        """The function at `t`."""
         return float(self.function(t))  # pyright: ignore[reportArgumentType]
 
     def __repr__(self) -> str:
@@ -133,11 +133,11 @@ class lambda_(Schedule):
         self._refuse()
 
     def to_json(self) -> dict[str, Any]:
-        """Refused; see `__reduce__`."""
+        """Raise ``ValueError``; see `__reduce__`."""
         self._refuse()
 
     def __reduce__(self) -> NoReturn:
-        """A function has no form that another process or version would surely read the same."""
+        """Raise an error: there is no format for a function that every process and version would read the same."""
         self._refuse()
 
     def __deepcopy__(self, memo: Any) -> "lambda_":

@@ -1,6 +1,6 @@
-"""The closed forms, a class each: its settings, its formula, and where it comes from.
+"""The closed forms, one class each, with settings, formula and source.
 
-They are written in lower case, as they are called: ``warmup(500).then(cosine(9500))``.  Unless said otherwise they
+Their names are in lower case, as they are used: ``warmup(500).then(cosine(9500))``.  Unless said otherwise they
 give a factor of the base value and hold their last value after their end.  x = t / steps is the progress.
 """
 
@@ -26,7 +26,7 @@ RISES: dict[str, Callable[[float], float]] = {
     "cosine": lambda x: (1 - math.cos(math.pi * x)) / 2,
     "1-sqrt": lambda x: 1 - math.sqrt(1 - x),
 }
-"""How far a rise is, from 0 to 1, when a share x of its steps is done."""
+"""The completed share of a rise, from 0 to 1, after a share x of its steps."""
 
 
 class constant(Schedule):
@@ -58,7 +58,7 @@ class multistep(Schedule):
     factor: Nonnegative = 0.1
 
     def prepare(self) -> None:
-        """Milestones come in order; a milestone given twice counts twice, as in torch."""
+        """Sort the milestones; a milestone given twice counts twice, as in torch."""
         self._keep("milestones", tuple(sorted(self.milestones)) if self.resolved else self.milestones)
 
     def evaluate(self, t: float) -> float:
@@ -80,7 +80,7 @@ class exponential(Schedule):
 class inverse_sqrt(Schedule):
     """min(t / warmup, √(warmup / t)).  Vaswani et al. 2017 §5.3; the lectures.
 
-    With a `timescale` τ the decay is √(τ / (t + τ − warmup)), as transformers' ``get_inverse_sqrt_schedule`` has it;
+    With a `timescale` τ the decay is √(τ / (t + τ − warmup)), as in transformers' ``get_inverse_sqrt_schedule``;
     ``inverse_sqrt(0, timescale=1)`` is 1 / √(t + 1).
     """
 
@@ -89,13 +89,13 @@ class inverse_sqrt(Schedule):
     _scale: ClassVar[float]
 
     def prepare(self) -> None:
-        """Without a time scale it is the warm-up."""
+        """Without a time scale, use the length of the warm-up."""
         if self.timescale is None and self.warmup == 0:
             raise ValueError("inverse_sqrt's warmup is 0; allowed is >= 1, or give a timescale too")
         self._keep("_scale", self.timescale or self.warmup)
 
     def evaluate(self, t: float) -> float:
-        """Up to 1 at `warmup`, and down from there."""
+        """The rise to 1 at `warmup`, then the decay."""
         return t / self.warmup if t < self.warmup else math.sqrt(self._scale / (t + self._scale - self.warmup))
 
 
@@ -135,7 +135,7 @@ class Decay(Schedule, form=False):
     end: Number = 0.0
 
     def shape(self, x: float) -> float:
-        """How much is left when a share `x` of the steps is done."""
+        """The remaining share after a share `x` of the steps."""
         raise NotImplementedError(f"{type(self).__name__} has no shape")
 
     def evaluate(self, t: float) -> float:
@@ -143,13 +143,13 @@ class Decay(Schedule, form=False):
         return self.end + (1 - self.end) * self.shape(t / self.steps if t < self.steps else 1.0)
 
     def restarts(self, cycles: int | None = None, mult: float = 1, decay: float = 1, fit: bool = False) -> Schedule:
-        """The same again and again, each cycle `mult` times as long as the last and starting `decay` times as high.
+        """The same repeatedly, each cycle `mult` times as long as the last and starting `decay` times as high.
 
         Args:
-            cycles: after how many it holds `end`; None: it never does.
+            cycles: the number of cycles, after which it holds `end`; None for no end.
             mult: ≥ 1.
-            decay: what each new start is multiplied by.
-            fit: `steps` is the length of all the cycles together, not of the first; with ``mult=1`` only.
+            decay: the factor from each start to the next.
+            fit: `steps` is the length of all cycles together, not of the first; only with ``mult=1``.
         """
         return FORMS["restarts"](self, cycles, mult, decay, fit)
 

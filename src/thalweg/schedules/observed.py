@@ -1,4 +1,4 @@
-"""`plateau`: the schedule that depends on how training goes."""
+"""`plateau`: the schedule that depends on observed metrics."""
 
 import math
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from thalweg.schedules.settings import Natural, Nonnegative, Share
 class plateau(Schedule):
     """`factor` once more whenever a metric has not got better for more than `patience` observations.
 
-    torch's ``ReduceLROnPlateau``.  Tell it the metric with `observe`, as often as it is measured; what it remembers
-    is in its `state_dict`, and no part of its text or of equality.  ``warmup(500) * plateau()`` and
-    ``warmup(500).then(plateau())`` are how it goes with a warm-up.
+    torch's ``ReduceLROnPlateau``.  Pass it the metric with `observe` whenever it is measured.  Its state is in its
+    `state_dict`, and is not part of its text or of equality.  To combine it with a warm-up, write
+    ``warmup(500) * plateau()`` or ``warmup(500).then(plateau())``.
 
     Args:
-        factor: what it is reduced by, below 1.
-        patience: how many observations without betterment are put up with.
+        factor: the factor of a reduction, below 1.
+        patience: number of observations without improvement to wait before reducing.
         mode: whether the metric is better when it is lower (``min``) or higher (``max``).
-        threshold: what counts as better: by more than this share (``rel``) or amount (``abs``).
+        threshold: the share (``rel``) or amount (``abs``) by which the metric must improve to count as better.
         threshold_mode: ``rel`` or ``abs``.
-        cooldown: how many observations after a reduction are not counted.
+        cooldown: number of observations to ignore after a reduction.
         minimum: the lowest factor of the base value.
-        least: a reduction of the factor by no more than this is not made.
+        least: the smallest reduction of the factor; smaller ones are skipped.
     """
 
     factor: Share = 0.1
@@ -37,23 +37,23 @@ class plateau(Schedule):
     _state: ClassVar[dict[str, float]]
 
     def prepare(self) -> None:
-        """Nothing seen yet."""
+        """Start without observations."""
         if self.factor == 1:
             raise ValueError("plateau's factor is 1.0, which reduces nothing; allowed is >= 0 and < 1")
         best = math.inf if self.mode == "min" else -math.inf
         self._keep("_state", {"number": 1.0, "best": best, "bad": 0, "cooling": 0})
 
     def evaluate(self, t: float) -> float:
-        """The factor as it has been reduced so far, whatever `t`."""
+        """The current factor; it does not depend on `t`."""
         return self._state["number"]
 
     @property
     def data_driven(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def observe(self, metric: float, t: int | None = None) -> None:
-        """Count one more observation."""
+        """Count one observation, and reduce the factor if there were too many without improvement."""
         s, metric = self._state, float(metric)
         if self._better(metric, s["best"]):
             s["best"], s["bad"] = metric, 0
@@ -69,11 +69,11 @@ class plateau(Schedule):
             s["cooling"], s["bad"] = self.cooldown, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The factor, the best metric, and what is being counted."""
+        """The factor, the best metric and the counters."""
         return dict(self._state)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take a `state_dict` back."""
+        """Restore a `state_dict`."""
         if set(state) != set(self._state):
             raise ValueError(f"the state has {sorted(state)}, but a plateau has {sorted(self._state)}; load its own")
         self._state.update(state)

@@ -1,4 +1,4 @@
-"""A schedule as torch's own kind of scheduler, for Lightning, transformers and Accelerate."""
+"""A schedule as a torch scheduler, for Lightning, transformers and Accelerate."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -9,17 +9,17 @@ from torch.optim.optimizer import Optimizer
 
 
 class Followed(Protocol):
-    """What a `Scheduler` asks of a schedule; see `thalweg.schedules.Schedule`."""
+    """The part of a schedule that `Scheduler` uses; see `thalweg.schedules.Schedule`."""
 
     def value(self, base: Any, t: float) -> Any:
         """The rate at `t`, from its `base` value."""
         ...
 
     def observe(self, metric: float, t: int | None = None) -> None:
-        """Tell a data-driven schedule a metric."""
+        """Pass a metric to a data-driven schedule."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a data-driven schedule remembers."""
+        """The state of a data-driven schedule."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -29,9 +29,9 @@ class Followed(Protocol):
 class Scheduler(LRScheduler):
     """Sets the ``lr`` of every group to ``schedule.value(initial_lr, t)`` at its t-th `step`; made by `as_torch`.
 
-    It may be a part of a ``SequentialLR``.  In a ``ChainedScheduler``, whose parts multiply what they find, it would
-    overwrite; multiply the schedules instead.  After `load_state_dict` the rate is that of the saved step, whatever
-    was loaded first.
+    It can be part of a ``SequentialLR``, but not of a ``ChainedScheduler``: the parts of that multiply the current
+    rate, and this one overwrites it.  Multiply the schedules instead.  After `load_state_dict` the rate is that of
+    the saved step, whether the optimizer or the scheduler was loaded first.
     """
 
     def __init__(self, optimizer: Optimizer, schedule: Followed, last_epoch: int = -1) -> None:
@@ -43,7 +43,7 @@ class Scheduler(LRScheduler):
         return [self.schedule.value(base, self.last_epoch) for base in self.base_lrs]
 
     def observe(self, metric: float) -> None:
-        """Tell a data-driven schedule a metric; the next `step` acts on it."""
+        """Pass a metric to a data-driven schedule; it takes effect at the next `step`."""
         self.schedule.observe(metric, self.last_epoch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class Scheduler(LRScheduler):
         return {**state, "schedule": self.schedule.state_dict()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict` of the same schedule."""
+        """Restore a `state_dict` of the same schedule."""
         state = dict(state_dict)
         self.schedule.load_state_dict(state.pop("schedule"))
         super().load_state_dict(state)

@@ -1,6 +1,6 @@
-"""The settings of a schedule: what each may be, said once by its annotation and checked once, when it is made.
+"""The kinds of settings that schedules have, given by annotations and checked when a schedule is constructed.
 
-A length is an ``int``, a number of steps, or a ``float``, a fraction of a total that is known later.
+A length is an ``int``, a number of steps, or a ``float``, a fraction of a total that becomes known later.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, cast
 
 @dataclass(frozen=True)
 class Length:
-    """Steps as an ``int``, at least `low`, or a fraction of a total as a ``float``; below zero if `low` is."""
+    """Steps as an ``int``, at least `low`, or a fraction of a total as a ``float``; negative only if `low` is."""
 
     low: float = 0
 
@@ -40,7 +40,7 @@ class Length:
 
 @dataclass(frozen=True)
 class Between:
-    """A finite number from `low` to `high`; `low` itself is left out if `above`."""
+    """A finite number from `low` to `high`; `low` itself is excluded if `above`."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -67,7 +67,7 @@ class Count:
     low: int
 
     def __call__(self, x: Any) -> int:
-        """`x` as an ``int``; ``ValueError`` if it is no whole number or too small."""
+        """`x` as an ``int``; ``ValueError`` if it is not a whole number or too small."""
         if not _real(x) or not isinstance(x, numbers.Integral) or int(x) < self.low:
             raise ValueError
         return int(x)
@@ -83,7 +83,7 @@ class Each:
     item: Length | Between
 
     def __call__(self, x: Any) -> tuple[float, ...]:
-        """`x` as a tuple; ``ValueError`` if it is empty or one of it is not allowed."""
+        """`x` as a tuple; ``ValueError`` if it is empty or contains an item that is not allowed."""
         if not isinstance(x, tuple | list) or not x:
             raise ValueError
         return tuple(self.item(element) for element in cast("tuple[Any, ...]", x))
@@ -115,7 +115,7 @@ class SettingError(ValueError):
 
 
 def checked(form: str, name: str, value: Any, hint: Any) -> Any:
-    """`value` as its annotation has it; `SettingError` gives its name, the value and what is allowed.
+    """`value` converted to its annotated kind; otherwise `SettingError` names it, the value and what is allowed.
 
     An annotation is a kind from above, a ``Literal``, ``bool``, a class, or any of these ``| None``.
     """
@@ -148,27 +148,27 @@ _CLASSES = {
 
 
 def is_length(hint: Any) -> bool:
-    """Whether an annotation is one of a length, or of several."""
+    """Whether an annotation is that of one or several lengths."""
     kinds = [choice.__metadata__[0] for choice in _choices(hint) if typing.get_origin(choice) is Annotated]
     return any(isinstance(kind.item if isinstance(kind, Each) else kind, Length) for kind in kinds)
 
 
 def is_pending(length: Any) -> bool:
-    """Whether a length, or one of several, is a fraction of a total that is not known yet."""
+    """Whether a length, or one of several, is a fraction of an unknown total."""
     if isinstance(length, tuple):
         return any(map(is_pending, cast("tuple[Any, ...]", length)))
     return isinstance(length, float)
 
 
 def real(length: float, total: float) -> float:
-    """A length in steps, of which a fraction of `total` need not be whole."""
+    """A length in steps, not rounded if it is a fraction of `total`."""
     return length * total if isinstance(length, float) else length
 
 
 def whole(length: Any, total: int, start: float) -> Any:
     """A length, or each of several, in whole steps, when it starts at `start`.
 
-    It is the end that is rounded, so that the parts of a composition fill the total exactly.
+    The end is rounded rather than the length, so that the parts of a composition fill the total exactly.
     """
     if isinstance(length, tuple):
         return tuple(whole(one, total, start) for one in cast("tuple[Any, ...]", length))
@@ -176,7 +176,7 @@ def whole(length: Any, total: int, start: float) -> Any:
 
 
 def _round(x: float) -> int:
-    # A hair above one half: 0.1 + 0.2 and 0.3 of a total must round alike.
+    # Slightly above one half, so that 0.1 + 0.2 and 0.3 of a total round alike.
     return math.floor(x + 0.5 + 1e-9)
 
 
@@ -188,5 +188,5 @@ def _real(x: Any) -> bool:
 def _choices(hint: Any) -> tuple[Any, ...]:
     if typing.get_origin(hint) in (Union, types.UnionType):
         return typing.get_args(hint)
-    # A callable is checked for being one; what it takes and gives is not.
+    # A callable is only checked for being callable, not for its signature.
     return (typing.get_origin(hint) if typing.get_origin(hint) not in (None, Annotated, Literal) else hint,)

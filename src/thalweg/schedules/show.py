@@ -1,4 +1,4 @@
-"""Schedules to look at: a few lines of text for a terminal, a Plotly figure for everything else."""
+"""Displays of schedules: a few lines of text for a terminal, or a Plotly figure."""
 
 import html
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _POINTS = 2_000
 
 
 class Shown(Protocol):
-    """What is asked here of a schedule; see `thalweg.schedules.Schedule`."""
+    """The part of a schedule that is used here; see `thalweg.schedules.Schedule`."""
 
     @property
     def absolute(self) -> bool:
@@ -35,10 +35,10 @@ class Shown(Protocol):
 
 
 class Summary(NamedTuple):
-    """A schedule over a total in a few numbers.
+    """A schedule over a total, summarized.
 
     Attributes:
-        first, peak, last: its values at the first step, at its highest, at the last of the total.
+        first, peak, last: its value at the first step, its highest value, its value at the last step of the total.
         peak_at: the step of the peak.
         warning: a sentence if it is longer or shorter than the total, or empty.
     """
@@ -51,14 +51,14 @@ class Summary(NamedTuple):
 
 
 def summary(schedule: Shown, total: int, base: float | None = None) -> Summary:
-    """A schedule over `total` steps in a few numbers: factors, or values where a `base` value is given."""
+    """The summary of a schedule over `total` steps, in factors, or in values if a `base` value is given."""
     values = _values(schedule, total, base)
     peak = max(range(total), key=values.__getitem__)
     return Summary(values[0], values[peak], peak, values[-1], schedule.mismatch(total) or "")
 
 
 def preview(schedule: Shown, total: int, width: int = 60, base: float | None = None) -> str:
-    """The curve over `total` steps in `width` columns; its first, peak and last value; what does not fit."""
+    """The curve over `total` steps in `width` columns, its first, peak and last value, and `mismatch`."""
     if width < 1:
         raise ValueError(f"width is {width}; allowed is a whole number of columns >= 1")
     found = summary(schedule, total, base)
@@ -77,25 +77,26 @@ def _values(schedule: Shown, total: int, base: float | None) -> list[float]:
 
 
 def _curve(values: list[float], width: int) -> list[str]:
-    """The mean of each column's steps as a bar, over a floor of zero or of the lowest value below it."""
+    """The mean of each column's steps as a bar, from zero or from the lowest value if that is negative."""
     edges = [len(values) * column // width for column in range(width + 1)]
     means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
     floor = min(*means, 0.0)
     scale = (_ROWS * 8) / ((max(means) - floor) or 1.0)
-    # A column that is not quite at the floor shows the lowest bar, so that an end such as 1e-3 does not look like 0.
+    # A column slightly above the floor shows the lowest bar, so that an end of 1e-3 does not look like 0.
     eighths = [max(round((mean - floor) * scale), int(mean > floor)) for mean in means]
     return ["".join(_BARS[min(max(e - 8 * row, 0), 8)] for e in eighths) for row in reversed(range(_ROWS))]
 
 
 def plot(schedules: Shown | Mapping[str, Shown], total: int, base: Mapping[str, float] | None = None) -> "Figure":
-    """Schedules over `total` steps, by name, such as the hyperparameter that each is for.
+    """A figure of schedules over `total` steps, by name, such as the hyperparameter that each is for.
 
-    Those that have a `base` value, or give the value itself, are drawn as values; factors have a panel of their own.
+    Schedules with a `base` value, and those that give the value itself, are drawn as values; factors have their own
+    panel.
 
     Raises:
         ImportError: Plotly is not installed; it comes with ``pip install thalweg[lab]``.
     """
-    from plotly import subplots  # slow to load, and only those who draw have it
+    from plotly import subplots  # slow to load, and only installed with the lab extra
 
     named = dict(schedules) if isinstance(schedules, Mapping) else {repr(schedules): schedules}
     if not named:
@@ -121,7 +122,7 @@ def plot(schedules: Shown | Mapping[str, Shown], total: int, base: Mapping[str, 
     for row, title in enumerate(panels, 1):
         figure.update_yaxes(title_text=title, row=row, col=1)
     figure.update_xaxes(title_text="updates already applied", row=len(panels), col=1)
-    # Nothing of its own behind it, and a grey that reads on white and on black: the page decides.
+    # A transparent background, and a grey that is readable on white and on black: the page decides.
     figure.update_layout(
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
@@ -136,6 +137,6 @@ def plot(schedules: Shown | Mapping[str, Shown], total: int, base: Mapping[str, 
 
 
 def _times(total: int) -> list[int]:
-    """At most some two thousand steps, the first and the last among them."""
+    """At most about two thousand steps, including the first and the last."""
     count = min(total, _POINTS)
     return sorted({round(i * (total - 1) / max(count - 1, 1)) for i in range(count)})

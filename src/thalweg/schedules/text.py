@@ -1,4 +1,4 @@
-"""Schedules from text and from JSON.  Nothing is evaluated: of what is parsed, only literals and `FORMS` are read."""
+"""Schedules from text and from JSON.  Nothing is evaluated: only literals and calls of `FORMS` are accepted."""
 
 import ast
 import difflib
@@ -15,14 +15,14 @@ _HIDDEN = {*_METHODS, "product", "lambda_"}
 
 
 class ScheduleError(ValueError):
-    """A text that is no schedule; the message shows where, and what was expected there."""
+    """A text that is not a schedule; the message shows the position and what was expected there."""
 
 
 def parse(text: str) -> Schedule:
     """A schedule from its text: ``"warmup(500).then(cosine(9500)) * 0.5"``; the inverse of ``str``.
 
     Raises:
-        ScheduleError: a ValueError with the position, what stands there and what was expected.
+        ScheduleError: a ValueError with the position, the text there and what was expected.
     """
     reader = _Reader(text)
     try:
@@ -34,15 +34,15 @@ def parse(text: str) -> Schedule:
         reader.fail_at(error.lineno or 1, max((error.offset or 1) - 1, 0), message)
     except (RecursionError, MemoryError):
         raise ScheduleError("the schedule cannot be read: it is nested too deeply") from None
-    except ValueError as error:  # characters that no source may have
+    except ValueError as error:  # characters that are not allowed in source code
         reader.fail_at(1, 0, f"{error}; expected a schedule such as cosine(1000)")
 
 
 def from_json(data: Any) -> Schedule:
-    """A schedule from what `Schedule.to_json` gave, before or after ``json.loads``.
+    """A schedule from the output of `Schedule.to_json`, also after a round trip through ``json``.
 
     Raises:
-        ScheduleError: a ValueError with the path to what is wrong, and what was expected there.
+        ScheduleError: a ValueError with the path to the error, and what was expected there.
     """
     try:
         return _from_json(data, "$")
@@ -51,11 +51,11 @@ def from_json(data: Any) -> Schedule:
 
 
 class _Reader:
-    """Reads one text, and can say where something stands in it."""
+    """Reads one text and reports positions in it."""
 
     def __init__(self, text: str) -> None:
         self.lines = re.split(r"\r\n|\r|\n", text.strip())
-        # What was stripped in front counts in a position.
+        # Positions count the whitespace stripped from the front.
         self.before = len(text) - len(text.lstrip())
 
     def schedule(self, node: ast.expr) -> Schedule:
@@ -113,7 +113,7 @@ class _Reader:
             return _make(name, given, named)
         except SettingError as error:
             nodes = inspect.signature(FORMS[name]).bind(*[node] * len(receiver), *node.args, **_nodes(node)).arguments
-            # A composition's part may call the setting otherwise than the composition does.
+            # A part may have another name for the setting than the composition.
             self.fail(nodes.get(error.setting, node), str(error))
         except ValueError as error:
             self.fail(node, str(error))
@@ -129,11 +129,11 @@ class _Reader:
         self.fail_at(node.lineno, self.characters(node.lineno, node.col_offset), message)
 
     def characters(self, line: int, column: int) -> int:
-        # The tree counts bytes of UTF-8.
+        # ast counts bytes of UTF-8.
         return len(self.lines[line - 1].encode()[:column].decode(errors="ignore"))
 
     def fail_at(self, line: int, column: int, message: str) -> NoReturn:
-        """Positions count characters from 1, in the whole text as it was given."""
+        """Raise `ScheduleError`; positions count characters from 1, in the text as it was given."""
         shown = self.lines[min(line, len(self.lines)) - 1]
         position = self.before + sum(len(one) + 1 for one in self.lines[: line - 1]) + column + 1
         start = max(column - 60, 0)
@@ -157,14 +157,14 @@ def _nodes(call: ast.Call) -> dict[str, ast.expr]:
 
 
 def _usage(name: str) -> str:
-    """How a form is written: ``cosine(steps, end=0.0, cycles=0.5, k=1.0)``."""
+    """The usage of a form: ``cosine(steps, end=0.0, cycles=0.5, k=1.0)``."""
     settings = list(inspect.signature(FORMS[name]).parameters.values())
     shown = [s.name if s.default is s.empty else f"{s.name}={s.default!r}" for s in settings]
     return f".{name}({', '.join(shown[1:])})" if name in _METHODS else f"{name}({', '.join(shown)})"
 
 
 def spelled() -> dict[str, str]:
-    """How each form is written that is no method, by its name."""
+    """The usage of each form that is not a method, by name."""
     return {name: _usage(name) for name in FORMS if name not in _HIDDEN - {"lambda_"}}
 
 

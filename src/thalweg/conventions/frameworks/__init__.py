@@ -1,4 +1,4 @@
-"""What each framework and book means by a name: the table, a column a module."""
+"""The table of conventions: one module per framework or book."""
 
 from thalweg.conventions.frameworks.keras import KERAS
 from thalweg.conventions.frameworks.optax import OPTAX
@@ -9,4 +9,4 @@ from thalweg.conventions.meaning import Framework
 __all__ = ["TABLE"]
 
 TABLE: dict[str, Framework] = {column.name: column for column in (TORCH, KERAS, OPTAX, TEXTBOOK)}
-"""Every name of every framework."""
+"""The names of all frameworks."""

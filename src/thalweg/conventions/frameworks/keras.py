@@ -1,4 +1,4 @@
-"""What Keras 3.15 means by its names, read in its source."""
+"""The meaning of Keras 3.15's names, according to its source code."""
 
 from thalweg.conventions.frameworks.shared import (
     CORRECTION,
@@ -15,7 +15,7 @@ from thalweg.rules import SGD, Adadelta, Adagrad, Adam, Adamax, Lion, Momentum, 
 
 
 def _arguments(rate: float, own: Arguments, decay: float | None = None) -> Arguments:
-    """Keras's arguments: a rate, the optimizer's own, and what all have."""
+    """Keras's arguments: the rate, the optimizer's own, and those of all optimizers."""
     return {
         "learning_rate": number(rate, "lr"),
         **own,
@@ -36,7 +36,7 @@ def _moments(beta2: float = 0.999) -> Arguments:
     return {"beta_1": number(0.9, "beta1"), "beta_2": number(beta2, "beta2")}
 
 
-# Keras's weight decay is decoupled from the gradient in every optimizer, and its norms have no 10⁻⁶ added.
+# Keras's weight decay is decoupled from the gradient in every optimizer, and it adds no 10⁻⁶ to norms.
 _AS_KERAS = {**SCALED, "clip_eps": 0.0}
 _EPSILON = {"epsilon": number(1e-7, "eps")}
 _ADAM = {**_moments(), **_EPSILON, "amsgrad": switch(False, "amsgrad", True, False)}
@@ -103,4 +103,4 @@ KERAS = Framework(
         "LossScaleOptimizer": "it scales another optimizer's loss; use torch.amp.GradScaler",
     },
 )
-"""Every name of Keras's."""
+"""Keras's names."""

@@ -1,4 +1,4 @@
-"""What optax 0.2.8 means by its names, read in its source."""
+"""The meaning of optax 0.2.8's names, according to its source code."""
 
 from thalweg.conventions.frameworks.shared import CORRECTION, FACTORED, INSIDE, ORTHOGONAL, SCALED, TRUST, Arguments
 from thalweg.conventions.meaning import REQUIRED, Convention, Framework, number, refused, switch, unset
@@ -6,7 +6,7 @@ from thalweg.rules import SGD, Adadelta, Adagrad, Adam, Adamax, Lion, Momentum, 
 
 
 def _arguments(own: Arguments, decay: float | None = None) -> Arguments:
-    """Optax's arguments: a rate, the optimizer's own, and where it has any, weight decay."""
+    """Optax's arguments: the rate, the optimizer's own, and weight decay if it has any."""
     decayed = {"weight_decay": number(decay, "weight_decay"), "mask": _MASK}
     return {"learning_rate": number(REQUIRED, "lr"), **own, **({} if decay is None else decayed)}
 
@@ -134,4 +134,4 @@ OPTAX = Framework(
         "lbfgs": "it searches along a line; thalweg.curvature has second-order methods",
     },
 )
-"""Every name of optax's."""
+"""Optax's names."""

@@ -1,4 +1,4 @@
-"""What several frameworks share: settings that they mean alike, and reasons that something cannot be expressed."""
+"""Parts that several frameworks share: settings with the same meaning, and reasons why something is not supported."""
 
 from collections.abc import Mapping
 

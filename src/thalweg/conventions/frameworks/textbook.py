@@ -1,6 +1,6 @@
-"""What the textbook means by its names: Goodfellow, Bengio & Courville 2016, chapter 8, and lecture notes' variants.
+"""The textbook's methods: Goodfellow, Bengio & Courville 2016, chapter 8, with variants from lecture notes.
 
-With the book's own letters: α for the momentum, ρ for decays, δ for the small constant.
+Arguments have the book's letters: α for the momentum, ρ for decays, δ for the small constant.
 """
 
 from thalweg.conventions.frameworks.shared import INSIDE, UNCORRECTED, Arguments
@@ -40,4 +40,4 @@ _NAMES = {
 }
 
 TEXTBOOK = Framework("textbook", "textbook.{}", "lr", _NAMES)
-"""Every name of the textbook's."""
+"""The textbook's names."""

@@ -1,4 +1,4 @@
-"""What torch 2.13 means by its names, read in its source."""
+"""The meaning of torch 2.13's names, according to its source code."""
 
 import torch
 
@@ -8,7 +8,7 @@ from thalweg.rules import ASGD, SGD, Adadelta, Adagrad, Adam, Adamax, Momentum, 
 
 
 def _arguments(rate: float, own: Arguments, decay: float | None = 0, *, fused: bool = False) -> Arguments:
-    """Torch's arguments: a rate, the optimizer's own, and what all have."""
+    """Torch's arguments: the rate, the optimizer's own, and those of all optimizers."""
     return {
         "lr": number(rate, "lr"),
         **own,
@@ -28,7 +28,7 @@ _DECOUPLED = {"decoupled_weight_decay": switch(False, "decay_form", "scaled", "l
 
 
 def _default_dtype() -> str:
-    """What torch keeps the numbers of its state in, a product of momenta for one."""
+    """The precision of numbers in torch's state, such as the product of momenta."""
     return "float64" if torch.get_default_dtype() == torch.float64 else "float32"
 
 
@@ -139,4 +139,4 @@ TORCH = Framework(
         "Muon": ORTHOGONAL,
     },
 )
-"""Every name of torch's."""
+"""Torch's names."""
