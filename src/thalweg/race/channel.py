@@ -1,4 +1,4 @@
-"""Objects through a pair of pipes, without a buffer or a lock that a forked child could inherit in a bad moment."""
+"""Sends objects through a pair of pipes, without buffers or locks that a forked child could inherit in a bad state."""
 
 import os
 import pickle
@@ -9,7 +9,7 @@ _LENGTH = struct.Struct(">Q")
 
 
 class Channel:
-    """Reads from one descriptor and writes to another; pickled objects, each after its length.
+    """Reads from one descriptor and writes to another; objects are pickled and preceded by their length.
 
     One thread may receive while another sends.
     """
@@ -18,17 +18,17 @@ class Channel:
         self.reads, self.writes = reads, writes
 
     def send(self, thing: Any) -> None:
-        """Send an object; ``OSError`` when nobody reads any more."""
+        """Send an object; ``OSError`` if the other end was closed."""
         self.send_bytes(pickle.dumps(thing))
 
     def send_bytes(self, packed: bytes) -> None:
-        """Send an object that is pickled already."""
+        """Send an object that is already pickled."""
         left = memoryview(_LENGTH.pack(len(packed)) + packed)
         while left:
             left = left[os.write(self.writes, left) :]
 
     def receive(self) -> Any:
-        """The next object; ``EOFError`` when nobody writes any more."""
+        """The next object; ``EOFError`` if the other end was closed."""
         (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
         return pickle.loads(self._exactly(length))
 

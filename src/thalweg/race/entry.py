@@ -1,4 +1,4 @@
-"""Who runs in a race: a rule, and what belongs to the entry rather than to the rule."""
+"""Entries of a race: a rule with the options that belong to the entry rather than to the rule."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from thalweg.switch import Switch, is_switch, read_call
 
 
 class Options:
-    """What an entry sets around its rule: what is allowed, and the defaults; see `thalweg.Optimizer`."""
+    """The options of an entry besides its rule, with allowed values and defaults; see `thalweg.Optimizer`."""
 
     weight_decay: Rate = 0.0
     decay_form: DecayForm = "l2"
@@ -27,38 +27,38 @@ OPTIONS = ("batch_size", "schedule", *_ALLOWED)
 
 @dataclass(frozen=True)
 class Choice:
-    """A search space of so many things to choose from, by their index."""
+    """A search space of `count` choices, by index."""
 
     count: int
 
     def at(self, u: float) -> float:
-        """The index of the one a fraction `u` in [0, 1] of the way."""
+        """The index at a fraction `u` in [0, 1] of the way."""
         return float(min(int(u * self.count), self.count - 1))
 
 
 class Entry:
-    """A contender.
+    """A contender in a race.
 
-    A setting that is given is kept; what remains of the rule's declared search space is tuned.  So ``adam`` is tuned
-    in its learning rate, and ``adam(lr=0.01)`` runs at 0.01, in a single trial as there is nothing to choose.  In
-    ``switch(adam(lr=0.01), sgd, at=0.5)`` what remains is the rate of the second rule, ``then.lr``.
+    Settings that are given are fixed; the rest of the rule's search space is tuned.  So the learning rate of ``adam``
+    is tuned, while ``adam(lr=0.01)`` runs at 0.01, in a single trial because there is nothing to tune.  In
+    ``switch(adam(lr=0.01), sgd, at=0.5)`` only the rate of the second rule, ``then.lr``, is tuned.
 
     Args:
         rule: a rule, a `thalweg.Switch`, or text such as ``adam(beta2=0.99)``, which may set the options below as well:
             ``sgd(batch_size=full)``, ``switch(adam, sgd, at=0.5, weight_decay=0.01, decay_form=scaled)``.
-        name: its name in the race; by default what was written.
+        name: its name in the race; by default its text.
         search: the space of each hyperparameter to tune, in place of the rule's own; empty to tune none.  Under
-            ``schedule``, a list of schedules to choose from, as the option below has it.
-        **options: ``batch_size``: examples a step, or ``"full"`` for gradient descent; by default the problem's.
+            ``schedule``, a list of schedules to choose from, as for the option below.
+        **options: ``batch_size``: examples per step, or ``"full"`` for gradient descent; by default the problem's.
             ``schedule``: of the learning rate, or its text, as in ``adam(schedule="warmup(0.1).then(cosine(0.9))")``;
-            fractions are of the entry's own steps.  A list of several has the one to follow tuned.
-            ``weight_decay``, ``decay_form``, ``clip_norm``, ``clip_value``, ``ema``: as `thalweg.Optimizer` has them.
+            fractions refer to the entry's own steps.  Of several in a list, the best is chosen by tuning.
+            ``weight_decay``, ``decay_form``, ``clip_norm``, ``clip_value``, ``ema``: as in `thalweg.Optimizer`.
 
     Attributes:
         rule: the rule or the switch, before tuning.
         batch_size: as given; None for the problem's.
-        options: what the optimizer is given besides the rule, where it differs from the default; a schedule as text, or
-            several to choose from in a list.
+        options: the arguments of the optimizer besides the rule that differ from the defaults; a schedule is text, or
+            a list of several to choose from.
 
     Raises:
         ValueError: unknown names, or values out of their range.
@@ -105,7 +105,7 @@ class Entry:
 
     @property
     def schedules(self) -> list[str]:
-        """Its schedule, or those that it chooses from, as text; empty where it has none."""
+        """Its schedule, or the schedules to choose from, as text; empty if it has none."""
         given = self.options.get("schedule", [])
         return [given] if isinstance(given, str) else given
 
@@ -158,7 +158,7 @@ def _texts(schedule: Any) -> str | list[str]:
 
 
 def _given(rule: Rule | Switch) -> set[str]:
-    """The numbers that are not as by default."""
+    """The names of numbers that differ from their defaults."""
     if isinstance(rule, Switch):
         return _given(rule.first) | {f"then.{name}" for name in _given(rule.then)}
     default = type(rule)().numbers
@@ -166,7 +166,7 @@ def _given(rule: Rule | Switch) -> set[str]:
 
 
 def _read_switch(text: str) -> tuple[Switch, set[str], dict[str, Any]]:
-    """The switch, which of its rules' settings are given, and the options of the entry."""
+    """The switch, the names of its rules' given settings, and the options of the entry."""
     phases, settings = read_call(text)
     (first, given, wrong), (then, later, wrong_too) = map(_read, phases)
     if misplaced := [*wrong, *wrong_too]:
@@ -180,7 +180,7 @@ def _read_switch(text: str) -> tuple[Switch, set[str], dict[str, Any]]:
 
 
 def _read(text: str) -> tuple[Rule, set[str], dict[str, Any]]:
-    """The rule, which of its settings are given, and the options of the entry."""
+    """The rule, the names of its given settings, and the options of the entry."""
     name, settings = parse_call(text)
     own = rules.named(name)
     options = {n: settings.pop(n) for n in list(settings) if n in OPTIONS and n not in {**own.numbers, **own.options}}

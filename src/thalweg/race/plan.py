@@ -1,4 +1,4 @@
-"""What will be run: derived from the problem, the entries and a seed, the same wherever it is derived."""
+"""The plan of a race: derived from the problem, the entries and a seed, and the same in every process."""
 
 import hashlib
 import json
@@ -28,12 +28,12 @@ _SCALES: dict[str, Callable[[Space], Log | Linear | Choice]] = {
 }
 
 LIMITS = {"trials": (1, 10_000), "seeds": (1, 10_000), "steps": (1, 10**9), "seed": (0, 2**63 - 1)}
-"""The least and the most of each number of a race: more is a slip of the keyboard, and would never end."""
+"""The allowed range of each number of a race; larger values are typing errors, and would never finish."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A run to do; the fields are those of `thalweg.store.Run`, `tuned` the hyperparameters that were searched."""
+    """A run to do, with the fields of `thalweg.store.Run`; `tuned` has the hyperparameters that are searched."""
 
     key: str
     entry: str
@@ -53,7 +53,7 @@ def make(
     seed: int,
     parts: Mapping[str, str] | None = None,
 ) -> Plan:
-    """The plan of a race; `parts` are the problem's, where they are known already.
+    """The plan of a race; `parts` are the problem's, if they are already known.
 
     Raises:
         ValueError: a number is out of range, entries share a name, or a batch is larger than the training set.
@@ -94,7 +94,7 @@ def _entry(entry: Entry, train: int, default: int, examples: int, trials: int) -
     size = train if entry.batch_size == "full" else entry.batch_size or default
     search = {n: _space(s) for n, s in entry.search.items()}
     steps = max(1, examples // size)
-    # What cannot be laid out over the steps is refused now rather than in every run.
+    # A schedule that does not fit the steps is refused now rather than in every run.
     for text in entry.schedules:
         schedules.parse(text).resolve(steps)
     if isinstance(entry.rule, Switch):
@@ -104,7 +104,7 @@ def _entry(entry: Entry, train: int, default: int, examples: int, trials: int) -
             f"{entry.name} chooses from {len(entry.schedules)} schedules, and the race's trials is {trials}; "
             "give it a trial for each at least"
         )
-    # Where there is nothing else to choose, every schedule is tried once.
+    # If there is nothing else to tune, every schedule is tried once.
     most = trials if search.keys() - {"schedule"} else max(len(entry.schedules), 1)
     return EntryPlan(entry.name, repr(entry.rule), size, steps, min(trials, most), search, entry.options, _code(entry))
 
@@ -116,7 +116,7 @@ def _code(entry: Entry) -> str:
 
 
 def changes(plan: Plan, entries: Mapping[str, Entry], parts: Mapping[str, str]) -> str:
-    """In words, in what a race's problem, formulas and versions are not as planned; empty where all are.
+    """A description of how a race's problem, formulas or versions differ from the plan; empty if they do not.
 
     Args:
         plan: the plan.
@@ -133,7 +133,7 @@ def changes(plan: Plan, entries: Mapping[str, Entry], parts: Mapping[str, str]) 
 
 
 def doubts(plan: Plan, entries: Sequence[Entry]) -> Iterator[str]:
-    """What does not fit the steps of its entry, a sentence each: schedules too long or too short, late switches."""
+    """One sentence for each schedule that is too long or too short for its entry, and for each switch that is too late."""
     for entry in entries:
         steps = plan.entry(entry.name).steps
         for text in entry.schedules:
@@ -196,16 +196,18 @@ def _key(plan: Plan, entry: str, phase: Phase, trial: int, seed: int) -> str:
 
 
 def seed_for(plan: Plan, task: Task, what: str) -> int:
-    """A seed for `what` is random in a run.
+    """Derive the seed of one source of randomness (``"model"`` or ``"order"``) in a run.
 
-    It depends on the phase and the number of the seed, not on the entry or the trial: so runs of one seed begin with
-    the same weights and see the examples in the same order.
+    It depends on the phase and the number of the seed, but not on the entry or trial, so that runs of one seed start
+    with the same weights and see the examples in the same order.
     """
     digest = hashlib.sha256(json.dumps([plan.seed, task.phase, task.seed, what]).encode()).digest()
     return int.from_bytes(digest[:8]) >> 1
 
 
 def marks(steps: int, size: int, examples: int, count: int = 25) -> list[int]:
-    """The steps after which a run is evaluated: the first at or after each of `count` numbers of examples seen."""
+    """The steps after which a run is evaluated: the first at or after each of `count` evenly spaced numbers of
+    examples.
+    """
     wanted = (examples * k / count for k in range(count + 1))
     return sorted({min(steps, int(-(-at // size))) for at in wanted} | {steps})

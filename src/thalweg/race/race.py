@@ -23,12 +23,12 @@ from thalweg.switch import Switch
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a race has come.
+    """The progress of a race.
 
     Attributes:
-        run: the run that has just ended; None at the start, when all that counts is kept from before.
-        done: runs that have ended.
-        total: runs that the race will have; an entry none of whose trials finished has no final runs.
+        run: the run that has just ended; None at the start, when only stored runs count.
+        done: the number of runs that have ended.
+        total: the number of runs in the race; an entry without a finished trial has no final runs.
         best: the best trial so far of the run's entry.
     """
 
@@ -42,31 +42,31 @@ class Race:
     """A fair comparison: every entry tuned with the same budget, its best setting run again on fresh seeds.
 
     Every run sees the same number of examples, whatever its batch size, and is evaluated on validation data 25 times
-    on the way.  It counts as it was at its best point, by the validation metric, then the loss: the model that one
+    on the way.  Its result is that of its best evaluation, by the validation metric, then the loss: the model that one
     would keep.  Trials are compared by that; final runs by the test metric at that point, which played no part in
-    choosing it.  (At the end of a run, where a constant rate makes steps as large as ever, results are several times
-    as noisy.)  All trials share one seed, and final runs of one seed share the initial weights and the order of the
-    data across entries.  The same plan gives the same numbers on the same machine, whatever the number of workers.
+    choosing it.  (Results at the end of a run are several times as noisy, since a constant rate keeps steps large.)
+    All trials share one seed, and final runs of one seed share the initial weights and the order of the data across
+    entries.  The same plan gives the same numbers on the same machine, with any number of workers.
 
     Args:
-        problem: a problem, or the text that `thalweg.problems.get` reads one from.
-        entries: who runs: an `Entry`, a rule, a `thalweg.Switch`, or text such as ``"adam(beta2=0.99)"``,
+        problem: a problem, or its text for `thalweg.problems.get`.
+        entries: the contenders, each an `Entry`, a rule, a `thalweg.Switch`, or text such as ``"adam(beta2=0.99)"``,
             ``"sgd(batch_size=full)"`` or ``"switch(adam, sgd, at=0.5)"``.  They are read after the problem, so that a
             text may name a rule of the problem's file.
-        trials: settings tried for every entry that has something to tune.
-        seeds: fresh seeds for the best setting of each; from 5 on there are honest intervals.
-        steps: steps of a run at the problem's batch size; by default as many as the problem says.
-        seed: where all randomness comes from.
-        store: a file or a database URL to keep every run in, from which the same race goes on; None keeps nothing.
-        workers: processes to use; by default one a core, or this one where the problem cannot be sent to others.
+        trials: number of settings to try for every entry with something to tune.
+        seeds: number of fresh seeds for the best setting of each; intervals are reliable from 5 on.
+        steps: steps of a run at the problem's batch size; by default the problem's.
+        seed: the seed from which all others are derived.
+        store: a file or database URL in which to record every run, so that the same race can resume; None for none.
+        workers: number of processes; by default one per core, or this process if the problem cannot be sent to others.
         data: the folder that belongs to a problem given as text.
-        mix_versions: go on with the runs of a store though torch, Python or thalweg had another version then.
+        mix_versions: continue a stored race even if the versions of torch, Python or thalweg have changed.
 
     Attributes:
-        plan: what will be run.
+        plan: the plan of all runs.
 
     Warns:
-        UserWarning: a schedule is longer or shorter than the steps of its entry, or a switch comes after them.
+        UserWarning: a schedule is longer or shorter than the steps of its entry, or a switch comes after its end.
 
     Raises:
         ValueError: a setting is out of range, entries share a name, or the problem's model, loss and metric do not
@@ -108,18 +108,18 @@ class Race:
         self._store, self._workers, self._mix = store, workers, mix_versions
 
     def run(self, progress: Callable[[Progress], None] | None = None) -> Results:
-        """Run what the store does not hold yet.
+        """Do all runs that are not in the store yet.
 
         Args:
-            progress: is told at the start and after every run, in this thread.
+            progress: called at the start and after every run, in this thread.
 
         Raises:
-            StoreError: the store holds another race, or cannot be used.
-            WorkerError: there are to be several workers, and the problem cannot be sent to them, they read another one,
-                or they die of a run again and again.
-            RunError: a run could not be done, for a reason that is not the model's, the loss's or the metric's; nothing
-                is recorded of it, and the same race goes on from there.
-            KeyboardInterrupt: the user stopped the race; what had ended is kept, and the same race goes on from there.
+            StoreError: the store contains another race, or cannot be used.
+            WorkerError: several workers were requested and the problem cannot be sent to them, they read a different
+                one, or a run repeatedly kills them.
+            RunError: a run failed for a reason outside the model, loss and metric; it is not recorded, and the same
+                race can resume from there.
+            KeyboardInterrupt: the user stopped the race; finished runs are kept, and the same race can resume.
         """
         place = "sqlite://" if self._store is None else self._store
         opened = Store.open(place, self.plan, machine(), mix_versions=self._mix)
@@ -138,12 +138,12 @@ class Race:
             places.here(self._job, self._problem, tasks, keep)
 
     def _most(self) -> int:
-        """The most runs that there can be at a time."""
+        """The largest number of runs that can be in progress at once."""
         return sum(max(entry.trials, self.plan.seeds) for entry in self.plan.entries)
 
 
 class _Course:
-    """What is done and what is left; final runs are added as soon as an entry's trials are all there."""
+    """The finished and remaining runs; an entry's final runs are added when all its trials have finished."""
 
     def __init__(self, plan: Plan, store: Store, progress: Callable[[Progress], None]) -> None:
         self.plan, self.store, self.progress = plan, store, progress

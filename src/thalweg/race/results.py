@@ -1,4 +1,4 @@
-"""The results of a race, to look at: table, verdict and report."""
+"""The results of a race, with table, verdict and report."""
 
 import io
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ _NOTEBOOK = '<pre style="font-family: monospace; line-height: normal">{code}</pr
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Results(store.Results):
-    """The plan of a race and its runs.  Shown, it is the leaderboard with the verdict below.
+    """The plan of a race and its runs, displayed as the leaderboard with the verdict below.
 
     Attributes:
-        plan: what was to be run.
-        runs: every run that has ended, by entry, phase (tuning first), trial and seed.
+        plan: the plan of the race.
+        runs: all runs that have ended, by entry, phase (tuning first), trial and seed.
     """
 
     @classmethod
     def read(cls, place: str | Path) -> Self:
-        """The results in a store, such as ``races/digits/race.db``, as far as the race has come.
+        """The results in a store, such as ``races/digits/race.db``, of a finished or unfinished race.
 
         Raises:
             StoreError: there is no store at this path or database URL, or none that can be read.
@@ -41,7 +41,7 @@ class Results(store.Results):
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write the report, one HTML file that needs no network, and return its path; `OSError` if that fails."""
-        from thalweg import report  # Plotly takes a second to load, and the processes of a race never draw
+        from thalweg import report  # Plotly takes a second to load, and workers do not need it
 
         return report.write(self, path)
 

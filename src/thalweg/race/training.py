@@ -1,4 +1,4 @@
-"""One run: a model trained by one setting of one rule, and how it went."""
+"""One run: training a model with one setting of one rule, and recording the course."""
 
 import math
 import platform
@@ -24,23 +24,23 @@ from thalweg.store import Curve, Plan, Run, Status
 from thalweg.switch import Switch
 
 RUNAWAY = 1000.0
-"""A run has diverged when its validation loss has grown by so many times 1 + |the loss at the start|."""
+"""A run has diverged if its validation loss has grown by this many times 1 + |the initial loss|."""
 
 
 class RunError(RuntimeError):
-    """A run that could not be done, for a reason that is not the model's, the loss's or the metric's."""
+    """A run that failed for a reason outside the model, the loss and the metric."""
 
 
 class Diverged(Exception):
-    """The loss ran away; the message says which, and when."""
+    """The loss diverged; the message says which loss, and when."""
 
 
 class _Raised(Exception):
-    """What the user's model, loss or metric raised, in words: the result of a run that failed."""
+    """An error of the user's model, loss or metric, in words: the result of a run that failed."""
 
 
 def train(problem: Problem, plan: Plan, entry: Entry, task: Task) -> Run:
-    """Do a run.  What the user's model, loss or metric raises is in the record.
+    """Do a run.  Errors of the user's model, loss or metric are recorded in it.
 
     Raises:
         RunError: something else went wrong, which may not go wrong the next time: memory or a disk that is full, a
@@ -75,7 +75,7 @@ def record(entry: Entry, task: Task, status: Status, **known: Any) -> Run:
 
 
 class _Session:
-    """A run as it goes; what is known stays readable when it breaks off."""
+    """A run in progress; its data remain readable if it stops early."""
 
     def __init__(self, problem: Problem, plan: Plan, entry: Entry, task: Task) -> None:
         self.problem, self.plan, self.entry, self.task = problem, plan, entry, task
@@ -132,7 +132,7 @@ class _Session:
         return float(total)
 
     def _point(self, model: nn.Module, optimizer: Optimizer, train_loss: float) -> float:
-        """Add a point to the curve, and measure the model there if it is the best so far; the validation loss."""
+        """Add a point to the curve, measure the model if it is the best so far, and return the validation loss."""
         row = [self.step, self.step * self.size, self.seconds, train_loss, math.nan, math.nan]
         for column, value in zip(self.columns.values(), row, strict=True):
             column.append(value)
@@ -161,7 +161,7 @@ class _Session:
 
     @contextmanager
     def _users(self) -> Generator[None]:
-        """Around the user's code: what it raises is the run's result, unless it comes from the operating system."""
+        """Encloses the user's code: its errors are the run's result, unless they come from the operating system."""
         try:
             yield
         except (KeyboardInterrupt, MemoryError):
@@ -176,9 +176,9 @@ class _Session:
 
 
 def stream(n: int, size: int, generator: torch.Generator) -> Generator[Tensor | None]:
-    """Batches of exactly `size` indices, cut from an endless row of random permutations of `n`; None for all.
+    """Batches of exactly `size` indices, cut from an endless sequence of random permutations of `n`; None for all.
 
-    Cut from one row, batches of any size see the examples in the same order.
+    Since they are cut from one sequence, batches of any size see the examples in the same order.
     """
     rest = torch.empty(0, dtype=torch.int64)
     while size < n:
@@ -191,7 +191,7 @@ def stream(n: int, size: int, generator: torch.Generator) -> Generator[Tensor | 
 
 
 def machine() -> Mapping[str, str]:
-    """What runs here: versions, and the kind of machine, without its name."""
+    """The software versions and the kind of machine, without its name."""
     return {
         "thalweg": __version__,
         "torch": torch.__version__,

@@ -1,4 +1,4 @@
-"""A worker process: receives tasks, answers with runs, and ends with its parent, its own children too."""
+"""A worker process: receives tasks, answers with runs, and ends with its parent, together with its own children."""
 
 import os
 import pickle
@@ -14,7 +14,7 @@ from thalweg.race.workers import Fault, Job, Source, WorkerError
 
 
 def main() -> None:
-    """Work until the parent is gone."""
+    """Work until the parent has ended."""
     # The pipes get descriptors of their own.  Standard input is empty, as a child of the user's model that closes it
     # would wait for the thread that reads; and what the model prints goes to standard error, not between the runs.
     channel = Channel(os.dup(0), os.dup(1))
@@ -25,20 +25,20 @@ def main() -> None:
     lifelines.hold(channel.reads, channel.writes)
     inbox: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_listen, args=(channel, inbox), daemon=True).start()
-    lifelines.end_with(None)  # the thread sees to it from here on, and to the children, too
+    lifelines.end_with(None)  # from here on the thread handles that, and the children, too
     try:
         problem, job = _prepared(inbox)
     except WorkerError as error:
         channel.send(Fault.of(error))
         return
-    except BaseException as error:  # a user's file may even exit
+    except BaseException as error:  # a user's file may even call exit
         said = f"a worker process cannot read the race ({type(error).__name__}: {error}); use workers=1"
         channel.send(Fault.of(WorkerError(said)))
         return
     while True:
         try:
             answer = job.do(problem, inbox.get())
-        except BaseException as error:  # the parent decides what becomes of it
+        except BaseException as error:  # the parent decides how to handle it
             answer = Fault.of(error)
         channel.send(answer)
 
@@ -53,7 +53,7 @@ def _prepared(inbox: "SimpleQueue[Any]") -> tuple[Problem, Job]:
 
 
 def _listen(channel: Channel, inbox: "SimpleQueue[Any]") -> None:
-    """Hand on what the parent sends; when it is gone, so is the reason to go on, even in the middle of a run."""
+    """Pass on messages from the parent; end the process when the parent has ended, even during a run."""
     try:
         while True:
             inbox.put(channel.receive())

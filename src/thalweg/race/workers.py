@@ -1,9 +1,9 @@
-"""Where runs are done: in this process, or in worker processes, each with one thread and its own copy of the data.
+"""Executes runs in this process or in worker processes, each with one thread and its own copy of the data.
 
-Workers are started as processes of their own and spoken to through pipes, rather than forked or spawned by
-``multiprocessing``: a script that runs a race then needs no ``if __name__ == "__main__"``, a worker that is killed is
-replaced instead of breaking the pool, and one whose parent was killed sees its pipe close and ends.  Each leads a group
-of its own, so that processes that the user's code starts there are ended with it.
+Workers are independent processes connected by pipes, rather than forked or spawned by ``multiprocessing``.  Therefore a
+script that runs a race needs no ``if __name__ == "__main__"``, a killed worker is replaced instead of breaking the
+pool, and a worker whose parent was killed sees its pipe close and ends.  Each leads its own process group, so that
+processes started by the user's code end with it.
 """
 
 import json
@@ -33,7 +33,7 @@ from thalweg.race.training import train
 from thalweg.store import Plan, Run
 
 ATTEMPTS = 3
-"""How often a run is begun, by a new worker each time, before the race stops because the workers die of it."""
+"""How many times a run is started, each time by a new worker, before the race stops because it kills them."""
 
 # Before anything else can be imported a worker gets the paths of its parent: with -P the folder that it is started in
 # is none of them.
@@ -48,11 +48,11 @@ worker.main()
 
 
 class WorkerError(ValueError):
-    """The race cannot go on in worker processes; the message says why and what to do."""
+    """The race cannot continue in worker processes; the message says why and what to do."""
 
 
 class Source:
-    """Where a problem comes from: itself, or the text and the folder that `thalweg.problems.get` reads it from."""
+    """The source of a problem: the problem itself, or the text and folder for `thalweg.problems.get`."""
 
     def __init__(self, problem: Problem | str, data: Path | None = None) -> None:
         self.problem, self.data = problem, data
@@ -78,17 +78,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Job:
-    """What all runs of a race share."""
+    """The data that all runs of a race share."""
 
     plan: Plan
     entries: Mapping[str, Entry]
 
     def do(self, problem: Problem, task: Task) -> Run:
-        """The run of a task."""
+        """Do the run of a task."""
         return train(problem, self.plan, self.entries[task.entry], task)
 
     def compare(self, source: Source, problem: Problem) -> None:
-        """Raise `WorkerError` where the problem, the formulas or the versions in this process are not as planned."""
+        """Raise `WorkerError` if the problem, formulas or versions in this process differ from the plan."""
         changes = planning.changes(self.plan, self.entries, source.parts(problem, self.plan.problem.parts))
         if changes:
             raise WorkerError(f"a worker process reads another problem than the race was planned for: {changes}")
@@ -96,7 +96,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Fault:
-    """What a worker answers when there is no run to answer with: an error, for the parent to raise."""
+    """The answer of a worker that has no run to return: an error for the parent to raise."""
 
     packed: bytes
 
@@ -106,7 +106,7 @@ class Fault:
         error.add_note("In a worker process:\n" + "".join(traceback.format_exception(error)))
         try:
             packed = cloudpickle.dumps(error)
-            pickle.loads(packed)  # some errors can be pickled and not read
+            pickle.loads(packed)  # some errors can be pickled but not unpickled
         except Exception:
             plain = RuntimeError(f"{type(error).__name__}: {error}")
             plain.add_note(error.__notes__[-1])
@@ -115,7 +115,7 @@ class Fault:
 
 
 def pack(source: Source, job: Job) -> list[bytes] | None:
-    """A race for workers, in the order in which they must read it; None where it cannot be sent to them.
+    """A race for workers, in the order in which they must read it; None if it cannot be sent to them.
 
     The problem goes before the entries: a rule of the user's may live in the problem's file.
     """

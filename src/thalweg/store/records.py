@@ -1,4 +1,4 @@
-"""What is known of a race: its plan, and a record for every run that has ended."""
+"""The records of a race: its plan, and one record for every run that has ended."""
 
 import dataclasses
 import hashlib
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
 FORMAT = 2
-"""The version of the tables; a store of a newer one is refused, not guessed at."""
+"""The version of the tables; newer stores are refused."""
 
 Phase = Literal["tune", "final"]
 Status = Literal["finished", "diverged", "failed"]
@@ -17,8 +17,8 @@ Status = Literal["finished", "diverged", "failed"]
 
 @dataclass(frozen=True)
 class Space:
-    """Where a setting is searched: from `low` to `high` on a ``log`` or ``linear`` scale; or, as a ``choice``, an index
-    below `high` into a list of the entry's options.
+    """The search space of a setting: from `low` to `high` on a ``log`` or ``linear`` scale; or, as a ``choice``, an
+    index below `high` into a list of the entry's options.
     """
 
     scale: str
@@ -28,18 +28,18 @@ class Space:
 
 @dataclass(frozen=True)
 class ProblemPlan:
-    """What a race is run on.
+    """The problem of a race.
 
     Attributes:
-        name: as the user knows it.
+        name: the user's name for it.
         fingerprint: a hash of its data and settings.
-        metric: the name of what decides the race.
+        metric: the name of the metric that decides the race.
         higher_is_better: which way the metric is better.
         batch_size: examples in a mini-batch, for entries that have no size of their own.
         train, validation, test: the number of examples in each part.
         target: the value of the metric that `time to target` asks for, or None.
-        source: in one line, what data these are.
-        parts: a hash of each thing that the fingerprint is made of, by what it is called; see `thalweg.Problem.parts`.
+        source: one line on the data.
+        parts: a hash of each part of the fingerprint, by name; see `thalweg.Problem.parts`.
     """
 
     name: str
@@ -64,9 +64,9 @@ class EntryPlan:
         rule: the rule with all its settings, as ``repr`` writes it.
         batch_size: examples in a batch; the whole training set for gradient descent.
         steps: the number of steps that its share of examples allows.
-        trials: the number of tuning runs; 1 where nothing is left to tune.
+        trials: the number of tuning runs; 1 if nothing is left to tune.
         search: the space of each tuned hyperparameter.
-        options: what the optimizer does around the rule, where it differs from the default: ``weight_decay`` ….
+        options: the optimizer's arguments besides the rule that differ from the defaults: ``weight_decay`` …
         code: a hash of the rule's formula.
     """
 
@@ -80,13 +80,13 @@ class EntryPlan:
     code: str = ""
 
     def chosen(self, settings: Mapping[str, float]) -> dict[str, Any]:
-        """The options of a run with these settings: of what there was to choose from, what it had."""
+        """The options of a run with these settings, with the choices that it made."""
         choices = {name for name, space in self.search.items() if space.scale == "choice"}
         return {n: x[int(settings[n])] if n in choices else x for n, x in self.options.items()}
 
 
 def hash_of(document: Mapping[str, Any]) -> str:
-    """The hash of the plan that a document says: of all of it but the versions."""
+    """The hash of the plan in a document, without the versions."""
     document = {name: value for name, value in document.items() if name != "versions"}
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -94,18 +94,18 @@ def hash_of(document: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that decides a race's numbers, on one machine.
+    """Everything that determines a race's numbers on one machine.
 
     Attributes:
-        problem: what it is run on.
-        entries: who runs, in the user's order.
-        trials: tuning runs for every entry that has something to tune.
-        seeds: reruns of every entry's best trial.
-        steps: mini-batch steps of the problem's batch size.
-        examples: the budget of every run, in examples seen: steps × batch size.
-        seed: what all randomness is derived from.
-        versions: of the libraries that the numbers depend on; no part of the hash, as a race may be told to go on
-            with others.
+        problem: the problem.
+        entries: the contenders, in the user's order.
+        trials: number of tuning runs for every entry with something to tune.
+        seeds: number of reruns of every entry's best trial.
+        steps: number of steps at the problem's batch size.
+        examples: the budget of every run in examples: steps × batch size.
+        seed: the seed from which all others are derived.
+        versions: of the libraries that the numbers depend on; not part of the hash, since a race may be continued with
+            other versions.
     """
 
     problem: ProblemPlan
@@ -119,9 +119,9 @@ class Plan:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The plan as JSON has it."""
+        """The plan as plain values for JSON."""
         whole: dict[str, Any] = {"format": FORMAT, **asdict(self), "entries": [asdict(e) for e in self.entries]}
-        # Plans of before these were kept have none of them, and the hash that they had.
+        # Older plans do not have these, and keep their hash.
         for part, name in ((whole, "versions"), (whole["problem"], "parts"), *((e, "code") for e in whole["entries"])):
             if not part[name]:
                 del part[name]
@@ -155,15 +155,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Curve:
-    """A run as it went: columns of one length, a value for each evaluation.
+    """The course of a run: columns of equal length, with one value per evaluation.
 
     Attributes:
-        step: steps taken, from 0.
-        examples: examples seen.
-        seconds: time spent in training, evaluations left out.
-        train_loss: mean over the batches since the evaluation before; at step 0 the loss of the first batch.
-        validation_loss: on the validation examples; nan where it was not finite.
-        validation_metric: the same.
+        step: number of steps taken, from 0.
+        examples: number of examples seen.
+        seconds: training time, without evaluations.
+        train_loss: mean over the batches since the previous evaluation; at step 0 the loss of the first batch.
+        validation_loss: the loss on the validation set; nan if it was not finite.
+        validation_metric: the metric on the validation set; nan if it was not finite.
     """
 
     step: tuple[int, ...] = ()
@@ -176,7 +176,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run gave.  Losses and metrics are nan where they are not known or not finite.
+    """The record of one run.  Losses and metrics are nan if they are unknown or not finite.
 
     Attributes:
         key: identifies the run within all races: a hash of the plan's hash, the entry, phase, trial and seed.
@@ -185,15 +185,15 @@ class Run:
         trial: the number of the trial, from 0; of a final run the trial that it repeats.
         seed: the number of the seed, from 0; final runs of one seed share initial weights and order of data.
         settings: all numbers of the rule, the tuned ones (those in the entry's `search`) and the others.
-        rule: the rule as it ran, in a form that ``rules.parse`` reads, or ``Switch.parse`` where it is a switch.
-        status: ``finished``; ``diverged``, the loss ran away; ``failed``, the model or the loss raised an error.
+        rule: the rule of the run, as text for ``rules.parse``, or for ``Switch.parse`` if it is a switch.
+        status: ``finished``; ``diverged``, if the loss did; ``failed``, if the model, loss or metric raised an error.
         best_step: the step of the run's best point: by the validation metric, then its loss, then the earliest.
         validation_metric, validation_loss: at that point.
         test_metric, test_loss: at that point, of a final run.
-        curve: how it went.
-        seconds: time spent in training.
+        curve: the course of the run.
+        seconds: training time.
         message: why it diverged or failed.
-        machine: what it was run on, and the versions of what ran it.
+        machine: the machine and the software versions.
     """
 
     key: str
@@ -228,7 +228,7 @@ class Results:
 
     @property
     def complete(self) -> bool:
-        """Whether every run of the plan is there; an entry none of whose trials finished has no final runs."""
+        """Whether all runs of the plan have ended; an entry without a finished trial has no final runs."""
         for entry in self.plan.entries:
             trials = self.of(entry.name, "tune")
             if len(trials) < entry.trials:
