@@ -1,6 +1,6 @@
-"""Thalweg: update rules written once, as formulas; the optimizer you train with, a fair race, a picture of each.
+"""Thalweg: update rules written once, as formulas; from them optimizers, fair races and animations.
 
-Names are loaded when first used, so that ``import thalweg`` costs a training script next to nothing.
+Names are loaded when first used, so that ``import thalweg`` takes almost no time.
 """
 
 import importlib
@@ -26,7 +26,18 @@ _HOMES = {
     "Switch": "thalweg.switch",
     "latex": "thalweg.printers.latex",
 }
-_ROOMS = ("conventions", "curvature", "groups", "optim", "problems", "report", "rules", "schedules", "trace", "verdict")
+_PACKAGES = (
+    "conventions",
+    "curvature",
+    "groups",
+    "optim",
+    "problems",
+    "report",
+    "rules",
+    "schedules",
+    "trace",
+    "verdict",
+)
 
 __all__ = [  # noqa: RUF022 -- what a newcomer meets first stands first
     "Optimizer",
@@ -52,7 +63,7 @@ __all__ = [  # noqa: RUF022 -- what a newcomer meets first stands first
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in _ROOMS:
+    if name in _PACKAGES:
         return importlib.import_module(f"thalweg.{name}")
     raise AttributeError(f"module 'thalweg' has no attribute {name!r}")
 

@@ -1,6 +1,6 @@
-"""The commands, their options and what ``--help`` teaches.
+"""The commands, their options and their help texts.
 
-What a command does is imported when it runs, so that ``thalweg --help`` answers at once.
+The implementation of a command is imported when it runs, so that ``thalweg --help`` answers at once.
 """
 
 import sys
@@ -16,10 +16,10 @@ from thalweg.cli.benching import EXAMPLES, bench
 from thalweg.cli.exits import ended, place
 
 LECTURE = "sgd,momentum,nesterov,adagrad,rmsprop,rmsprop_nesterov,adam"
-"""The lectures' methods: what a race runs unless told otherwise."""
+"""The lectures' methods: the default entries of a race."""
 
 WALKERS = "sgd,momentum,adagrad,rmsprop,adam"
-"""The methods of the lectures' moving pictures."""
+"""The methods of the lectures' animations."""
 
 app = typer.Typer(
     name="thalweg",
@@ -32,7 +32,9 @@ app = typer.Typer(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line (of `arguments`, else of this process) and exit: 0, 2 (user), 1 (us) or 130 (Ctrl-C)."""
+    """Run the command line (`arguments`, or this process's) and exit with 0, 2 (user's mistake), 1 (our fault) or 130
+    (Ctrl-C).
+    """
     command = get_command(app)
     given = None if arguments is None else list(arguments)
     sys.exit(ended(lambda: command.main(given, prog_name="thalweg", standalone_mode=False)))
@@ -52,7 +54,7 @@ def _start(  # pyright: ignore[reportUnusedFunction] -- typer calls it
 
 
 def _examples(title: str, commands: dict[str, str]) -> str:
-    """Commands to copy, each below what it shows."""
+    """Commands to copy, each below a description."""
     shown = "\n\n".join(f"[dim]# {what}[/]\n{command}" for what, command in commands.items())
     return f"[bold]{title}[/]\n\n{shown}"
 
@@ -122,7 +124,7 @@ def race(
         bool, typer.Option("--mix-versions", help="Go on though torch, Python or thalweg had another version then.")
     ] = False,
 ) -> None:
-    """Race rules on a problem, and say what is shown and what is not.
+    """Race rules on a problem, and say which differences are shown.
 
     Every rule gets the same number of trials in its own search space,
     tuned on validation data.  Its best setting then runs on fresh seeds,
@@ -130,7 +132,7 @@ def race(
     test data.
 
     Writes report.html, leaderboard.csv and race.db.  Every finished
-    run is kept: after an interruption the same command goes on.
+    run is kept: after an interruption the same command continues.
     """
     from thalweg.cli import racing
 
@@ -146,7 +148,7 @@ def report(
         Path, typer.Argument(metavar="DIR", help="The folder of a race, such as races/digits.", parser=place)
     ],
 ) -> None:
-    """Write a race's report again from its records, and print its leaderboard and verdict."""
+    """Rewrite a race's report from its records, and print its leaderboard and verdict."""
     from thalweg.cli import racing
 
     racing.report(folder)
@@ -190,7 +192,7 @@ def convert(
     call: Annotated[str, typer.Argument(metavar="CALL", help="What a framework or book writes, as literals.")],
     to: Annotated[str, typer.Option(metavar="FRAMEWORK", help="torch, keras, optax or textbook.")] = "torch",
 ) -> None:
-    """Say an optimizer in another framework's words, and whether it means the same."""
+    """Translate an optimizer call into another framework's, and say whether the two are equivalent."""
     from thalweg.cli.exits import users_input
     from thalweg.conventions import translate
 
@@ -220,7 +222,7 @@ def schedule(
     base: Annotated[float | None, _option("X", "The base value, such as the learning rate.", "factors of it")] = None,
     out: Annotated[Path | None, _place("FILE", "Write them as a page, too.")] = None,
 ) -> None:
-    """Look at a schedule before training with it: its curve, its first, peak and last value."""
+    """Show a schedule before training with it: its curve, and its first, peak and last value."""
     from thalweg.cli import scheduling
 
     scheduling.schedule(texts, total=total, base=base, out=out)
@@ -253,7 +255,7 @@ def surfaces(
     steps: Annotated[int | None, _option("N", "Steps to show.", min=1, max=10_000)] = None,
     out: Annotated[Path | None, _place("FILE", "The page to write.", "races/surfaces/NAME.html")] = None,
 ) -> None:
-    """Draw rules walking down a surface: a moving picture, in 3-D and from above."""
+    """Animate rules walking down a surface, in 3-D and from above."""
     from thalweg.cli import drawing
 
     drawing.surfaces(name, rules, start=start, noise=noise, seed=seed, steps=steps, out=out)

@@ -1,4 +1,4 @@
-"""``thalweg bench``: its options, and what it does."""
+"""The command ``thalweg bench``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -63,11 +63,11 @@ def bench(
         ),
     ] = None,
 ) -> None:
-    """Time the optimizer's step against torch's, and against what the memory allows.
+    """Time the optimizer's step against torch's, and against memory bandwidth.
 
-    Everyone steps the same parameters in one run, in rotating order: this
-    engine, torch's for-loop, foreach and fused, and a plain kernel that
-    moves as many bytes.  Takes up to eight minutes; close other programs.
+    All contenders step the same parameters in one run, in rotating order:
+    this engine, torch's for-loop, foreach and fused, and a plain kernel
+    that moves as many bytes.  Takes up to eight minutes; close other programs.
     """
     from thalweg.bench import WORKLOADS, Plan, Result, page, text
     from thalweg.bench.run import quick as quickened

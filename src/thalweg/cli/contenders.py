@@ -1,4 +1,4 @@
-"""Reading what the user writes after ``--rules``."""
+"""Parses the argument of ``--rules``."""
 
 from thalweg.cli.exits import Mistake
 
@@ -6,7 +6,7 @@ _OPEN, _CLOSE = "([{", ")]}"
 
 
 def split(text: str) -> list[str]:
-    """The parts between commas that stand outside brackets: ``"sgd,adam(lr=1, eps=0)"`` has two.
+    """The parts between commas outside brackets: ``"sgd,adam(lr=1, eps=0)"`` has two.
 
     Raises:
         Mistake: a part is empty.

@@ -1,4 +1,4 @@
-"""How the command ends: 0; 2 for a user's mistake; 1 for a fault of ours; 130, 143 or 129 when a signal stops it."""
+"""Exit codes: 0; 2 for a user's mistake; 1 for a fault of ours; 130, 143 or 129 after a signal."""
 
 import io
 import os
@@ -29,7 +29,7 @@ class Mistake(Exception):
 
 
 class Interrupted(Exception):
-    """A signal stopped the command; the sentence says how to go on."""
+    """A signal stopped the command; the message says how to continue."""
 
     def __init__(self, sentence: str, code: int = 130) -> None:
         super().__init__(sentence)
@@ -37,7 +37,7 @@ class Interrupted(Exception):
 
 
 class Stopped(KeyboardInterrupt):
-    """What a signal raises; it says which, and the exit code for it."""
+    """Raised by a signal; it contains the signal's name and the exit code."""
 
     def __init__(self, number: int) -> None:
         super().__init__("interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}")
@@ -46,9 +46,9 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stoppable() -> Generator[None]:
-    """Have Ctrl-C, a shutdown and a closed terminal raise `Stopped` here, and end the command as `Interrupted`.
+    """Make Ctrl-C, a shutdown and a closed terminal raise `Stopped` here, and end the command as `Interrupted`.
 
-    The second signal ends it at once.  A signal that was ignored, as by nohup, stays so.
+    A second signal ends it at once.  Signals that were ignored, as by nohup, stay ignored.
     """
     before: dict[int, Any] = {}
 
@@ -73,10 +73,10 @@ def stoppable() -> Generator[None]:
 
 @contextmanager
 def users_input(kinds: tuple[type[Exception], ...] = (ValueError,)) -> Generator[None]:
-    """Around code that reads what the user gave: errors of these kinds, by default ``ValueError``, are a `Mistake`.
+    """Encloses code that reads the user's input: errors of these kinds, by default ``ValueError``, become a `Mistake`.
 
-    So is an ``OSError``: a file or folder that cannot be read or written.  Code that computes names the kinds that it
-    means for the user, so that a fault of ours is not blamed on them.
+    So does an ``OSError``: a file or folder that cannot be read or written.  Code that computes lists the kinds that
+    are meant for the user, so that faults of ours are not blamed on them.
     """
     try:
         yield
@@ -87,7 +87,7 @@ def users_input(kinds: tuple[type[Exception], ...] = (ValueError,)) -> Generator
 
 
 def place(text: str) -> Path:
-    """A file or folder that the user names; ``typer.BadParameter`` if it is none."""
+    """A file or folder named by the user; ``typer.BadParameter`` if it cannot be one."""
     if not text.strip():
         raise typer.BadParameter("it is empty; name a file or a folder")
     if "://" in text:
@@ -99,9 +99,9 @@ def place(text: str) -> Path:
 
 
 def ended(command: Callable[[], Any]) -> int:
-    """Run a command; the exit code, with the sentence for it on stderr."""
+    """Run a command, print its error message to stderr, and return the exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # where it takes ASCII only, the rest is "?"
+        sys.stdout.reconfigure(errors="replace")  # if it accepts only ASCII, other characters become "?"
     try:
         code = _run(command)
     except OSError as error:
@@ -109,13 +109,13 @@ def ended(command: Callable[[], Any]) -> int:
         if why is None:
             return _fault(error)
         if isinstance(why, BrokenPipeError):
-            return 1  # who reads it has had enough, and needs no word
+            return 1  # the reader has closed the pipe, which is not an error
         return _say(f"the output cannot be written ({why.strerror})", 2)
     return code
 
 
 def _unwritable() -> OSError | None:
-    """Why standard output takes nothing any more; it is closed, so that Python does not try again at its end."""
+    """The reason why standard output fails; it is closed, so that Python does not try again at exit."""
     try:
         print(end="", flush=True)
     except OSError as error:
@@ -139,12 +139,12 @@ def _run(command: Callable[[], Any]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted", 130)
     except ModuleNotFoundError:
-        raise  # where the lab extra is missing, __main__ says so
+        raise  # __main__ reports a missing lab extra
     except OSError:
         raise
     except Exception as error:
         return _fault(error)
-    if code == 130:  # what newer versions of typer make of Ctrl-C
+    if code == 130:  # from newer versions of typer, for Ctrl-C
         return _say("interrupted", 130)
     return code if isinstance(code, int) else 0
 
@@ -155,13 +155,13 @@ def _fault(error: Exception) -> int:
 
 
 def _say(sentence: str, code: int) -> int:
-    with suppress(OSError):  # who cannot be told is told by the code
+    with suppress(OSError):  # if the message cannot be shown, the exit code remains
         print(f"thalweg: {readable(sentence)}", file=sys.stderr, flush=True)
     return code
 
 
 def readable(sentence: str) -> str:
-    """A sentence on one line, without passwords, control characters, and what is too long to be read."""
+    """A sentence on one line, without passwords and control characters, and shortened if it is very long."""
     sentence = _PASSWORD.sub(r"\1:***@", sentence)
     words = (_cut(word, _LONGEST) for word in sentence.split())
     text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(words))

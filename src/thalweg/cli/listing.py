@@ -1,4 +1,4 @@
-"""``thalweg rules``: what each rule is, read from its class."""
+"""The command ``thalweg rules``: descriptions of rules, from their classes."""
 
 import dataclasses
 import inspect
@@ -18,7 +18,7 @@ from thalweg.rule import Log, Rule
 
 
 def rules(text: str | None) -> None:
-    """Print every rule in short, or the one that `text` names in full."""
+    """Print all rules in short, or the one named by `text` in full."""
     console = Console(highlight=False)
     if text is None:
         for cls in thalweg.rules.all().values():
@@ -33,7 +33,7 @@ def rules(text: str | None) -> None:
 
 def _short(console: Console, rule: Rule) -> None:
     paragraph = (inspect.getdoc(type(rule)) or "").split("\n\n")[0].replace("\n", " ")
-    what, _, source = paragraph.partition("  ")  # two spaces end the sentence that says what it is
+    what, _, source = paragraph.partition("  ")  # two spaces end the sentence that describes it
     also = f" [dim]and[/] {', '.join(type(rule).variants)}" if type(rule).variants else ""
     console.print(f"[bold]{type(rule).__name__.lower()}[/]{also}  {escape(what)}")
     for line in plain(rule):

@@ -1,4 +1,4 @@
-"""A race in the terminal while it runs: a bar for all of it, and a line an entry."""
+"""The progress of a race in the terminal: a bar for the whole, and one line per entry."""
 
 from contextlib import suppress
 from types import TracebackType
@@ -16,7 +16,7 @@ from thalweg.verdict.standing import printable
 
 
 class Board:
-    """Shows a race's events on stderr; where that is no terminal, only that it starts."""
+    """Shows a race's events on stderr; if that is not a terminal, only the start."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -39,7 +39,7 @@ class Board:
         self._live.stop()
 
     def __call__(self, event: Event) -> None:
-        """Take in what has happened; a terminal that takes nothing any more stops no race."""
+        """Show what has happened; a terminal that fails does not stop the race."""
         with suppress(OSError):
             self._show(event)
 

@@ -35,13 +35,13 @@ def race(
     schedules: Sequence[str] = (),
     mix_versions: bool = False,
 ) -> None:
-    """Run what is left of a race, keep it, write its report and print how it ended."""
+    """Do the remaining runs of a race, store them, write the report and print the outcome."""
     given = {"trials": trials, "seeds": seeds, "steps": steps}
     folder = out or Path("races") / folder_name(problem)
     with users_input(), warnings.catch_warnings(record=True) as doubts:
         warnings.simplefilter("always")
         texts = contenders.split(rules)
-        # Entries are made when the problem has been read: a rule may stand in its file.
+        # Entries are read after the problem, whose file may define rules.
         entries = (_entry(text, schedules) for text in texts)
         contest = Race(
             problem, entries, seed=seed, store=folder / RECORDS, workers=workers, data=data, mix_versions=mix_versions,
@@ -62,13 +62,13 @@ def race(
 
 
 def _entry(text: str, schedules: Sequence[str]) -> Entry:
-    """An entry; of these schedules, tuned if there are several, unless it has its own."""
+    """An entry with these schedules, tuned if there are several, unless it has its own."""
     entry = Entry(text)
     return Entry(text, schedule=list(schedules)) if schedules and "schedule" not in entry.options else entry
 
 
 def _say_what_failed(results: Results) -> None:
-    """The first error of the runs on stderr; where no entry has a result, that is the user's to mend."""
+    """Print the first error of the runs to stderr; if no entry has a result, it is the user's mistake."""
     lost = [run for run in results.runs if run.status != "finished"]
     if not any(run.phase == "final" and run.status == "finished" for run in results.runs):
         of = f"{len(lost):,} of {len(results.runs):,} runs were lost"
@@ -80,14 +80,14 @@ def _say_what_failed(results: Results) -> None:
 
 
 def report(folder: Path) -> None:
-    """Write the report of the race in `folder` again, and print how it ended."""
+    """Rewrite the report of the race in `folder`, and print the outcome."""
     with users_input():
         results = read(folder / RECORDS)
     _publish(results, folder)
 
 
 def _publish(results: Results, folder: Path) -> None:
-    """Write the table and the report, print how the race ended, and say what could not be written."""
+    """Write the table and the report, print the outcome, and report what could not be written."""
     failed: list[str] = []
     for name in (TABLE, PAGE):
         try:
@@ -109,7 +109,7 @@ def _publish(results: Results, folder: Path) -> None:
 
 
 def folder_name(problem: str) -> str:
-    """A problem's text as the name of a folder: ``my_problem.py:make`` is ``my_problem-make``."""
+    """A folder name for a problem's text: ``my_problem.py:make`` is ``my_problem-make``."""
     file, colon, function = problem.rpartition(":")
     named = f"{Path(file).stem}-{function}" if colon and file.endswith(".py") else problem
     return re.sub(r"[^\w.-]+", "-", named).strip("-.") or "race"

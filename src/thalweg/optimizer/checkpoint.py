@@ -1,4 +1,4 @@
-"""How a state is saved, what a saved one must have to fit an optimizer, and how it is taken over."""
+"""Saving the state of an optimizer, checking that a saved state fits, and loading it."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -12,17 +12,17 @@ from thalweg.optimizer.switching import fitting
 from thalweg.rule import Rule, from_settings, number_fields, parse_call
 
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-"""What torch.compile, FSDP and activation checkpointing put into the names of the parameters of what they wrap."""
+"""What torch.compile, FSDP and activation checkpointing insert into the names of parameters that they wrap."""
 
 
 def name_of(group: Mapping[str, Any], i: int) -> str:
-    """The name of a group's parameter, as messages have it."""
+    """The name of a group's parameter, for messages."""
     names = group.get("param_names")
     return repr(names[i]) if names else f"{i} of its group"
 
 
 def as_text(groups: list[dict[str, Any]]) -> None:
-    """Turn what groups to be saved have beside tensors and numbers, rules for one, into texts and numbers."""
+    """Convert everything in saved groups that is not a tensor or number, such as rules, to text and numbers."""
     for group in groups:
         group["rule"] = str(group["rule"])
         group[KEY] = of(group).saved()
@@ -32,7 +32,7 @@ def fitted(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> Mappi
     """A state_dict of an optimizer with these groups, in the order of their parameters.
 
     Raises:
-        ValueError: it is none, or one of other groups, rules, names or shapes.
+        ValueError: it is not a state_dict, or its groups, rules, names or shapes differ.
     """
     if not {"state", "param_groups"} <= state_dict.keys():
         raise ValueError(f"this is no state of an optimizer; it has {', '.join(map(str, state_dict)) or 'nothing'}")
@@ -65,10 +65,10 @@ def _names(groups: list[dict[str, Any]]) -> list[str] | None:
 
 
 def by_name(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A state_dict with its parameters in the order of these groups, where both know names.
+    """A state_dict with its parameters in the order of these groups, if both have names.
 
     Raises:
-        ValueError: one has a parameter that the other has not.
+        ValueError: one has a parameter that the other lacks.
     """
     saved = state_dict["param_groups"]
     own, theirs = _names(groups), _names(saved)
@@ -90,7 +90,7 @@ def by_name(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> Mapp
 
 
 def _unwrapped(names: list[str]) -> list[str]:
-    """Names as the model inside wrappers has them: compiled, distributed, sharded, checkpointed or averaged."""
+    """The names inside a model's wrappers: compiled, distributed, sharded, checkpointed or averaged."""
     plain = [".".join(part for part in name.split(".") if part not in _WRAPPERS) for name in names]
     if all(name.startswith("module.") for name in plain):
         plain = [name.removeprefix("module.") for name in plain]
@@ -98,9 +98,9 @@ def _unwrapped(names: list[str]) -> list[str]:
 
 
 def check_shapes(groups: list[dict[str, Any]], rules: list[Rule], state_dict: Mapping[str, Any]) -> None:
-    """Raise ``ValueError`` for a state that is not of its parameter's shape.
+    """Raise ``ValueError`` for a state with a shape other than its parameter's.
 
-    Counts of groups are torch's to check, and what is no part of a rule's state is the user's own.
+    torch checks the number of groups; entries that are not part of a rule's state belong to the user.
     """
     for group, rule, old in zip(groups, rules, state_dict["param_groups"], strict=False):
         for j, (i, p) in enumerate(zip(old["params"], group["params"], strict=False)):
@@ -113,7 +113,7 @@ def check_shapes(groups: list[dict[str, Any]], rules: list[Rule], state_dict: Ma
 
 
 def _values(rule: Rule, held: Any) -> list[tuple[str, Tensor]]:
-    """The tensors of a parameter's saved state by name, without what a user keeps there."""
+    """The tensors of a parameter's saved state by name, without the user's own entries."""
     if not isinstance(held, Mapping):
         return []
     known = cast("Mapping[str, Any]", held)
@@ -127,7 +127,7 @@ def uncast(
     state_dict: Mapping[str, Any],
     state_dtype: torch.dtype | None,
 ) -> None:
-    """Give state its own types again after torch has loaded it: torch casts all to the parameter's dtype.
+    """Restore the types of a state that torch has loaded: torch casts everything to the parameter's dtype.
 
     Numbers are kept in float64, and the state of 16-bit parameters in float32 or `state_dtype`.
     """

@@ -1,4 +1,4 @@
-"""What an optimizer remembers of a parameter group beside its hyperparameters: ``group["course"]``, one typed thing.
+"""The state of a parameter group besides its hyperparameters: ``group["course"]``, a typed object.
 
 Hyperparameters stay in the group under their own names, where torch's schedulers and users look for them.
 """
@@ -12,18 +12,18 @@ from thalweg.schedules import Schedule
 from thalweg.switch import Switch
 
 KEY = "course"
-"""Where a group has it."""
+"""Its key in a group."""
 
 
 @dataclass
 class Transition:
-    """How far a group is with its switch from one rule to another.
+    """The progress of a group's switch from one rule to another.
 
     Attributes:
-        switch: the two rules, and when.
-        schedules: of the hyperparameters of both.
-        switched: whether the second rule is the one that steps.
-        average: λ of SWATS, the average of the rates that the first rule's steps amount to.
+        switch: the two rules and the time of the switch.
+        schedules: those of the hyperparameters of both rules.
+        switched: whether the second rule is active.
+        average: λ of SWATS, the average of the rates equivalent to the first rule's steps.
         rate: Λ of SWATS, once it is found.
     """
 
@@ -35,11 +35,11 @@ class Transition:
 
     @property
     def phase(self) -> Rule:
-        """The rule in force, as it was given."""
+        """The active rule, as it was given."""
         return self.switch.then if self.switched else self.switch.first
 
     def followed(self) -> dict[str, Schedule]:
-        """The schedules of what the rule in force has."""
+        """The schedules of the active rule's hyperparameters."""
         return {name: s for name, s in self.schedules.items() if name in (*self.phase.numbers, "weight_decay")}
 
     def saved(self) -> dict[str, Any]:
@@ -49,16 +49,16 @@ class Transition:
 
 @dataclass
 class Course:
-    """Where a group is on its way.
+    """The progress of a group.
 
     Attributes:
-        steps: how many updates were applied, where a schedule or a switch counts them.
-        schedules: what each hyperparameter follows, by name.
-        initial: the value of each of these that its schedule multiplies.
-        given: the values that the schedules last gave, which are those in the group.
-        base_lr: η₀, the rate that `independent` decay measures the current rate against; None with another form.
-        ahead: the numbers that the lookahead points in the parameters were made with; None where there is none yet.
-        transition: the switch that the group makes, or None.
+        steps: the number of updates applied, if a schedule or a switch counts them.
+        schedules: the schedule of each hyperparameter that has one, by name.
+        initial: the base values that these schedules multiply.
+        given: the latest values of the schedules, which are those in the group.
+        base_lr: η₀; `independent` decay is proportional to the current rate divided by it; None with other forms.
+        ahead: the numbers from which the lookahead points in the parameters were computed; None if there are none.
+        transition: the group's switch, or None.
     """
 
     steps: int = 0
@@ -82,12 +82,12 @@ class Course:
 
     @classmethod
     def restored(cls, saved: Mapping[str, Any], transition: Transition | None) -> "Course":
-        """From what `saved` gave; the schedules are still to be followed."""
+        """Restore it from the result of `saved`; the schedules are attached later."""
         numbers = {name: saved[name] for name in ("steps", "base_lr", "ahead")}
         return cls(**numbers, initial=dict(saved["initial"]), transition=transition)
 
 
 def of(group: Mapping[str, Any]) -> Course:
-    """The course of a group; one that does nothing for groups that have none, as the drop-ins', or are being loaded."""
+    """The course of a group; an empty one for groups without, such as the drop-ins', or while they are being loaded."""
     course = group.get(KEY)
     return course if isinstance(course, Course) else Course()

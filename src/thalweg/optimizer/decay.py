@@ -1,4 +1,4 @@
-"""Which form a weight decay takes, and a word to whoever left it open."""
+"""The form of weight decay, with a warning if it was not chosen."""
 
 import math
 import sys
@@ -38,15 +38,15 @@ def form_of(
 
 @cache
 def _rescales(rule: Rule) -> bool:
-    """Whether a gradient twice as large moves the parameter other than twice as far: then l2 decay is no shrinking."""
-    zero, t = cast(Any, 0.0), 10  # late enough for rules that adapt only after some steps
+    """Whether the step is not proportional to the gradient, in which case l2 decay does not simply shrink weights."""
+    zero, t = cast(Any, 0.0), 10  # enough steps for rules that adapt only after some of them
     rule = rule.bind({"lr": 1.0})
     once, twice = (cast(float, rule.update(zero, cast(Any, g), rule.init(zero), t)[0]) for g in (1.0, 2.0))
     return not math.isclose(twice, 2 * once, rel_tol=1e-6)
 
 
 def _outside() -> int:
-    """How many frames up the first one is that is neither ours nor torch's: the line that a warning is about."""
+    """The number of frames up to the first that is neither ours nor torch's, to which a warning refers."""
     depth, frame = 1, sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("thalweg", "torch"):
         depth, frame = depth + 1, frame.f_back

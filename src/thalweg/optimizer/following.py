@@ -1,4 +1,4 @@
-"""Hyperparameters of a group that follow schedules."""
+"""Applies schedules to a group's hyperparameters."""
 
 import copy
 from collections.abc import Mapping
@@ -10,24 +10,24 @@ from thalweg.schedules import Schedule
 
 
 def by_name(schedule: Schedule | Mapping[str, Schedule] | None) -> dict[str, Schedule]:
-    """Schedules by the hyperparameter; a lone one is the learning rate's."""
+    """Schedules by hyperparameter; a single one is for the learning rate."""
     if schedule is None:
         return {}
     return {"lr": schedule} if isinstance(schedule, Schedule) else dict(schedule)
 
 
 def follow(group: dict[str, Any], schedules: Mapping[str, Schedule]) -> None:
-    """Have a group's hyperparameters follow schedules, from where it is.
+    """Let a group's hyperparameters follow schedules from its current step on.
 
     Raises:
-        ValueError: a schedule is of no hyperparameter, does not know its length, or leaves the range.
+        ValueError: a schedule's hyperparameter does not exist, its length is not known, or its values leave the range.
     """
     if not schedules:
         return
     rule: Rule = group["rule"]
     course: Course = group[KEY]
     known = [*rule.numbers, "weight_decay"]
-    course.schedules = copy.deepcopy(dict(schedules))  # a data-driven one remembers: each group has its own
+    course.schedules = copy.deepcopy(dict(schedules))  # data-driven schedules have state, so each group has its own
     for name, schedule in course.schedules.items():
         if name not in known:
             raise ValueError(f"there is a schedule of {name!r}, which {rule} does not have; it has {', '.join(known)}")
@@ -39,7 +39,7 @@ def follow(group: dict[str, Any], schedules: Mapping[str, Schedule]) -> None:
 
 
 def upcoming(group: Mapping[str, Any]) -> dict[str, float]:
-    """What the schedules of a group give for the step after the coming one.
+    """The values of a group's schedules for the step after the next.
 
     Raises:
         ValueError: a hyperparameter that follows a schedule was set by hand.
@@ -58,7 +58,7 @@ def upcoming(group: Mapping[str, Any]) -> dict[str, float]:
 
 
 def advance(group: dict[str, Any], values: dict[str, float]) -> None:
-    """Count a step that was applied, and take over what the schedules now give."""
+    """Count a step that was applied, and set the schedules' new values."""
     course: Course = group[KEY]
     group.update(values)
     course.given = values
@@ -66,7 +66,7 @@ def advance(group: dict[str, Any], values: dict[str, float]) -> None:
 
 
 def observe(group: dict[str, Any], metric: float) -> None:
-    """Tell the schedules of a group what a validation gave; data-driven ones act on it."""
+    """Pass a metric to the schedules of a group; only data-driven ones use it."""
     course = of(group)
     for schedule in course.schedules.values():
         schedule.observe(metric, course.steps)

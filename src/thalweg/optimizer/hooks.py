@@ -1,4 +1,4 @@
-"""Torch's services around our methods, at no cost where they have nothing to do."""
+"""Torch's hooks and profiling around our methods, at no cost when they are not used."""
 
 import functools
 import inspect
@@ -13,16 +13,16 @@ from torch.optim.optimizer import _global_optimizer_post_hooks as _post_hooks  #
 from torch.optim.optimizer import _global_optimizer_pre_hooks as _pre_hooks  # pyright: ignore[reportPrivateUsage]
 
 profiler_enabled: Callable[[], bool] = autograd._profiler_enabled  # pyright: ignore
-"""Whether a profiler of torch's is watching."""
+"""Whether a torch profiler is active."""
 
 _frames: Any = torch._C._dynamo.eval_frame  # pyright: ignore
-"""The part of torch's compiler that is loaded with torch: it decides for each frame whether to compile it."""
+"""The part of torch's compiler that is loaded with torch; it decides for each frame whether to compile it."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def hooked(step: F) -> F:
-    """`step` with torch's hooks and profiling around it where there are any: torch's own wrapper costs 10 µs a step."""
+    """`step` with torch's hooks and profiling only if there are any; torch's own wrapper costs 10 µs per step."""
     watched = TorchOptimizer.profile_hook_step(step)
 
     @functools.wraps(step)
@@ -35,9 +35,9 @@ def hooked(step: F) -> F:
 
 
 def uncompiled(method: F) -> F:
-    """`method` as one that torch's compiler neither traces nor compiles: it breaks the graph there and calls it.
+    """`method`, excluded from torch's compiler, which breaks the graph there and calls it.
 
-    What the public ``torch.compiler.disable`` does, which would import the compiler, in 1 s, for everyone.
+    The public ``torch.compiler.disable`` does the same, but imports the compiler, which takes 1 s, for every user.
     """
     if not hasattr(_frames, "set_code_exec_strategy"):  # before torch 2.8
         return cast(F, torch.compiler.disable(method))
@@ -49,7 +49,9 @@ def uncompiled(method: F) -> F:
 
 
 def unguarded(method: F) -> F:
-    """Torch's `method` without its guard against torch's compiler, unless that is loaded: it loads it, in 1 s."""
+    """Torch's `method` without its guard against torch's compiler, unless the compiler is loaded: the guard loads it,
+    in 1 s.
+    """
     plain = inspect.unwrap(method)
 
     @functools.wraps(method)

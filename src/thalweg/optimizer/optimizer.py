@@ -32,7 +32,7 @@ _add_param_group = unguarded(TorchOptimizer.add_param_group)
 
 
 class Optimizer(TorchOptimizer):
-    """Steps parameters by a rule, with what training needs around it.
+    """Steps parameters by a rule, with clipping, weight decay, averaging and other services for training.
 
     The order of a step: the gradient is unscaled, clipped by value, clipped by global norm, negated if maximizing,
     given its l2 decay; then the parameter is decayed (``scaled``, ``independent``), stepped by the rule and averaged.
@@ -40,42 +40,42 @@ class Optimizer(TorchOptimizer):
     Args:
         params: parameters, named parameters or parameter groups.  A group may have its own ``rule``, any of its
             hyperparameters by name, ``weight_decay``, ``decay_form`` and ``maximize``.
-        rule: the update rule, for the groups that have none of their own; or a `thalweg.Switch` from one to another,
-            which each group makes by itself; or the text of either, as in ``"adam(lr=1e-3)"``.
+        rule: the update rule of groups without their own; or a `thalweg.Switch` from one rule to another, which each
+            group makes independently; or the text of either, as in ``"adam(lr=1e-3)"``.
         lr: the learning rate, in place of the rule's.
         schedule: a schedule of the learning rate, or of any hyperparameter and ``weight_decay`` by name; a group may
-            have its own.  Its step counts the updates that were applied, and is saved with the state.  What follows
-            a schedule may not be set by hand.
+            have its own.  Its step counts the updates that were applied, and is saved with the state.  Scheduled
+            values may not be set by hand.
         weight_decay: λ ≥ 0.
-        decay_form: ``l2``, λθ added to the gradient; ``scaled``, θ ← θ − ηλθ (Loshchilov & Hutter 2019, as torch's
-            AdamW has it); ``independent``, θ ← θ − λ(η/η₀)θ (the same paper, as written: only a schedule scales it).
-            By default ``l2``, as torch.optim.Adam has it; with a rule that rescales the gradient, as Adam does, a
-            warning says so, since it is then not the decay of AdamW.
-        clip_norm: the largest global norm of all gradients together, as ``torch.nn.utils.clip_grad_norm_`` has it.
-        clip_eps: what clipping by the global norm adds to it: torch 1e-6, Keras and optax nothing.
-        clip_each: the largest norm of each parameter's own gradient, as Keras's ``clipnorm`` has it; the gradients
+        decay_form: ``l2``, λθ added to the gradient; ``scaled``, known as decoupled, θ ← θ − ηλθ (Loshchilov & Hutter
+            2019, as in torch's AdamW); ``independent``, known as fully decoupled, θ ← θ − λ(η/η₀)θ (as written in the
+            same paper: only the schedule scales it).  The default is ``l2``, as in torch.optim.Adam; with a rule that
+            rescales the gradient, as Adam does, a warning says so, since this is not the decay of AdamW.
+        clip_norm: the largest global norm of all gradients together, as in ``torch.nn.utils.clip_grad_norm_``.
+        clip_eps: added to the global norm when clipping: 1e-6 in torch, 0 in Keras and optax.
+        clip_each: the largest norm of each parameter's own gradient, as in Keras's ``clipnorm``; the gradients
             themselves are scaled.
-        clip_value: the largest magnitude of an element, as ``torch.nn.utils.clip_grad_value_`` has it.
-        ema: the decay of a moving average of the weights, which `eval` puts in place.
-        nonfinite: what to do about a gradient that is not finite: ``propagate`` it, ``skip`` the whole step, or
-            ``raise``.  Neither of the last two changes anything.
+        clip_value: the largest magnitude of an element, as in ``torch.nn.utils.clip_grad_value_``.
+        ema: the decay of a moving average of the weights, to which `eval` switches.
+        nonfinite: what to do if a gradient is not finite: ``propagate`` it, ``skip`` the whole step, or ``raise``.  The
+            last two leave parameters and state unchanged.
         maximize: step up rather than down.
-        state_dtype: ``torch.bfloat16`` halves the memory of the state, which is then rounded up or down by chance so
-            that small changes are kept in the mean; by default float32, or the parameter's own where that is wider.
-        seed: of that rounding.
-        backend: ``numba`` for the fused CPU kernels, ``eager`` for the plain formula on tensors, ``auto`` for the
-            fastest there is, or what ``THALWEG_BACKEND`` says.
+        state_dtype: ``torch.bfloat16`` halves the memory of the state, with stochastic rounding so that small changes
+            are kept on average; by default float32, or the parameter's own type if that is wider.
+        seed: the seed of that rounding.
+        backend: ``numba`` for the fused CPU kernels, ``eager`` for the formula on tensors, ``auto`` for the fastest
+            available or the one in ``THALWEG_BACKEND``.
 
     Attributes:
-        rule: the update rule; with a `switch`, its first.
+        rule: the update rule; with a `switch`, its first rule.
         switch: the switch, or None.
-        skipped_steps: how many steps ``nonfinite="skip"`` has left out.
-        training: whether the parameters hold the training point; see `eval`.
+        skipped_steps: the number of steps that ``nonfinite="skip"`` has skipped.
+        training: whether the parameters are at the training point; see `eval`.
 
     Raises:
-        ValueError: a setting is out of its range, a text cannot be read, or a parameter is no floating-point leaf
-            tensor.
-        TypeError: a parameter is no tensor, or `rule` is no rule.
+        ValueError: a setting is out of its range, a text cannot be read, or a parameter is not a floating-point
+            leaf tensor.
+        TypeError: a parameter is not a tensor, or `rule` is not a rule.
 
     Warns:
         UserWarning: `weight_decay` is given without `decay_form`, and the form makes a great difference to the rule.
@@ -146,7 +146,7 @@ class Optimizer(TorchOptimizer):
         return any(limit is not None for limit in (self.clip_norm, self.clip_each, self.clip_value))
 
     def _reset(self) -> None:
-        """Forget what is derived from groups and state, after these have changed."""
+        """Discard everything derived from groups and state, after these have changed."""
         self._engine = kernels.backend(self.backend)
         self._works: dict[int, tuple[Any, Work]] = {}
         self._switching = any(map(switching.pending, getattr(self, "param_groups", ())))
@@ -198,13 +198,13 @@ class Optimizer(TorchOptimizer):
 
         Args:
             closure: clears the gradients, computes the loss, calls ``backward`` and returns the loss.
-            zero_grad: leave the gradients zero, in the same pass; saves the call of `zero_grad`.
+            zero_grad: also set the gradients to zero, in the same pass, instead of calling `zero_grad`.
 
         Returns:
             The loss that the closure returned, or None.
 
         Raises:
-            RuntimeError: the parameters hold the point to evaluate (call `train` first), a gradient is sparse, or it
+            RuntimeError: the parameters are at the point to evaluate (call `train` first), a gradient is sparse, or one
                 is not finite and ``nonfinite="raise"``.
         """
         if not self.training:
@@ -235,13 +235,13 @@ class Optimizer(TorchOptimizer):
         return loss
 
     def observe(self, metric: float) -> None:
-        """Tell data-driven schedules, such as ``schedules.plateau``, what a validation gave; others do not mind."""
+        """Pass a validation metric to data-driven schedules, such as ``schedules.plateau``; others ignore it."""
         for group in self.param_groups:
             observe(group, metric)
 
     @uncompiled
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget all gradients, or with ``set_to_none=False`` set them to zero."""
+        """Drop all gradients, or with ``set_to_none=False`` set them to zero."""
         if not set_to_none or profiler_enabled():
             super().zero_grad(set_to_none)
             return
@@ -310,10 +310,11 @@ class Optimizer(TorchOptimizer):
 
     @uncompiled
     def eval(self) -> None:
-        """Put the point to evaluate or to save into the parameters: the average of the weights, or θ for look-ahead.
+        """Switch the parameters to the point to evaluate or save: the average of the weights, or θ for lookahead
+        methods.
 
-        Where the rule neither looks ahead nor is averaged the parameters are that point already.  Calling it twice
-        does no harm; `train` brings back the training point bit for bit.
+        Without lookahead and averaging the parameters already are that point.  Calling it twice has no further effect;
+        `train` restores the training point bit for bit.
         """
         if not self.training:
             return
@@ -323,7 +324,7 @@ class Optimizer(TorchOptimizer):
 
     @uncompiled
     def train(self) -> None:
-        """Put the training point back into the parameters, after `eval`."""
+        """Switch the parameters back to the training point, after `eval`."""
         if self.training:
             return
         self.training = True
@@ -341,13 +342,13 @@ class Optimizer(TorchOptimizer):
 
     @uncompiled
     def state_dict(self) -> dict[str, Any]:
-        """As torch's, of tensors, numbers and texts only; rules are in it as text, and checked when loading."""
+        """As torch's; it contains only tensors, numbers and text.  Rules are stored as text and checked when loading."""
 
         def saved(_: TorchOptimizer, state: dict[str, Any]) -> None:
             checkpoint.as_text(state["param_groups"])
             state["training"], state["skipped_steps"] = self.training, self.skipped_steps
 
-        # As the first of the hooks, so that those of the user see what is saved.
+        # The first hook, so that the user's hooks see what is saved.
         hook = self.register_state_dict_post_hook(saved, prepend=True)
         try:
             return super().state_dict()
@@ -356,10 +357,10 @@ class Optimizer(TorchOptimizer):
 
     @uncompiled
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict`, with its hyperparameters.
+        """Restore a `state_dict`, including hyperparameters.
 
-        Where the parameters' names are known on both sides (``model.named_parameters()``), states are matched by name,
-        whatever the order; else by position, as in torch.
+        If the parameters' names are known on both sides (``model.named_parameters()``), states are matched by name,
+        in any order; otherwise by position, as in torch.
 
         Raises:
             ValueError: its groups, rules, parameters or shapes are not those of this optimizer.
@@ -371,7 +372,7 @@ class Optimizer(TorchOptimizer):
             given.update(checkpoint.fitted(self.param_groups, state))
             return given
 
-        # As the last of the hooks: those of the user may change or unwrap what is loaded.
+        # The last hook, since the user's hooks may change or unwrap what is loaded.
         hook = self.register_load_state_dict_pre_hook(fitted)
         try:
             super().load_state_dict(dict(state_dict))
@@ -385,7 +386,7 @@ class Optimizer(TorchOptimizer):
         self.skipped_steps = int(given.get("skipped_steps", 0))
 
     def _uncast(self, state_dict: Mapping[str, Any]) -> None:
-        """Keep state in its own types after torch has loaded it."""
+        """Restore the types of the state after torch has loaded it."""
         rules = [self._settings(i, group)["rule"] for i, group in enumerate(self.param_groups)]
         checkpoint.uncast(self.param_groups, rules, self.state, state_dict, self.state_dtype)
 

@@ -1,8 +1,8 @@
-"""Which point the parameters hold: the one they are trained at, or the one to evaluate.
+"""Switches parameters between the point at which they are trained and the point to evaluate.
 
-A method that looks ahead trains at its lookahead point, θ and a move that follows from its state; what is to be
-evaluated is θ.  Where the weights are averaged it is their average.  `thalweg.stages` goes from one lookahead point to
-the next within a step; all else that is done to these points is done here.
+A lookahead method trains at its lookahead point, θ plus an offset computed from its state; the point to evaluate is θ
+or, with averaging, the average of the weights.  `thalweg.stages` moves from one lookahead point to the next within a
+step; everything else concerning these points is here.
 """
 
 from collections.abc import Mapping

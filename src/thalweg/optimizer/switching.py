@@ -1,4 +1,4 @@
-"""A parameter group that goes from one rule to another; see `thalweg.Switch`."""
+"""Switches a parameter group from one rule to another; see `thalweg.Switch`."""
 
 import copy
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -27,10 +27,10 @@ def pending(group: Mapping[str, Any]) -> bool:
 
 
 def begin(group: dict[str, Any], switch: Switch, schedules: Mapping[str, Schedule]) -> tuple[Rule, dict[str, Schedule]]:
-    """Set a group on its way; gives the first rule, and the schedules of what it has.
+    """Prepare a group's switch; returns the first rule and the schedules of its hyperparameters.
 
     Raises:
-        ValueError: it is not known when to switch, a setting or a schedule is of neither rule or of an unknown one.
+        ValueError: the time of the switch is not known, or a setting or schedule belongs to neither rule.
     """
     if not switch.resolved:
         raise ValueError(f"{switch} switches at a fraction of a total; say which with .resolve(total)")
@@ -44,7 +44,7 @@ def begin(group: dict[str, Any], switch: Switch, schedules: Mapping[str, Schedul
         raise ValueError(f"{schedules['lr']} gives the rate that {switch} finds; use one that gives a factor of it")
     transition = Transition(switch, dict(schedules))
     group[KEY] = Course(transition=transition)
-    # What is wrong with the second rule's schedules is said now, not when its time has come.
+    # Errors in the second rule's schedules are reported now, not at the switch.
     second = {**switch.then.numbers, "weight_decay": group.get("weight_decay", 0.0)}
     follow({"rule": switch.then, KEY: Course(), **second}, Transition(switch, schedules, switched=True).followed())
     return switch.first, transition.followed()
@@ -52,7 +52,7 @@ def begin(group: dict[str, Any], switch: Switch, schedules: Mapping[str, Schedul
 
 @torch.no_grad()
 def watch(works: Sequence[Work], groups: Sequence[Mapping[str, Any]], state: State) -> None:
-    """Before a step: what rate the coming steps of groups that find theirs amount to.  SWATS, Algorithm 1."""
+    """Before a step: estimate the rate equivalent to the next step, for groups that need it.  SWATS, Algorithm 1."""
     for work, group in zip(works, groups, strict=True):
         course = of(group)
         if course.transition and not course.transition.switched and course.transition.switch.at == "auto":
@@ -70,13 +70,13 @@ def _watch(work: Work, transition: Transition, k: int, state: State) -> None:
         return
     rate = pp / -pg
     transition.average, mean = transition.switch.averaged(work.numbers, transition.average, rate, k)
-    # The paper leaves a rate below zero unsaid, on which nothing could go on.
+    # The paper does not say what to do about a negative rate, which would be useless.
     if k > 1 and abs(mean - rate) < transition.switch.tolerance and mean > 0:
         transition.rate = mean
 
 
 def _step(work: Work, p: Tensor, held: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """The step that a rule will take, the parameter's decay left out, and the gradient that it is given."""
+    """The step that a rule will take, without weight decay of the parameter, and the gradient passed to it."""
     if not work.kept <= held.keys():
         eager.start(work, p, held)
     assert p.grad is not None
@@ -84,13 +84,13 @@ def _step(work: Work, p: Tensor, held: dict[str, Any]) -> tuple[Tensor, Tensor]:
     at = eager.real(p.to(dtype))
     g = stages.given(work.form, at, eager.real(p.grad.to_dense().to(dtype)), work.scalars)
     rule = work.template.bind(work.numbers)
-    # From zero: a difference of two points would have lost the step's digits.
+    # Starting from zero, since a difference of two points would lose digits.
     step, _ = rule.update(torch.zeros_like(at), g, eager.read(rule, held), int(held["step"]) + 1)
     return step, g
 
 
 def advance(works: Sequence[Work], groups: Sequence[dict[str, Any]], state: State) -> bool:
-    """After a step: count it, and switch where it is time; whether any group switched."""
+    """After a step: count it, and switch groups whose time has come; returns whether any group switched."""
     switched = False
     for work, group in zip(works, groups, strict=True):
         course = of(group)
@@ -114,7 +114,7 @@ def _switch(work: Work, group: dict[str, Any], course: Course, transition: Trans
     rule = transition.phase if transition.rate is None else transition.phase.replace(lr=transition.rate)
     rate = rule.lr
     if transition.rate is not None and "lr" in running:
-        rate /= running["lr"](course.steps - 1)  # Λ is what the steps so far amounted to, schedule and all
+        rate /= running["lr"](course.steps - 1)  # Λ includes the effect of the schedule so far
     for name in old.numbers:
         del group[name]
         course.initial.pop(name, None)
@@ -129,7 +129,7 @@ def _switch(work: Work, group: dict[str, Any], course: Course, transition: Trans
 
 
 def _begin_anew(work: Work, before: Rule, p: Tensor, state: State) -> None:
-    """Forget the state of a parameter but for the average of its weights, and leave its lookahead point."""
+    """Drop the state of a parameter except the average of its weights, and leave its lookahead point."""
     held = state.pop(p, {})
     if not held:
         return

@@ -1,4 +1,4 @@
-"""One race at a time on a file: two that run the same would do everything twice."""
+"""Allows one race at a time on a file, since two would do everything twice."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -11,10 +11,10 @@ from thalweg.store.errors import StoreError
 
 @contextmanager
 def claim(place: str | Path) -> Generator[None]:
-    """Hold the store at a path until the end; it is free at once when the process dies.  A URL cannot be held.
+    """Lock the store at a path until the end; the lock is released when the process dies.  URLs are not locked.
 
     Raises:
-        StoreError: another process holds it.
+        StoreError: another process has locked it.
     """
     if isinstance(place, str) and "://" in place:
         yield
@@ -28,7 +28,7 @@ def claim(place: str | Path) -> Generator[None]:
             "with --out"
         ) from None
     except (OSError, NotImplementedError):
-        pass  # where files cannot be locked, on some network disks, two races at once only cost time
+        pass  # files on some network disks cannot be locked; two races at once there only cost time
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Keeping records: SQLite, or any PostgreSQL."""
+"""Stores records in SQLite or PostgreSQL."""
 
 import hashlib
 import json
@@ -46,15 +46,15 @@ _run = sa.Table(
 )
 _MEASURED = ("validation_metric", "validation_loss", "test_metric", "test_loss")
 _WAIT = 30.0
-"""Seconds after which somebody is told that a store is held by another program."""
+"""Seconds before reporting that another program has locked the store."""
 _PATIENCE = 600.0
-"""Seconds after which waiting for it ends."""
+"""Seconds before giving up on that lock."""
 
 T = TypeVar("T")
 
 
 class Store:
-    """An open store.  Made by `open` for a race, or read as a whole by `read`; closed by ``with`` or `close`."""
+    """An open store.  Created by `open` for a race; closed by ``with`` or `close`.  `read` returns all its records."""
 
     def __init__(self, engine: sa.Engine, place: str, plan: Plan) -> None:
         self._engine, self._place, self.plan = engine, place, plan
@@ -68,17 +68,17 @@ class Store:
         *,
         mix_versions: bool = False,
     ) -> Self:
-        """The store of `plan` at a path (a SQLite file, made where there is none) or a database's URL.
+        """The store of `plan` at a path (a SQLite file, created if missing) or a database URL.
 
         Args:
             place: the path or the URL.
             plan: the race.
-            machine: what is known of where it runs, to be kept beside it.
-            mix_versions: whether the race may go on with other versions of its libraries than it began with.
+            machine: a description of the machine, stored with the plan.
+            mix_versions: whether the race may continue with other versions of its libraries.
 
         Raises:
-            StoreError: the store holds another race, or the same of other versions; it cannot be read or written; or it
-                is of a newer format.
+            StoreError: the store contains a different race, or the same with other versions; it cannot be read or
+                written; or its format is newer.
         """
         engine, name = _connect(place, create=True)
         with one_sentence(engine, name):
@@ -106,10 +106,10 @@ class Store:
             return cls(engine, name, plan)
 
     def add(self, run: Run) -> None:
-        """Keep a run; if it is there already, the first stays.
+        """Store a run, unless it is stored already.
 
         Raises:
-            StoreError: the store cannot be written any more.
+            StoreError: the store can no longer be written.
         """
         row = _row(run, self.plan.hash)
 
@@ -122,17 +122,17 @@ class Store:
             _patiently(insert, self._place)
 
     def runs(self) -> tuple[Run, ...]:
-        """All runs that there are, by entry, phase (tuning first), trial and seed.
+        """All stored runs, by entry, phase (tuning first), trial and seed.
 
         Raises:
-            StoreError: the store cannot be read, or a record is not as it was written.
+            StoreError: the store cannot be read, or a record is damaged.
         """
         order = {entry.name: i for i, entry in enumerate(self.plan.entries)}
         with one_sentence(None, self._place), as_written(self._place), self._engine.connect() as connection:
             known = {column["name"] for column in sa.inspect(connection).get_columns("run")}
             there = sa.select(*(column for column in _run.c if column.name in known))
             rows = [cast("Mapping[str, Any]", row) for row in connection.execute(there).mappings()]
-            # As it was written: of an older format the plan's hash is another today.
+            # The stored hash, since that of a plan of an older format differs from today's.
             plan = connection.execute(sa.select(_plan.c.hash)).scalar_one()
             runs = [_read_run(row, self._place) for row in rows if row["plan"] == plan]
             if len(runs) < len(rows):
@@ -140,11 +140,11 @@ class Store:
             return tuple(sorted(runs, key=lambda r: (order[r.entry], r.phase != "tune", r.trial, r.seed)))
 
     def results(self) -> Results:
-        """The plan with all runs that there are."""
+        """The plan with all stored runs."""
         return Results(self.plan, self.runs())
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -155,10 +155,10 @@ class Store:
 
 
 def read(place: str | Path) -> Results:
-    """The race in the store at a path or a URL, as far as it has come.
+    """The finished or unfinished race in the store at a path or URL.
 
     Raises:
-        StoreError: there is no store, or none that can be read.
+        StoreError: there is no store, or it cannot be read.
     """
     engine, name = _connect(place, create=False)
     with one_sentence(engine, name), engine.connect() as connection:
@@ -170,7 +170,7 @@ def read(place: str | Path) -> Results:
 
 
 def _connect(place: str | Path, *, create: bool) -> tuple[sa.Engine, str]:
-    """An engine, and how to speak of the place: never with a password."""
+    """An engine, and the name of the place for messages, never with a password."""
     if isinstance(place, str) and "://" in place:
         try:
             url = sa.make_url(place)
@@ -211,7 +211,7 @@ def _engine(url: sa.URL, *, write: bool) -> sa.Engine:
 
 
 def _patiently(do: Callable[[], T], name: str) -> T:
-    """Do it as soon as no other program holds the store."""
+    """Do it as soon as no other program has locked the store."""
     began, told = time.monotonic(), False
     while True:
         try:
@@ -225,10 +225,10 @@ def _patiently(do: Callable[[], T], name: str) -> T:
 
 
 def _tables_of(connection: sa.Connection, name: str) -> set[str]:
-    """Which of the tables of a race there are.
+    """The tables of a race that exist.
 
     Raises:
-        StoreError: it is the database of something else, or the file is damaged.
+        StoreError: the database belongs to something else, or the file is damaged.
     """
     inspected = sa.inspect(connection)
     there = set(inspected.get_table_names())
@@ -239,7 +239,7 @@ def _tables_of(connection: sa.Connection, name: str) -> set[str]:
             raise damaged(name, f"the file is damaged ({' '.join(str(found).split())})")
     ours = there & _tables.tables.keys()
     for table in ours:
-        # What older formats do not have is no sign of something else.
+        # A table that older formats lack may be missing.
         lacking = {c.name for c in _tables.tables[table].c} - {c["name"] for c in inspected.get_columns(table)}
         if lacking - {"checksum"}:
             raise StoreError(
@@ -255,14 +255,14 @@ def _tables_of(connection: sa.Connection, name: str) -> set[str]:
 
 
 def _make(connection: sa.Connection, name: str) -> None:
-    """Make the tables where there are none."""
+    """Create missing tables."""
     if _tables_of(connection, name) != _tables.tables.keys():
         for table in _tables.sorted_tables:
             connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
 
 
 def _held(connection: sa.Connection, name: str) -> Plan | None:
-    """The plan in a store, or None in an empty one."""
+    """The plan in a store, or None if it is empty."""
     with as_written(name):
         version = connection.execute(sa.select(_plan.c.format)).scalar()
         if version is None:
@@ -288,17 +288,17 @@ def _or_nan(x: float | None) -> float:
 
 
 def _row(run: Run, plan: str) -> dict[str, Any]:
-    """A run as its row in the table."""
+    """The row of a run in the table."""
     row: dict[str, Any] = {f.name: getattr(run, f.name) for f in fields(run)} | {"plan": plan}
     row.update({name: _or_none(row[name]) for name in _MEASURED})
-    row["message"] = run.message.replace("\0", "").encode(errors="replace").decode()  # PostgreSQL takes no \0
+    row["message"] = run.message.replace("\0", "").encode(errors="replace").decode()  # PostgreSQL does not accept \0
     row["curve"] = {name: [_or_none(x) for x in column] for name, column in vars(run.curve).items()}
     return {**row, "checksum": _checksum(row)}
 
 
 def _checksum(row: Mapping[str, Any]) -> str:
-    """A hash of all that a row holds, the same before it is written and after it is read."""
-    # SQLite keeps -0.0 as 0.0.
+    """A hash of a row's contents, the same before writing and after reading."""
+    # SQLite stores -0.0 as 0.0.
     floats = {c.name for c in _run.c if c.type is _FLOAT}
     values = {n: float(x) + 0.0 if n in floats and x is not None else x for n, x in row.items() if n != "checksum"}
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=dict).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""In words, what tells two plans apart."""
+"""Describes the difference between two plans."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -6,11 +6,11 @@ from dataclasses import fields
 from thalweg.store.records import Plan, ProblemPlan
 
 _GIVEN = ("inputs", "targets", "weights of the model")
-"""How parts of a problem end that are no code."""
+"""Name endings of parts of a problem that are not code."""
 
 
 def difference(held: Plan, wanted: Plan) -> str:
-    """The first thing in which two plans differ, the versions of libraries left out."""
+    """The first difference between two plans, without the versions of libraries."""
     if held.problem != wanted.problem:
         return _of_problems(held.problem, wanted.problem)
     for name in ("trials", "seeds", "steps", "examples", "seed"):
@@ -36,9 +36,9 @@ def _of_problems(held: ProblemPlan, wanted: ProblemPlan) -> str:
 
 
 def parts(held: Mapping[str, str], wanted: Mapping[str, str]) -> str:
-    """Which parts of a problem differ; and, where no file has changed, that they look random.
+    """The parts of a problem that differ, with the remark that they look random if no file has changed.
 
-    Parts are hashes by what they are called, as `ProblemPlan.parts` has them; they differ somewhere.
+    Parts are hashes by name, as in `ProblemPlan.parts`; at least one must differ.
     """
     changed = [name for name in {**held, **wanted} if held.get(name) != wanted.get(name)]
     files = [name for name in changed if name.endswith(".py")]
@@ -57,6 +57,6 @@ def parts(held: Mapping[str, str], wanted: Mapping[str, str]) -> str:
 
 
 def other_versions(held: Plan, wanted: Plan) -> str:
-    """The versions that a plan was made with, where another has other ones: ``"torch 2.6.0 (now 2.7.0)"``."""
+    """The versions of a plan that differ from another's: ``"torch 2.6.0 (now 2.7.0)"``."""
     pairs = ((name, version, wanted.versions.get(name)) for name, version in held.versions.items())
     return ", ".join(f"{name} {version} (now {now})" for name, version, now in pairs if version != now)

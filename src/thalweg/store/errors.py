@@ -1,4 +1,4 @@
-"""What is wrong with a store, in one sentence."""
+"""Errors of a store as one sentence."""
 
 import sqlite3
 from collections.abc import Generator
@@ -18,11 +18,11 @@ _ADVICE = {
 
 
 class StoreError(ValueError):
-    """A store that cannot be used; one sentence says why and what to do."""
+    """The store cannot be used; the message says why and what to do, in one sentence."""
 
 
 def damaged(name: str, what: str) -> StoreError:
-    """The error for a store whose records cannot be believed, since `what`."""
+    """The error for a store whose records are not reliable, with the reason `what`."""
     return StoreError(
         f"{name} cannot be used as a store: {what}; put a copy of the file in its place, or choose another folder "
         "with --out"
@@ -50,7 +50,7 @@ def one_sentence(engine: sa.Engine | None, name: str) -> Generator[None]:
 
 @contextmanager
 def as_written(name: str) -> Generator[None]:
-    """Around the reading of records: whatever a damaged one makes Python raise is a `StoreError`."""
+    """Encloses the reading of records: any error caused by a damaged one becomes a `StoreError`."""
     try:
         yield
     except (StoreError, exc.SQLAlchemyError):

@@ -58,7 +58,7 @@ class Row:
 
     @property
     def whole(self) -> bool:
-        """Whether all final runs are there and finished, so that it can be compared."""
+        """Whether all final runs have finished, so that it can be compared."""
         return self.seeds > 0 and not self.lost and not self.left
 
 
@@ -68,11 +68,11 @@ class Pair:
 
     Attributes:
         ahead, behind: their names, the one that ranks ahead first.
-        difference: by how much `ahead` is better, the mean over the seeds, whichever way the metric is better.
+        difference: how much better `ahead` is, as the mean over the seeds; positive if it is better.
         low, high: the ends of its 95 % interval, by Student's t; nan with fewer than two seeds.
-        p: the two-sided paired test's; nan where there is none.
+        p: from the two-sided paired test; nan if there is none.
         p_holm: the same after Holm's correction over all pairs.
-        seeds: the seeds that both finished.
+        seeds: the number of seeds that both finished.
         shown: whether a difference is shown: p_holm < 0.05.
         exact: whether the difference is known, not estimated, since nothing in the runs of either is random.
     """
@@ -91,14 +91,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class TimeToTarget:
-    """What an entry's final runs took until the validation metric first reached the target.
+    """The cost of an entry's final runs until the validation metric first reached the target.
 
     Attributes:
         entry: its name.
-        reached: final runs that reached it, of `seeds`.
-        seeds: final runs that there are.
-        step, examples, seconds: the median over the final runs, those that never reach it counted as longest; nan
-            where that median is one that never reaches it.
+        reached: number of final runs that reached it, of `seeds`.
+        seeds: number of final runs.
+        step, examples, seconds: the median over the final runs, where a run that never reaches it counts as longest;
+            nan if the median run never reaches it.
     """
 
     entry: str
@@ -146,7 +146,7 @@ def _finished(runs: Sequence[Run]) -> list[Run]:
 
 
 def _edges(results: Results, entry: str, best: Run) -> dict[str, str]:
-    """The tuned settings beyond whose best value none was tried.  Of fewer than three values each is at an edge."""
+    """The tuned settings whose best value is the lowest or highest tried.  Fewer than three values do not count."""
     edges: dict[str, str] = {}
     for name, space in results.plan.entry(entry).search.items():
         if space.scale == "choice":
@@ -160,8 +160,9 @@ def _edges(results: Results, entry: str, best: Run) -> dict[str, str]:
 def compare(results: Results, rows: Sequence[Row]) -> tuple[Pair, ...]:
     """Every two entries all of whose final runs finished, seed by seed, all pairs corrected together.
 
-    All pairs, and not each against the best alone: which one is best was read off the same runs.  An entry that lost
-    runs is left out, as the seeds that it survived are no fair sample; and one with runs left, until they have ended.
+    All pairs are compared, rather than each entry with the best alone, because the best was chosen by the same runs.
+    An entry that lost runs is left out, since the seeds that it survived are not a fair sample, and so is one with
+    runs left, until they have ended.
     """
     finals = {row.entry: results.of(row.entry, "final") for row in rows if row.whole}
     sign = 1.0 if results.plan.problem.higher_is_better else -1.0
@@ -186,12 +187,12 @@ def _exact(a: Sequence[Run], b: Sequence[Run]) -> bool:
 
 
 def _same(runs: Sequence[Run]) -> bool:
-    """Whether every seed gave the same run: the loss, a number with many digits, is the same to the last one."""
+    """Whether every seed gave the same run: the same loss to the last digit."""
     return len(runs) > 1 and len({(run.test_loss, run.validation_loss) for run in runs}) == 1
 
 
 def time_to_target(results: Results, target: float | None = None) -> tuple[TimeToTarget, ...]:
-    """How long the final runs of each entry took to the `target`, by default the problem's; empty without one."""
+    """The time to the `target`, by default the problem's, for each entry; empty without a target."""
     target = results.plan.problem.target if target is None else target
     if target is None:
         return ()
@@ -216,7 +217,7 @@ def _first(run: Run, target: float, higher: bool) -> tuple[float, float, float] 
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """The leaderboard as CSV with a header; numbers in full, empty where there is none."""
+    """The leaderboard as CSV with a header; numbers in full precision, missing ones empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)

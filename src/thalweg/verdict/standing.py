@@ -14,9 +14,9 @@ from thalweg.verdict.words import Verdict, judge
 
 
 def standing(results: Results, console: Console) -> Group:
-    """The leaderboard, best first, then what is shown and what to doubt; as wide as the console."""
+    """The leaderboard, best first, then the conclusions and the warnings; as wide as the console."""
     verdict = judge(results)
-    for columns in (5, 3, 2):  # names before numbers: the report has them all
+    for columns in (5, 3, 2):  # names take priority over numbers, which are all in the report
         table = _board(verdict, results.plan.problem.metric, columns)
         if Measurement.get(console, console.options.update(width=10_000), table).maximum <= console.width:
             break
@@ -26,7 +26,7 @@ def standing(results: Results, console: Console) -> Group:
 
 
 def _board(verdict: Verdict, metric: str, columns: int) -> Table:
-    """The leaderboard, with so many of the columns after the name."""
+    """The leaderboard with the first `columns` columns after the name."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("")
     table.add_column("entry", overflow="fold")
@@ -39,13 +39,13 @@ def _board(verdict: Verdict, metric: str, columns: int) -> Table:
 
 
 def printable(text: str) -> str:
-    """The text on one line, without what would move a terminal's cursor or change its colours."""
+    """The text on one line, without characters that move a terminal's cursor or change its colours."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _named(row: Row) -> Text:
-    """The entry, and below it the schedule that its best setting has, where its name does not say so."""
-    # Names are the user's own: as markup [/b] would be an error, and :x: a picture.
+    """The entry and, below it, the schedule of its best setting, unless its name contains that."""
+    # Names are the user's: read as markup, [/b] would be an error and :x: an emoji.
     schedule = f"\n{row.schedule}" if row.schedule and row.schedule not in row.entry else ""
     return Text.assemble(printable(row.entry), (schedule, "dim"))
 

@@ -1,6 +1,6 @@
 """The numbers behind a verdict: an interval for a mean over seeds, a paired test, Holm's correction.
 
-A race has few seeds, five by default, and that decides what is honest here.
+A race has few seeds, five by default, which limits what can be concluded.
 
 - The plain percentile bootstrap of five values covers its mean about 83 % of the time instead of 95 %.  `interval`
   is the *expanded* percentile bootstrap (Hesterberg 2015, "What teachers should know about the bootstrap", section
@@ -46,7 +46,7 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def reach(n: int) -> float:
-    """The most that an `interval` of n values can cover: the probability that their range holds the median."""
+    """The largest possible coverage of an `interval` of n values: the probability that their range contains the median."""
     return 1 - 2.0 ** (1 - n)
 
 
@@ -60,10 +60,10 @@ class Paired(NamedTuple):
 
 
 def rounding(values: Sequence[float]) -> float:
-    """How far apart differences of these metrics may lie for no other reason than that the metrics are rounded.
+    """The largest spread of differences of these metrics that rounding alone can cause.
 
-    That is by float32's rounding, in which models predict and most metrics are computed, whatever is made of them then.
-    A metric is rounded several times on its way: summed, divided, scaled.
+    It assumes float32's rounding, in which models predict and most metrics are computed, whatever the type afterwards.
+    A metric is rounded several times: in sums, divisions and scalings.
     """
     return 8 * float(np.finfo(np.float32).eps) * max(map(abs, values), default=0.0)
 
@@ -71,13 +71,14 @@ def rounding(values: Sequence[float]) -> float:
 def paired_test(differences: Sequence[float], *, exact: bool = False, rounding: float = 0.0) -> Paired:
     """Whether the mean of paired differences is 0: the paired t-test.
 
-    Where all differences are the same number, t is infinite and would show anything; that happens with a metric in
-    coarse steps, such as the accuracy on a few hundred examples.  Then p is the sign-flip test's smallest, 2¹⁻ⁿ.
+    If all differences are equal, t is infinite and any difference would be significant.  That happens with a coarse
+    metric, such as the accuracy on a few hundred examples.  Then p is the smallest of the sign-flip test, 2¹⁻ⁿ.
 
     Args:
-        differences: one for every seed.
+        differences: one per seed.
         exact: nothing was random in the two entries' runs, so that the differences are known, not estimated.
-        rounding: differences that lie no further apart are one number, and no further from 0 are 0; see `rounding`.
+        rounding: differences with at most this spread count as equal, and within this distance of 0 as 0; see
+            `rounding`.
     """
     d, n = np.asarray(differences, dtype=float), len(differences)
     if n == 0:
@@ -98,7 +99,7 @@ def paired_test(differences: Sequence[float], *, exact: bool = False, rounding: 
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Holm 1979): adjusted p-values; nan ones are no tests and stay nan."""
+    """Holm's step-down correction (Holm 1979): adjusted p-values; nan stands for no test and stays nan."""
     p = np.asarray(ps, dtype=float)
     tests = np.flatnonzero(~np.isnan(p))
     order = tests[np.argsort(p[tests], kind="stable")]
@@ -108,5 +109,5 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def _constant(x: np.ndarray[Any, np.dtype[np.float64]]) -> bool:
-    # Differences of equal metrics may differ in their last bits, and those of the smallest have a variance of 0.
+    # Differences of equal metrics may differ in the last bits; the variance of tiny differences may underflow to 0.
     return float(np.ptp(x)) <= 1e-12 * float(np.max(np.abs(x))) or float(np.var(x)) == 0

@@ -11,17 +11,17 @@ from thalweg.verdict.statistics import reach
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a race says.
+    """The conclusions of a race.
 
     Attributes:
-        headline: who is ahead, and by how much; or that no difference is shown.
-        sentences: what belongs to it: who is shown to be behind, who is not.
-        warnings: what to doubt: rates at the edge of their space, runs that diverged, too few seeds.
+        headline: which entry is ahead, and by how much; or that no difference is shown.
+        sentences: details: which entries are shown to be behind, and which are not.
+        warnings: reasons for doubt: rates at the edge of their space, runs that diverged, too few seeds.
         rows: the leaderboard, best first.
         pairs: every two entries that have results, in the order of the leaderboard.
-        leaders: the first of the leaderboard, and all entries between which and it no difference is shown.  Empty
-            where no entry has a result.
-        times: the time to the target; empty where the problem has none.
+        leaders: the first of the leaderboard, and all entries that are not shown to be behind it.  Empty if no entry
+            has a result.
+        times: the time to the target; empty if the problem has none.
     """
 
     headline: str
@@ -34,7 +34,7 @@ class Verdict:
 
 
 def judge(results: Results) -> Verdict:
-    """The verdict on a race, as far as it has come."""
+    """The verdict on a finished or unfinished race."""
     rows = leaderboard(results)
     pairs = compare(results, rows)
     ranked = [row for row in rows if row.whole] or [row for row in rows if row.seeds]
@@ -48,7 +48,7 @@ def judge(results: Results) -> Verdict:
 
 
 def _mixed(results: Results) -> str:
-    """A sentence where runs were made with several versions of what their numbers depend on."""
+    """A sentence if runs were made with different versions of libraries that affect the numbers."""
     names = ("thalweg", "torch")
     versions = {name: sorted({run.machine.get(name, "") for run in results.runs} - {""}) for name in names}
     several = [f"{name} {_and(found)}" for name, found in versions.items() if len(found) > 1]
@@ -56,7 +56,7 @@ def _mixed(results: Results) -> str:
 
 
 def _said(results: Results, ranked: Sequence[Row], pairs: Sequence[Pair], leaders: Sequence[str]) -> list[str]:
-    """The headline, and what belongs to it."""
+    """The headline and the sentences after it."""
     plan, far = results.plan, "" if results.complete else "So far "
     if not ranked:
         if not results.runs:
@@ -105,7 +105,7 @@ def _said(results: Results, ranked: Sequence[Row], pairs: Sequence[Pair], leader
 
 
 def _better(results: Results, rows: Sequence[Row], ranked: Sequence[Row]) -> list[str]:
-    """The entries that are not compared, and whose mean is not worse for all that."""
+    """The entries that are not compared although their mean is no worse."""
     sign = 1.0 if results.plan.problem.higher_is_better else -1.0
     said: list[str] = []
     for row in rows:
