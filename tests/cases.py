@@ -1,4 +1,4 @@
-"""What the tests of the core have in common: the rules with their options, the backends, gradients to step with."""
+"""Shared by the tests of the core: the rules with their options, the backends, gradients to step with."""
 
 import gc
 import itertools
@@ -13,14 +13,14 @@ import thalweg
 from thalweg import rules
 from thalweg.rule import ABSENT, Rule, annotations, number_fields
 
-# A backend is added here, and every test of the optimizer runs on it too.
+# Add a backend here, and every test of the optimizer runs on it.
 BACKENDS = ("eager", "numba")
 
 RULES: dict[str, type[Rule]] = {
     name: cls for name, cls in rules.all().items() if cls.__module__.startswith("thalweg.rules.")
 }
 
-# Settings that choose a formula but are no closed list of choices.
+# Values for settings that choose a formula but are not a closed list of choices.
 _OPTIONAL = {"momentum": (0.9,), "eps": (None,), "eps_root": (1e-4,)}
 
 
@@ -45,7 +45,7 @@ def variants(cls: type[Rule]) -> Iterator[Rule]:
     for settings in tried:
         try:
             rule = cls(**settings)
-        except ValueError:  # allowed one by one, but not together
+        except ValueError:  # valid separately, but not in combination
             continue
         if rule not in seen:
             seen.add(rule)
@@ -55,7 +55,7 @@ def variants(cls: type[Rule]) -> Iterator[Rule]:
 ALL: list[Rule] = [rule for cls in RULES.values() for rule in variants(cls)]
 """Every rule with every choice of its options and every pair of them: each a formula of its own."""
 
-# RMSProp's deviation after one corrected step is 0 but for rounding: its numbers there are nobody's.
+# RMSProp's deviation after one corrected step is 0 except for rounding, so its numbers are arbitrary there.
 STABLE: list[Rule] = [
     rule for rule in ALL if not (rule.options.get("centered") and rule.options.get("bias_correction"))
 ]
@@ -64,7 +64,7 @@ LOOKAHEAD: list[Rule] = [rule for rule in ALL if rule.looks_ahead]
 
 
 def gradients(steps: int, size: int = 7, seed: int = 0) -> Tensor:
-    """Random gradients, one row a step: coordinate 0 never has one, coordinate 1 has none in steps 5 to 8."""
+    """Random gradients, one row per step; zero in coordinate 0, and in coordinate 1 in steps 5 to 8."""
     g = torch.randn(steps, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     g[:, 0] = 0
     g[4:8, 1] = 0
@@ -94,7 +94,7 @@ def same(ours: Any, theirs: Any) -> None:
 
 
 def run(rule: Rule, p: Any, gs: Any) -> tuple[list[Any], Any]:
-    """The oracle: the points after each step, and the last state."""
+    """The reference: the points after each step, and the last state."""
     points: list[Any] = []
     state = rule.init(p)
     for t, g in enumerate(gs, 1):
@@ -104,7 +104,7 @@ def run(rule: Rule, p: Any, gs: Any) -> tuple[list[Any], Any]:
 
 
 def values(rule: Rule, state: Any) -> dict[str, Any]:
-    """The fields of a state that there are, split off the numbers."""
+    """The fields of a state that are present, without the numbers."""
     numbers = number_fields(rule.State)
     return {k: v for k, v in state._asdict().items() if v is not ABSENT and k not in numbers}
 
@@ -129,7 +129,7 @@ def drive(opt: torch.optim.Optimizer, params: list[Any], steps: int, seed: int =
 
 
 def forget() -> None:
-    """Make rules that a test defined be found no longer: all other tests would try them too."""
+    """Forget rules defined by a test, so that other tests do not use them."""
     annotations.cache_clear()
     number_fields.cache_clear()
     gc.collect()

@@ -1,10 +1,10 @@
-"""The folder of shared data; where kernels go; and which tests reach the backend that ``THALWEG_BACKEND`` chooses.
+"""The folder of shared data, the cache of kernels, and the selection of tests that ``THALWEG_BACKEND`` affects.
 
-Kernels that tests compile are cached in pytest's own folder, ``.pytest_cache``, not among the user's.
+Kernels compiled by tests are cached in ``.pytest_cache`` rather than in the user's cache folder.
 
-`.ci/run` runs the tests twice, the second time with the eager backend.  Most tests never get to it: they need no
-optimizer, or name their backend.  Every run notes in pytest's cache which tests asked for the chosen one, and with
-``--reaches-backend`` only those are run, and those of which nothing is known.
+`.ci/run` runs the tests twice, the second time with the eager backend.  Most tests are not affected by it: they need no
+optimizer, or name their backend.  Every run records in pytest's cache which tests asked for the default backend.  With
+``--reaches-backend`` only those are run, and those without a record.
 """
 
 import os
@@ -20,7 +20,7 @@ from thalweg import kernels
 
 _NOTES = "thalweg/reaches-backend"
 _STARTS = {"subprocess.Popen", "os.fork", "os.posix_spawn"}
-"""Events of the interpreter that start a process, which may ask for the backend out of our sight."""
+"""Audit events of starting a process, which may ask for the backend without our noticing."""
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class _Reach:
-    """Notes which tests, or fixtures of theirs, ask for the chosen backend; leaves the others out if told to."""
+    """Records which tests, or their fixtures, ask for the default backend; deselects the others on request."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -90,7 +90,7 @@ class _Reach:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:
         report = yield
-        # A fixture of a module is set up by the first test that has it, and all of them see what it made.
+        # A module's fixture is set up by the first test that uses it, but all of them see its result.
         used = {id(f) for fs in cast(Any, item)._fixtureinfo.name2fixturedefs.values() for f in fs}
         report.reaches_backend = self.asked or bool(used & self.fixtures)
         return report

@@ -1,4 +1,4 @@
-"""What a page of ours shows, loads and embeds, read by the standard library's parser; and what a browser says of it."""
+"""Inspects our pages: what they show, load and embed, and their errors in a browser."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ class Page(HTMLParser):
         self.loads: list[str] = []
         self.ids: list[str] = []
         self.inside: list[str] = []
-        """Where links to places in the page lead."""
+        """The targets of links within the page."""
         self.words = ""
         self.styles = ""
         self.data: Any = None

@@ -1,4 +1,4 @@
-"""Where gradients lie, asked natively, against what Python says; and that training is the same either way."""
+"""Addresses of gradients from the native call against those from Python, and that training is the same with both."""
 
 import ctypes
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The bench: that what it times is the same work, that its sums are right, and that what it writes is read back."""
+"""The bench: contenders do the same work, its arithmetic is right, and its files are read back."""
 
 import dataclasses
 import io

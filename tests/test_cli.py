@@ -1,4 +1,4 @@
-"""The command: what it prints and writes, how it ends; and that a user's mistake is one sentence and exit code 2."""
+"""The command: its output, its files and its exit codes; a user's mistake is one sentence and exit code 2."""
 
 import csv
 import gzip
@@ -24,7 +24,7 @@ TINY = ("--trials", "2", "--seeds", "2", "--steps", "20", "--workers", "1")
 
 
 class Ended:
-    """How a command ended."""
+    """The outcome of a command."""
 
     def __init__(self, code: object, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
@@ -72,7 +72,7 @@ def test_help(thalweg: Command, arguments: tuple[str, ...]) -> None:
 
 
 def test_every_example_of_the_help_is_a_command_that_can_be_read(thalweg: Command) -> None:
-    """Options and rules are real; what is raced is not run here."""
+    """Options and rules are checked; the races are not run."""
     for command in ("race", "surfaces"):
         shown = re.sub(r"\\\s+", "", thalweg(command, "--help").out)
         known, examples = re.findall(r"│ (--\w+)", shown), re.findall(rf"thalweg {command} (\S+.*)", shown)

@@ -1,7 +1,6 @@
 """The libraries that people train with: each trains with our classes and with torch's, and ends with the same weights.
 
-Small, seeded and offline.  What these libraries warn about among themselves is none of our business, and is filtered by
-the library's name.
+Small, seeded and offline.  Warnings of these libraries about each other are filtered by the library's name.
 """
 
 import os
@@ -59,7 +58,7 @@ def copied(model: nn.Module) -> Weights:
 
 
 def lightning(source: Any, folder: Path, **settings: Any) -> Weights:
-    """Lightning's Trainer, with its gradient clipping; stopped after two epochs and resumed from its checkpoint."""
+    """Lightning's Trainer with its gradient clipping, stopped after two epochs and resumed from its checkpoint."""
     import lightning as pl
 
     class Module(pl.LightningModule):
@@ -103,7 +102,9 @@ def lightning_scaled(source: Any, folder: Path) -> Weights:
 
 
 def hugging_face(source: Any, folder: Path) -> Weights:
-    """Hugging Face's Trainer on a tiny BERT of random weights, its optimizer by ``optimizer_cls_and_kwargs``."""
+    """Hugging Face's Trainer on a tiny, randomly initialized BERT, with its optimizer given by
+    ``optimizer_cls_and_kwargs``.
+    """
     import transformers
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The table of conventions: what it refuses and how, and translation between its columns."""
+"""The table of conventions: what it refuses, with which messages, and translations between its columns."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The fused kernels against their referee: the same formula, run word by word on tensors."""
+"""The fused kernels against the reference: the same formula, evaluated on tensors."""
 
 import copy
 import multiprocessing
@@ -79,13 +79,13 @@ def agree(a: tuple[list[Tensor], thalweg.Optimizer], b: tuple[list[Tensor], thal
 
 
 def _changes(rule: Rule) -> int:
-    """How many options are other than the defaults."""
+    """The number of options that differ from the defaults."""
     default = type(rule)()
     return sum(getattr(rule, name) != getattr(default, name) for name in {**rule.options, **default.options})
 
 
 def _well_posed(rule: Rule) -> bool:
-    """At its first step a corrected variance is exactly 0: what is left of it is rounding, on either side."""
+    """False for rules whose corrected variance is exactly 0 at the first step, except for rounding."""
     return not (rule.options.get("centered") and rule.options.get("bias_correction"))
 
 
@@ -184,7 +184,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_nothing_compiles_again(compiled: list[str]) -> None:
-    """Rates, schedules, gradients anew, parameters frozen, thawed and added: the kernel stays."""
+    """New rates, schedules and gradients, and frozen, thawed and added parameters do not change the kernel."""
     ps = parameters(torch.float32, [(8,), (70, 70)])
     optimizer = thalweg.Optimizer(ps, rules.Adam(), schedule=thalweg.schedules.cosine(10), clip_norm=1.0)
 
@@ -279,7 +279,7 @@ def test_the_same_bits_whatever_the_threads(own: bool, monkeypatch: pytest.Monke
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch may have another OpenMP runtime, or none")
 def test_threads_of_torchs_are_found_and_know_their_numbers() -> None:
-    """Without this training is as right, and slower: nothing else would tell."""
+    """Without this, training would be correct but slower, and no other test would fail."""
     parallel, number = launch._openmp()  # pyright: ignore[reportPrivateUsage]
     assert parallel
     assert number
@@ -437,7 +437,7 @@ def _process(cache: Path) -> "subprocess.Popen[str]":
 
 
 def test_kernels_are_kept_on_disk(tmp_path: Path) -> None:
-    """Three processes that are here first, at once; a fourth that finds all done."""
+    """Three processes start at once with an empty cache; a fourth finds everything compiled."""
     out = ""
     for process in [_process(tmp_path) for _ in range(3)]:
         out, err = process.communicate(timeout=120)

@@ -1,4 +1,4 @@
-"""Other people's numbers: the trajectories in ../shared/golden, and further ones in tests/data, step by step."""
+"""Trajectories of other implementations, in ../shared/golden and tests/data, compared step by step."""
 
 import json
 from functools import cache

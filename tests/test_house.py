@@ -1,4 +1,4 @@
-"""What the papers of the house promise: README's and CONTRIBUTING's code runs, and prints what they show."""
+"""The code in README and CONTRIBUTING runs and prints what they show, and links lead somewhere."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The imports of every room, held to the table in docs/architecture.md; and what importing thalweg costs."""
+"""Every package imports only what docs/architecture.md allows, and importing thalweg stays cheap."""
 
 import ast
 import re
@@ -18,26 +18,26 @@ EVERYTHING = "everything"
 
 
 class Row(NamedTuple):
-    """What the table allows a room."""
+    """What the table allows a package to import."""
 
-    rooms: frozenset[str]
+    packages: frozenset[str]
     distributions: frozenset[str]
 
 
 def table() -> dict[str, Row]:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     rows: dict[str, Row] = {}
-    for room, _, rooms, others in re.findall(r"^\| `(\w+)` \|(.*)\|(.*)\|(.*)\|$", text, re.MULTILINE):
-        names = {EVERYTHING} if rooms.strip() == EVERYTHING else set(re.findall(r"`(\w+)`", rooms))
-        rows[room] = Row(frozenset(names), frozenset(re.findall(r"`(\w+)`", others)))
+    for package, _, packages, others in re.findall(r"^\| `(\w+)` \|(.*)\|(.*)\|(.*)\|$", text, re.MULTILINE):
+        names = {EVERYTHING} if packages.strip() == EVERYTHING else set(re.findall(r"`(\w+)`", packages))
+        rows[package] = Row(frozenset(names), frozenset(re.findall(r"`(\w+)`", others)))
     return rows
 
 
-def room_of(file: Path) -> str:
+def owner(file: Path) -> str:
     return file.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
-def package_of(file: Path) -> list[str]:
+def parents_of(file: Path) -> list[str]:
     return ["thalweg", *file.relative_to(SOURCE).parts[:-1]]
 
 
@@ -47,7 +47,7 @@ def imports(file: Path) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = package_of(file)[: -node.level + 1 or None] if node.level else []
+            base = parents_of(file)[: -node.level + 1 or None] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
             if module == "thalweg":
                 yield from ((node.lineno, f"thalweg.{alias.name}") for alias in node.names)
@@ -68,9 +68,9 @@ def wrong_imports(file: Path, row: Row) -> list[str]:
         top, _, rest = module.partition(".")
         inside = rest.partition(".")[0]
         if top == "thalweg":
-            # `import thalweg` reaches every room, so it needs the row that may.
+            # `import thalweg` reaches every package, so it needs the row that may import everything.
             allowed = (
-                inside == room_of(file) or EVERYTHING in row.rooms or inside in row.rooms or inside == "__version__"
+                inside == owner(file) or EVERYTHING in row.packages or inside in row.packages or inside == "__version__"
             )
         else:
             allowed = top in sys.stdlib_module_names or top in row.distributions
@@ -85,16 +85,16 @@ FILES = sorted(SOURCE.rglob("*.py"))
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
 def test_a_file_imports_what_its_row_allows(file: Path) -> None:
     rows = table()
-    assert room_of(file) in rows, f"{room_of(file)} has no row in docs/architecture.md"
-    assert not wrong_imports(file, rows[room_of(file)])
+    assert owner(file) in rows, f"{owner(file)} has no row in docs/architecture.md"
+    assert not wrong_imports(file, rows[owner(file)])
 
 
-def test_the_table_has_a_row_for_every_room_and_only_for_rooms() -> None:
-    assert set(table()) == {room_of(file) for file in FILES}
+def test_the_table_has_a_row_for_every_package_and_only_for_packages() -> None:
+    assert set(table()) == {owner(file) for file in FILES}
 
 
 def test_the_table_goes_one_way() -> None:
-    graph = {room: row.rooms - {EVERYTHING} for room, row in table().items()}
+    graph = {package: row.packages - {EVERYTHING} for package, row in table().items()}
     assert set(TopologicalSorter(graph).static_order()) == set(table())
 
 
@@ -112,12 +112,12 @@ def test_the_table_allows_nothing_that_is_not_used() -> None:
     for file in FILES:
         for _, module in imports(file):
             top, _, rest = module.partition(".")
-            used.setdefault(room_of(file), set()).add(rest.partition(".")[0] if top == "thalweg" else top)
+            used.setdefault(owner(file), set()).add(rest.partition(".")[0] if top == "thalweg" else top)
     unused = {
-        room: sorted((row.rooms | row.distributions) - {EVERYTHING} - used.get(room, set()))
-        for room, row in table().items()
+        package: sorted((row.packages | row.distributions) - {EVERYTHING} - used.get(package, set()))
+        for package, row in table().items()
     }
-    assert {room: names for room, names in unused.items() if names} == {}
+    assert {package: names for package, names in unused.items() if names} == {}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
@@ -144,7 +144,7 @@ def test_no_statement_follows_one_that_leaves_its_block(file: Path) -> None:
 def test_a_wrong_import_is_caught(text: str, caught: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     monkeypatch.setitem(globals(), "SOURCE", tmp_path)
-    file = tmp_path / "room" / "a.py"
+    file = tmp_path / "package" / "a.py"
     file.parent.mkdir()
     file.write_text(text, encoding="utf-8")
     assert bool(wrong_imports(file, Row(frozenset({"maths"}), frozenset({"torch"})))) is caught

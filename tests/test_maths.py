@@ -1,4 +1,4 @@
-"""The words: the same on floats, tensors and symbols."""
+"""The functions for rules: equal on floats, tensors and symbols."""
 
 import math
 import operator

@@ -68,7 +68,7 @@ def parameters(dtype: torch.dtype, layout: str = "plain") -> list[nn.Parameter]:
 
 
 def give(params: list[nn.Parameter], step: int) -> None:
-    """Gradients that are the same for parameters of one shape, and that one parameter lacks now and then."""
+    """The same gradients for parameters of one shape; one parameter has none now and then."""
     torch.manual_seed(step)
     for i, p in enumerate(params):
         g = torch.randn(p.shape, dtype=p.dtype) * 10.0 ** (i - 1)
@@ -90,7 +90,7 @@ def walk(optimizer: Any, params: list[nn.Parameter], steps: range) -> list[Tenso
 def same(ours: list[Tensor], theirs: list[Tensor], dtype: torch.dtype) -> None:
     for a, b in zip(ours, theirs, strict=True):
         assert a.isfinite().all()
-        # Relative to the parameters, whose elements may pass close by zero.
+        # Relative to the largest element, since elements may be close to zero.
         torch.testing.assert_close(a, b, rtol=CLOSE[dtype], atol=CLOSE[dtype] * float(b.abs().max()))
 
 

@@ -1,4 +1,4 @@
-"""Torch's own descriptions of its optimizers, run over our classes: their settings, their schedulers, their errors."""
+"""Torch's own descriptions of its optimizers (``optim_db``), run on our classes: settings, schedulers, errors."""
 
 import copy
 import warnings

@@ -1,4 +1,4 @@
-"""What surrounds a step: scaled losses, sparse gradients, autograd, schedulers, hooks, names."""
+"""Services around a step: scaled losses, sparse gradients, autograd, schedulers, hooks, names."""
 
 from collections import OrderedDict
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The optimizer around a rule: what torch's does, and groups, hooks, closures, schedulers."""
+"""The optimizer around a rule: torch's behaviour, groups, hooks, closures, schedulers."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""What is saved goes on bit for bit, however it was saved; what does not fit is refused with a sentence."""
+"""A saved optimizer resumes bit for bit, however it was saved; a state that does not fit is refused."""
 
 import copy
 import io
@@ -48,7 +48,7 @@ KINDS = [
 ]
 
 
-# Each kind of state in one type, and those of arrays, of numbers beside them and of a velocity in the others, too.
+# Every kind of state in one type; representative ones in the other types, too.
 TYPED = [
     *((text, torch.float64) for text in KINDS),
     *((text, dtype) for text in ("adam", "nadam", "rmsprop_nesterov") for dtype in (torch.float32, torch.bfloat16)),
@@ -96,7 +96,7 @@ def test_16_bit_parameters_have_float32_state_and_numbers_float64(backend: str) 
     saved = opt.state_dict()
     opt.load_state_dict(saved)
     assert {name: x.dtype for name, x in opt.state[p].items()} == kept
-    # A state goes with its parameters to another type, as torch's does.
+    # As in torch, a state is converted to the parameters' type.
     q = parameter(dtype=torch.float64)
     other = optimizer(q, rules.parse("nadam"), backend)
     other.load_state_dict(saved)
@@ -138,7 +138,7 @@ def test_the_state_is_tensors_numbers_and_texts(backend: str, tmp_path: Path) ->
 
     for rule in ALL:
         p = parameter()
-        # An average of the weights is a formula of its own to compile, and the same for every option.
+        # With an average of the weights there is another formula to compile; it does not depend on the options.
         opt = optimizer(p, rule, backend, ema=0.5 if rule == type(rule)() else None)
         drive(opt, [p], 1)
         assert plain(opt.state_dict())

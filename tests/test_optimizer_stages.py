@@ -1,4 +1,4 @@
-"""The stages around a rule: clipping, decay, averages and look-ahead against other code, and by hand."""
+"""The stages around a rule: clipping, decay, averages and lookahead against other code and by hand."""
 
 import math
 from typing import Any
@@ -123,7 +123,7 @@ def test_decay_is_the_same_around_every_rule(rule: Rule, form: str, backend: str
 
 @backends
 def test_independent_decay_does_not_know_the_rate(backend: str) -> None:
-    # Without gradients, the weights shrink by λ a step, whatever the rate that was chosen.
+    # Without gradients, the weights shrink by the factor 1 − λ per step, at any learning rate.
     for lr in (1e-3, 1.0):
         p = parameter()
         opt = optimizer(p, SGD(lr=lr), backend, weight_decay=0.1, decay_form="independent")
@@ -227,7 +227,7 @@ def test_the_average_is_torch_s(backend: str) -> None:
     assert all(torch.equal(p, q) for p, q in zip(net.parameters(), trained, strict=True))
 
 
-# ---------------------------------------------------------------------------------------------- look-ahead, eval, train
+# ----------------------------------------------------------------------------------------------- lookahead, eval, train
 
 
 @backends
@@ -271,7 +271,7 @@ def test_eval_and_back_is_exact(rule: Rule, ema: float | None, dtype: torch.dtyp
 
 @backends
 def test_nesterov_with_a_changing_momentum_is_algorithm_8_3(backend: str) -> None:
-    # By hand, on a bowl: the gradient at the interim point made with the momentum known then, the step with its own.
+    # By hand, on a bowl: the gradient at the lookahead point of the momentum known then, the step with its own.
     curvature = torch.linspace(0.5, 2.0, 7, dtype=torch.float64)
     p = parameter()
     opt = optimizer(p, Momentum(lr=0.1, form="velocity", nesterov="lookahead"), backend)
@@ -293,7 +293,7 @@ def test_nesterov_with_a_changing_momentum_is_algorithm_8_3(backend: str) -> Non
 
 @backends
 def test_a_parameter_that_missed_steps_still_knows_its_theta(backend: str) -> None:
-    # Its interim point was made with numbers that have changed since.
+    # Its lookahead point was computed with numbers that have changed since.
     p, other = parameter(), parameter()
     opt = optimizer([p, other], Momentum(lr=0.1, form="velocity", nesterov="lookahead"), backend)
     drive(opt, [p, other], 2)

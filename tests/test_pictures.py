@@ -1,4 +1,4 @@
-"""Moving pictures: the paths they draw are the paths that are computed, in the lectures' colours, in one file."""
+"""Animations: they draw the computed paths, in the lectures' colours, in one file."""
 
 import re
 from pathlib import Path

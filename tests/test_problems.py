@@ -1,4 +1,4 @@
-"""Problem: what it refuses, what it gives a race, and the built-in ones."""
+"""`Problem`: what it refuses, what it provides to a race, and the built-in problems."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

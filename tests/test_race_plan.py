@@ -1,4 +1,4 @@
-"""Entries and the plan: what will be run, before anything runs."""
+"""Entries and the plan of a race."""
 
 from dataclasses import replace
 from typing import Any
@@ -171,7 +171,7 @@ def test_every_entry_gets_the_same_examples_whatever_its_batch():
     made = plan(entries="sgd sgd(batch_size=full) sgd(batch_size=1) sgd(batch_size=12)")
     assert made.examples == 80
     assert [(e.batch_size, e.steps) for e in made.entries] == [(8, 10), (40, 2), (1, 80), (12, 6)]
-    # One step at least, even where the whole training set is more than the budget.
+    # At least one step, even if the training set is larger than the budget.
     assert plan(entries="sgd(batch_size=full)", steps=1).entries[0].steps == 1
 
 

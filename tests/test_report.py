@@ -1,4 +1,4 @@
-"""The report of a race: what stands in it is what the records say, and nothing in it can hurt a reader."""
+"""The report of a race: its contents are those of the records, and user text in it is escaped."""
 
 import dataclasses
 import html

@@ -1,4 +1,4 @@
-"""What a rule is: ranges, options, text and back."""
+"""`Rule`: ranges, options, conversion to text and back."""
 
 import math
 import pickle
@@ -36,12 +36,12 @@ def any_rule(draw: st.DrawFn) -> Rule:
     chosen = {name: draw(numbers(range_of(type(rule), name))) for name in rule.numbers}
     try:
         return rule.replace(**chosen)
-    except ValueError:  # allowed one by one, but not together
+    except ValueError:  # valid separately, but not in combination
         return rule
 
 
 def outside(allowed: Range) -> list[Any]:
-    """What is out of range, or no number at all."""
+    """Values that are out of range or not numbers."""
     found: list[Any] = [math.nan, math.inf, -math.inf, "0.5", b"0.5", True, 10**400, 1j, [0.1]]
     if math.isfinite(allowed.low):
         found += [allowed.low - 1e-9, -1] + [allowed.low] * allowed.low_open

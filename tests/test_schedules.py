@@ -1,4 +1,4 @@
-"""Each schedule against what it is said to equal: torch, transformers' and timm's formulas, the lectures."""
+"""Each schedule against its documented equivalents: torch, transformers' and timm's formulas, the lectures."""
 
 import math
 from collections.abc import Callable

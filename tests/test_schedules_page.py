@@ -1,4 +1,4 @@
-"""docs/schedules.md: its table is the code's, what it says of torch is tested, and its code runs."""
+"""docs/schedules.md: its table is up to date, its claims about torch are tested, and its code runs."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Training that is stopped at any step goes on bit for bit, whatever schedules it follows; in another process too."""
+"""Training that is stopped at any step resumes bit for bit, with any schedules, also in another process."""
 
 import io
 import subprocess

@@ -1,4 +1,4 @@
-"""Schedules written, read back, stopped and gone on with: over random compositions."""
+"""Schedules written and read back, stopped and resumed, for random compositions."""
 
 import copy
 import io

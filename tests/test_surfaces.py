@@ -1,4 +1,4 @@
-"""The surfaces against the literature, and what rules do on them."""
+"""The surfaces against the literature, and rules on them."""
 
 import math
 from typing import Any

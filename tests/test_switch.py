@@ -1,4 +1,4 @@
-"""One rule after another: when, with what it begins, what is saved; SWATS against its algorithm in NumPy."""
+"""Switching rules: the time, the initial state, checkpoints; SWATS against its algorithm in NumPy."""
 
 import copy
 import io
@@ -27,7 +27,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass
 class Swats:
-    """What Algorithm 1 left: the points, and the step after which it switched, and to which rate."""
+    """Results of Algorithm 1: the points, the step after which it switched, and the rate."""
 
     points: list[Array]
     switched: int | None = None

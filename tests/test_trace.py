@@ -1,4 +1,4 @@
-"""Traces: they compute what the rule computes, share what is equal, and say what cannot be traced."""
+"""Traces compute what the rule computes, share equal nodes, and report what cannot be traced."""
 
 import math
 import re
@@ -57,7 +57,7 @@ def test_equal_expressions_are_one_node(rule: Rule, reduce: bool) -> None:
 
 @pytest.mark.parametrize("rule", ALL, ids=str)
 def test_numbers_are_made_of_numbers(rule: Rule) -> None:
-    # So the host can compute them once a step, whatever the size of the model.
+    # The host can compute them once per step, for models of any size.
     of = trace.rule(rule)
     numbers = number_fields(rule.State)
     for node in of.nodes:
@@ -254,7 +254,7 @@ def test_a_whole_step_without_stages_is_the_update(rule: Rule) -> None:
     ahead, expected = rule.interim(state), rule.update(p, gs[2], state, 3)
     if ahead is None:
         torch.testing.assert_close(made["p"], expected[0], rtol=0, atol=0)
-    else:  # the parameters hold the interim point
+    else:  # the parameters are at the lookahead point
         theta, after = rule.update(p - ahead, gs[2], state, 3)
         further: Any = rule.interim(after)
         torch.testing.assert_close(made["p"], theta + further, rtol=1e-14, atol=1e-15)

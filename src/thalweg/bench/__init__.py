@@ -1,4 +1,4 @@
-"""How fast a step is: this engine beside torch's own ways, and beside what the memory allows, in one run."""
+"""Times steps: this engine against torch's implementations and against memory bandwidth, in one run."""
 
 from thalweg.bench.result import Extra, Result, Row, Timing
 from thalweg.bench.run import Plan, run

@@ -1,8 +1,8 @@
-"""The contenders of one row: this engine and torch's ways, on the same parameters and gradients.
+"""The contenders of one row: this engine and torch's implementations, on the same parameters and gradients.
 
-Gradients are put back, untimed, before every call.  Where the gradient is dropped by ``zero_grad()`` they come from
-autograd as new tensors; where it is kept or zeroed in place (a step alone, ``step(zero_grad=True)``) a backward pass
-would add to the same tensors, and so they stay the same.
+Gradients are restored before every call, outside the timing.  If ``zero_grad()`` drops them, they come from autograd as
+new tensors; if they are kept or zeroed in place (a step alone, ``step(zero_grad=True)``), a backward pass would add to
+the same tensors, so the tensors are reused.
 """
 
 from collections.abc import Callable
@@ -31,12 +31,12 @@ def form(pair: Pair, kind: Kind) -> Stages:
 
 @dataclass
 class Model:
-    """Parameters, which all contenders step in turn, and their gradients.
+    """Parameters, stepped by all contenders in turn, and their gradients.
 
     Attributes:
         params: the parameters.
-        noise: what their gradients are.
-        kept: the gradients where these stay the same tensors.
+        noise: the values of their gradients.
+        kept: the gradients if the same tensors are reused.
     """
 
     params: list[torch.nn.Parameter]
@@ -56,20 +56,20 @@ class Model:
         return cls([torch.nn.Parameter(p) for p in tensors()], noise, kept)
 
     def same(self) -> None:
-        """Put the gradients back into the same tensors."""
+        """Restore the gradients in the same tensors."""
         for p, g, noise in zip(self.params, self.kept, self.noise, strict=True):
             g.copy_(noise)
             p.grad = g
 
     def fresh(self) -> None:
-        """Have autograd give the parameters new gradients, as a backward pass does."""
+        """Let autograd create new gradients, as a backward pass does."""
         for p in self.params:
             p.grad = None
         torch.autograd.backward(self.params, self.noise)
 
 
 def contenders(pair: Pair, kind: Kind, model: Model, compiled: bool) -> list[Contender]:
-    """Everyone who does this kind of step: this engine first, then torch's ways."""
+    """All contenders for this kind of step: this engine first, then torch's implementations."""
     prepare = model.same if kind == "step" else model.fresh
     ours = [Contender(OURS, prepare, _ours(pair, kind, model, zeroing=False))]
     if kind != "step":
@@ -104,7 +104,7 @@ def _ours(pair: Pair, kind: Kind, model: Model, zeroing: bool) -> Callable[[], o
 def _theirs(pair: Pair, kind: Kind, model: Model, way: str) -> Callable[[], object]:
     optimizer = pair.constructed(model.params, way)
     average = [p.detach().clone() for p in model.params] if kind == "ema" else []
-    # torch's own for averaged models, on the parameters at once: its fastest eager way, and quicker than AveragedModel.
+    # torch's function for averaged models, on all parameters at once: its fastest without a compiler.
     update_average = cast("Callable[..., object]", get_ema_multi_avg_fn(EMA))
 
     def step() -> None:

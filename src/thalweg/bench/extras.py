@@ -1,4 +1,4 @@
-"""What stands beside the table: starting up, subnormal state, memory.  What a process does once has one to itself."""
+"""Measurements beside the table: start-up, subnormal state, memory.  What a process does once is timed in a new one."""
 
 import json
 import os
@@ -91,7 +91,7 @@ def starting() -> list[Extra]:
 
 
 def subnormals(steps: int = 1_000, rounds: int = 5) -> list[Extra]:
-    """A step after zero gradients have shrunk the state, over one of a new optimizer: 1 is as it should be."""
+    """The time of a step after zero gradients have shrunk the state, relative to a new optimizer's; ideally 1."""
     everyone: list[Contender] = []
     ways = (OURS, *PAIRS["adam"].ways)
     for way in ways:
@@ -117,7 +117,7 @@ def subnormals(steps: int = 1_000, rounds: int = 5) -> list[Extra]:
 
 
 def halved(elements: int = 2**24, rounds: int = 5) -> list[Extra]:
-    """Adam's step with its state in bfloat16, rounded by chance, over one with its state in float32."""
+    """The time of Adam's step with stochastically rounded bfloat16 state, relative to float32 state."""
     p = torch.nn.Parameter(torch.ones(elements))
     p.grad = torch.randn(elements)
     kept: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
@@ -130,7 +130,7 @@ def halved(elements: int = 2**24, rounds: int = 5) -> list[Extra]:
 
 
 def memory() -> list[Extra]:
-    """What a step of ResNet-18 takes at its peak beyond parameters, gradients and state, as a share of these."""
+    """The peak memory of a step of ResNet-18 beyond parameters, gradients and state, as a share of these."""
     return [
         Extra(f"memory beyond parameters, gradients and state, {way}", 100 * _in_process(_MEMORY, way), "%")
         for way in (OURS, *PAIRS["adam"].ways)

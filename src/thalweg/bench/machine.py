@@ -1,4 +1,4 @@
-"""What a bench ran on, and whether that was quiet."""
+"""The machine of a bench, and whether it was busy."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ from thalweg import __version__
 
 
 def describe() -> dict[str, str]:
-    """The machine and the software, in words."""
+    """A description of the machine and the software."""
     return {
         "processor": _processor(),
         "cores": str(_cores()),
@@ -31,7 +31,7 @@ def describe() -> dict[str, str]:
 
 
 def busy() -> list[str]:
-    """A warning, where others use the machine."""
+    """A warning if other programs use the machine."""
     load = psutil.getloadavg()[0]
     if load < 0.5:
         return []

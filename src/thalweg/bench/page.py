@@ -49,7 +49,7 @@ def _contenders(rows: list[Row]) -> list[str]:
 
 
 def _bars(rows: list[Row]) -> Figure:
-    """How many times faster than torch's best, on a logarithmic scale around 1."""
+    """The speed relative to torch's best, on a logarithmic scale around 1."""
     labels = [f"{row.title} · {row.rule}" for row in rows]
     traces: list[dict[str, Any]] = []
     for name in (OURS, ZEROING):
@@ -57,7 +57,7 @@ def _bars(rows: list[Row]) -> Figure:
         ratios = [row.faster(name) for _, row in shown]
         traces.append({
             "type": "bar", "orientation": "h", "name": name, "y": [label for label, _ in shown],
-            # Bars begin at 1, as fast as torch's best: what is drawn is the logarithm.
+            # Bars begin at 1, the speed of torch's best, since the logarithm is drawn.
             "x": [math.log10(ratio) for ratio in ratios],
             "text": [text.ratio(ratio) for ratio in ratios], "textposition": "outside", "cliponaxis": False,
             "hovertext": [_told(row, name) for _, row in shown], "hoverinfo": "text",
@@ -82,7 +82,7 @@ def _bars(rows: list[Row]) -> Figure:
 
 
 def _told(row: Row, name: str) -> str:
-    """What a reader is told who points at a bar; none of it is the user's own text."""
+    """The hover text of a bar; it contains no user text."""
     return "<br>".join([
         f"{name}: {text.microseconds(row.times[name].median)} µs",
         f"torch's best, {row.best}: {text.microseconds(row.times[row.best].median)} µs",
@@ -91,7 +91,7 @@ def _told(row: Row, name: str) -> str:
 
 
 def _roofline(rows: list[Row]) -> Figure:
-    """What each contender moves a second against what it must move, below what the plain kernel moves."""
+    """Bytes moved per second by each contender against the bytes it must move, with the plain kernel as the limit."""
     traces: list[dict[str, Any]] = [
         {
             "type": "scatter", "mode": "markers", "name": "plain kernel",

@@ -1,4 +1,4 @@
-"""Torch's optimizers that are benched, what is the same as each here, and every way that torch has to step it."""
+"""Torch's optimizers in the bench, our equivalent of each, and torch's implementations of its step."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ class Pair:
 
     Attributes:
         theirs: torch's class.
-        arguments: what that is constructed with.
+        arguments: its arguments.
     """
 
     theirs: type[torch.optim.Optimizer]
@@ -48,13 +48,13 @@ class Pair:
 
     @property
     def ways(self) -> dict[str, dict[str, bool]]:
-        """Torch's ways of stepping it without a compiler: the further arguments of each by its name."""
+        """Torch's implementations without a compiler, by name, with the arguments that select them."""
         ways: dict[str, dict[str, bool]] = {DEFAULT: {}, "for-loop": {"foreach": False}, "foreach": {"foreach": True}}
         fused = "fused" in inspect.signature(self.theirs).parameters
         return ways | ({"fused": {"fused": True}} if fused else {})
 
     def constructed(self, params: Params, way: str) -> torch.optim.Optimizer:
-        """Torch's optimizer, to be stepped in one of its `ways`; by torch's defaults where it is none of them."""
+        """Torch's optimizer in one of its `ways`, or with torch's defaults for any other name."""
         construct = cast("Callable[..., torch.optim.Optimizer]", self.theirs)
         return construct(params, **self.arguments, **self.ways.get(way, {}))
 
@@ -68,7 +68,7 @@ PAIRS = {
     "adamw": Pair(torch.optim.AdamW, {"lr": 1e-3, "weight_decay": 1e-2}),
     "nadam": Pair(torch.optim.NAdam, {"lr": 2e-3}),
 }
-"""What is benched, by the names that ``--rules`` takes."""
+"""The pairs, by the names for ``--rules``."""
 
 
 def pair(name: str) -> Pair:

@@ -1,7 +1,7 @@
-"""The plain kernel: what the memory allows, on the same streams as a rule and with next to no arithmetic.
+"""The plain kernel measures memory bandwidth: the same streams as a rule, with almost no arithmetic.
 
 Every array that the step reads is read and every one that it writes is written, once, in long contiguous pieces:
-x ← k·x + g.  Bytes over time is the bandwidth that a step of that mix of reads and writes can hope for.
+x ← k·x + g.  Bytes over time is the bandwidth attainable with that mix of reads and writes.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from thalweg.rule import Rule
 from thalweg.stages import Stages
 
 LARGEST = 2**25
-"""The most elements an array has: far beyond any cache, and the bandwidth no longer depends on it."""
+"""The largest number of elements of an array: far beyond any cache, where bandwidth no longer depends on it."""
 
 _PIECE = 2**20
 
@@ -26,8 +26,8 @@ class Plain:
     """The plain kernel with arrays of its own.
 
     Attributes:
-        arrays: what it works on.
-        bytes: what one run moves.
+        arrays: its arrays.
+        bytes: the bytes moved by one run.
     """
 
     def __init__(self, rule: Rule, form: Stages, dtype: torch.dtype, parameters: int) -> None:

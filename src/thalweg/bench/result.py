@@ -1,4 +1,4 @@
-"""What a bench found, as plain data that is saved as JSON and read back."""
+"""The result of a bench, as plain data that can be saved as JSON."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ KINDS: dict[Kind, str] = {
     "whole": "clip + step + zero",
     "ema": "clip + step + zero + average",
 }
-"""What is timed: the update; with clipping by global norm and zeroing of gradients; and an average of the weights."""
+"""What is timed: the update; the same with clipping by global norm and zeroing; and with an average of the weights."""
 
 OURS, ZEROING = "thalweg", "thalweg, zeroing"
 DEFAULT = "default"
@@ -39,7 +39,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Row:
-    """One rule on one workload, done one way.
+    """One rule on one workload, for one kind of step.
 
     Attributes:
         workload: its title.
@@ -48,9 +48,9 @@ class Row:
         dtype: of parameters and gradients.
         tensors: how many there are.
         parameters: how many elements these have together.
-        bytes: what one element must move at least, where the gradient is dropped rather than zeroed.
-        zeroing: what zeroing the gradient adds to that.
-        bandwidth: what the plain kernel moved in the same run, on as many bytes or the largest it takes, in bytes/s.
+        bytes: the minimum bytes to move per element if the gradient is dropped rather than zeroed.
+        zeroing: further bytes per element for zeroing the gradient.
+        bandwidth: of the plain kernel in the same run, with arrays of the same size or its largest, in bytes/s.
         times: by contender: `OURS`, `ZEROING` where the step zeroes the gradient, and torch's ways by name.
     """
 
@@ -67,34 +67,34 @@ class Row:
 
     @property
     def title(self) -> str:
-        """The workload, with its dtype where that is not float32."""
+        """The workload, with its dtype unless that is float32."""
         return self.workload if self.dtype == "float32" else f"{self.workload}, {self.dtype}"
 
     @property
     def best(self) -> str:
-        """The fastest of torch's ways that need no compiler."""
+        """The fastest of torch's implementations that need no compiler."""
         return min(self.eager, key=lambda name: self.times[name].median)
 
     @property
     def eager(self) -> list[str]:
-        """Torch's ways that need no compiler."""
+        """Torch's implementations that need no compiler."""
         return [name for name in self.times if name not in (OURS, ZEROING, "compiled")]
 
     @property
     def slow(self) -> bool:
-        """Whether torch's best is faster than this engine is at all."""
+        """Whether torch's best is faster than this engine in every form."""
         return min(self.faster(name) for name in (OURS, ZEROING) if name in self.times) < 1
 
     def faster(self, name: str, than: str | None = None) -> float:
-        """How many times faster a contender is than another, torch's best unless said."""
+        """The speed of a contender relative to another, by default torch's best."""
         return self.times[than or self.best].median / self.times[name].median
 
     def moved(self, name: str = OURS) -> int:
-        """The bytes that a contender must move at least, in all."""
+        """The minimum total bytes that a contender must move."""
         return self.parameters * (self.bytes + self.zeroing * (name == ZEROING))
 
     def floor(self, name: str = OURS) -> float:
-        """The seconds that these take at the bandwidth of the same run."""
+        """The seconds that these bytes take at the bandwidth of the same run."""
         return self.moved(name) / self.bandwidth
 
     def above_floor(self, name: str = OURS) -> float:
@@ -120,7 +120,7 @@ class Result:
         settings: what was asked for.
         warnings: why the numbers may be worse than this machine allows, and what was left out.
         rows: the table.
-        extras: what stands beside it.
+        extras: further measurements.
     """
 
     machine: dict[str, str]

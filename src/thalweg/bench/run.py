@@ -1,4 +1,4 @@
-"""A whole bench: rows one by one, each interleaved in itself, and the extras."""
+"""A whole bench: its rows one by one, each with interleaved contenders, and the extras."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -23,13 +23,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is benched.
+    """The plan of a bench.
 
     Attributes:
         workloads: names of `WORKLOADS`.
         rules: names of `thalweg.bench.pairs.PAIRS`.
         kinds: what is timed of each.
-        rounds: how often each contender has its turn.
+        rounds: number of turns of each contender.
         threads: of torch and of this engine; None for torch's own choice.
         compiled: whether torch's compiled step takes part; it needs a C++ compiler.
         sixteen_bits: whether 16-bit parameters are stepped too, on the one-tensor workloads of the plan.

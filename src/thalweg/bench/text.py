@@ -18,13 +18,13 @@ _HEADINGS = (
 )
 _NONE = "–"
 
-# The columns of these that a terminal of so many characters has room for.
+# The columns that fit into a terminal of so many characters.
 _FIT = {176: tuple(range(len(_HEADINGS))), 92: (0, 2, 3, 5, 9), 0: (0, 2, 5, 9)}
 _WIDE = max(_FIT)
 
 
 def table(rows: Iterable[Row], width: int) -> Table:
-    """A row a workload, a rule and a kind; medians in µs, then how many times faster, then the floor.
+    """One row per workload, rule and kind: medians in µs, relative speeds, then the floor.
 
     Args:
         rows: the rows.
@@ -93,7 +93,7 @@ def machine(result: Result) -> str:
 
 
 def markdown(result: Result) -> str:
-    """The machine, a table a kind, and the extras."""
+    """The machine, one table per kind, and the extras."""
     parts = [f"Measured on: {machine(result)}", *(f"**Warning:** {w}." for w in result.warnings)]
     for kind, title in KINDS.items():
         rows = [row for row in result.rows if row.kind == kind]
@@ -112,7 +112,7 @@ def amount(extra: Extra) -> str:
 
 
 def _table(kind: Kind, rows: list[Row]) -> str:
-    # A step alone zeroes nothing: its table has no columns for that.
+    # A step alone zeroes nothing, so its table has no columns for that.
     shown = [i for i, heading in enumerate(_HEADINGS) if not (kind == "step" and heading == "zeroing")]
     heads = [_HEADINGS[i] or "way" for i in shown]
     lines = [

@@ -1,4 +1,4 @@
-"""Timing contenders against each other: each in every round, in rotating order, so that a busy moment hits all."""
+"""Times contenders against each other: each in every round, in rotating order, so that busy moments affect all."""
 
 import gc
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from thalweg.bench.result import Timing
 _VISIT = 0.03  # seconds: a contender's turn in a round takes about so long …
 _CALLS = 20  # … and at most so many calls
 _WARM = 2  # calls before any counts; the first compiles
-_LONG = 10.0  # seconds: no further round begins after so long …
+_LONG = 10.0  # seconds after which no further round begins …
 _LEAST = 3  # … and so many rounds
 
 
@@ -24,7 +24,7 @@ class Contender:
 
 
 def measure(contenders: Sequence[Contender], rounds: int) -> dict[str, Timing]:
-    """The times of each contender by name: `rounds` turns each, or fewer where that would take long."""
+    """The times of each contender by name, for `rounds` turns each, or fewer if that would take long."""
     calls = {c.name: min(_CALLS, 1 + int(_VISIT / max(min(_visit(c, _WARM)), 1e-9))) for c in contenders}
     seconds: dict[str, list[float]] = {c.name: [] for c in contenders}
     collecting = gc.isenabled()

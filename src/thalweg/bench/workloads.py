@@ -1,4 +1,4 @@
-"""What is stepped: the shapes of parameters, of small models and of known ones."""
+"""The workloads: shapes of the parameters of small and well-known models."""
 
 import math
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ class Workload:
     """The parameters of a model, as far as an optimizer sees them.
 
     Attributes:
-        name: what ``--workloads`` calls it.
-        title: what a table calls it.
-        shapes: a shape a parameter, in the model's order.
+        name: its name for ``--workloads``.
+        title: its name in tables.
+        shapes: one shape per parameter, in the model's order.
     """
 
     name: str

@@ -342,7 +342,7 @@ class Optimizer(TorchOptimizer):
 
     @uncompiled
     def state_dict(self) -> dict[str, Any]:
-        """As torch's; it contains only tensors, numbers and text.  Rules are stored as text and checked when loading."""
+        """As torch's, of tensors, numbers and text only.  Rules are stored as text, and checked when loading."""
 
         def saved(_: TorchOptimizer, state: dict[str, Any]) -> None:
             checkpoint.as_text(state["param_groups"])

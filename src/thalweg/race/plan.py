@@ -133,7 +133,7 @@ def changes(plan: Plan, entries: Mapping[str, Entry], parts: Mapping[str, str]) 
 
 
 def doubts(plan: Plan, entries: Sequence[Entry]) -> Iterator[str]:
-    """One sentence for each schedule that is too long or too short for its entry, and for each switch that is too late."""
+    """One sentence for each schedule that does not fit its entry's steps, and each switch that comes too late."""
     for entry in entries:
         steps = plan.entry(entry.name).steps
         for text in entry.schedules:

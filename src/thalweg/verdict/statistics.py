@@ -46,7 +46,7 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def reach(n: int) -> float:
-    """The largest possible coverage of an `interval` of n values: the probability that their range contains the median."""
+    """The largest coverage of an `interval` of n values: the probability that their range contains the median."""
     return 1 - 2.0 ** (1 - n)
 
 
