@@ -43,7 +43,7 @@ def test_a_step_is_the_rule(rule: Rule, backend: str) -> None:
         opt.step()
         assert torch.equal(p.grad, g), "gradients are not changed"
         point, state = rule.update(point, g, state, t)
-        ahead: Any = rule.interim(state)
+        ahead: Any = rule.lookahead(state)
         torch.testing.assert_close(p.detach(), point if ahead is None else point + ahead, rtol=1e-11, atol=1e-14)
     assert opt.state[p]["step"] == 12
 

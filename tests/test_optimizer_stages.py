@@ -239,11 +239,11 @@ def test_eval_puts_theta_in_place(rule: Rule, backend: str) -> None:
     for g, theta in zip(gs, thetas, strict=True):
         p.grad = g.clone()
         opt.step()
-        interim = p.detach().clone()
+        trained = p.detach().clone()
         opt.eval()
         torch.testing.assert_close(p.detach(), theta, rtol=1e-11, atol=1e-13)
         opt.train()
-        assert torch.equal(p, interim)
+        assert torch.equal(p, trained)
 
 
 @backends

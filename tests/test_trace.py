@@ -251,10 +251,10 @@ def test_a_whole_step_without_stages_is_the_update(rule: Rule) -> None:
     given = inputs(rule, p, gs[2], state, 3)
     numbers = {f"{group}.{k}": v for group in ("before", "after") for k, v in rule.numbers.items()}
     made = trace.evaluate(trace.step(rule, Stages()), {**given, **numbers})
-    ahead, expected = rule.interim(state), rule.update(p, gs[2], state, 3)
+    ahead, expected = rule.lookahead(state), rule.update(p, gs[2], state, 3)
     if ahead is None:
         torch.testing.assert_close(made["p"], expected[0], rtol=0, atol=0)
     else:  # the parameters are at the lookahead point
         theta, after = rule.update(p - ahead, gs[2], state, 3)
-        further: Any = rule.interim(after)
+        further: Any = rule.lookahead(after)
         torch.testing.assert_close(made["p"], theta + further, rtol=1e-14, atol=1e-15)

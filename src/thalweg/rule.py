@@ -121,14 +121,14 @@ class Rule:
         """The new parameter and the new state, from the gradient `g` at step `t` = 1, 2, …; pure."""
         raise NotImplementedError(f"{type(self).__name__} has no update")
 
-    def interim(self, s: Any) -> Value | None:
+    def lookahead(self, s: Any) -> Value | None:
         """The offset from θ to the lookahead point, where the next gradient is taken; None if that is θ itself."""
         return None
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether the gradient is taken at a lookahead point other than θ; see `interim`."""
-        return self.interim(self.init(cast(Any, 0.0))) is not None
+        """Whether the gradient is taken at a lookahead point other than θ; see `lookahead`."""
+        return self.lookahead(self.init(cast(Any, 0.0))) is not None
 
     @property
     def numbers(self) -> dict[str, float]:

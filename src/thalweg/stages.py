@@ -97,7 +97,7 @@ def step(
     Args:
         stages: the stages of the step.
         rule: the rule with this step's numbers.
-        before: the rule with the numbers from which the lookahead point in `p` was computed; see `Rule.interim`.
+        before: the rule with the numbers from which the lookahead point in `p` was computed; see `Rule.lookahead`.
         after: the rule with the next step's numbers, from which the next lookahead point is computed.
         p: the parameter; for lookahead methods the lookahead point.
         g: the gradient taken at `p`.
@@ -107,7 +107,7 @@ def step(
         c: the numbers of the stages.
     """
     g = given(stages, p, g, c)
-    ahead = before.interim(s)
+    ahead = before.lookahead(s)
     theta = p if ahead is None else p - ahead
     if stages.decay == "scaled":
         theta = theta * (1 - rule.lr * c.weight_decay)
@@ -116,5 +116,5 @@ def step(
     theta, s = rule.update(theta, g, s, t)
     if stages.ema and ema is not None:
         ema = c.ema * ema + (1 - c.ema) * theta
-    ahead = after.interim(s)
+    ahead = after.lookahead(s)
     return Stepped(theta if ahead is None else theta + ahead, s, ema)

@@ -105,7 +105,7 @@ def gradient(form: Stages, strict: bool) -> Graph:
 
 def point(rule: Rule) -> Graph | None:
     """The lookahead point, as ``p``: inputs ``p``, ``s.*`` and ``h.*``; None for methods without one."""
-    ahead = _symbolic(rule, "h").interim(_state(rule))
+    ahead = _symbolic(rule, "h").lookahead(_state(rule))
     return None if ahead is None else graph({"p": value("p") + ahead})
 
 

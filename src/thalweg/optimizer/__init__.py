@@ -1,5 +1,5 @@
 """Any rule as a ``torch.optim.Optimizer``."""
 
-from thalweg.optimizer.optimizer import Nonfinite, Optimizer
+from thalweg.optimizer.optimizer import RANGES, Nonfinite, Optimizer
 
-__all__ = ["Nonfinite", "Optimizer"]
+__all__ = ["RANGES", "Nonfinite", "Optimizer"]

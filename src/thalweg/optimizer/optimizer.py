@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
@@ -22,6 +22,19 @@ from thalweg.stages import DecayForm, Scalars, Stages
 from thalweg.switch import Switch, read
 
 Nonfinite = Literal["propagate", "skip", "raise"]
+
+RANGES: dict[str, Any] = {
+    "weight_decay": Rate,
+    "decay_form": DecayForm,
+    "clip_norm": cast(Any, Positive) | None,
+    "clip_eps": Rate,
+    "clip_each": cast(Any, Positive) | None,
+    "clip_value": cast(Any, Positive) | None,
+    "ema": cast(Any, Decay) | None,
+    "nonfinite": Nonfinite,
+    "maximize": bool,
+}
+"""The allowed values of `Optimizer`'s arguments around a rule; see `thalweg.rule.check`."""
 
 _CONFIGURATION = (
     "rule", "schedule", "clip_norm", "clip_eps", "clip_each", "clip_value", "ema", "nonfinite", "state_dtype", "seed",
@@ -114,12 +127,12 @@ class Optimizer(TorchOptimizer):
         if isinstance(given, Switch):
             self.switch, given = given, given.first
         self.rule = given
-        self.clip_norm: float | None = check("clip_norm", clip_norm, Positive | None)
-        self.clip_eps: float = check("clip_eps", clip_eps, Rate)
-        self.clip_each: float | None = check("clip_each", clip_each, Positive | None)
-        self.clip_value: float | None = check("clip_value", clip_value, Positive | None)
-        self.ema: float | None = check("ema", ema, Decay | None)
-        self.nonfinite: Nonfinite = check("nonfinite", nonfinite, Nonfinite)
+        self.clip_norm: float | None = check("clip_norm", clip_norm, RANGES["clip_norm"])
+        self.clip_eps: float = check("clip_eps", clip_eps, RANGES["clip_eps"])
+        self.clip_each: float | None = check("clip_each", clip_each, RANGES["clip_each"])
+        self.clip_value: float | None = check("clip_value", clip_value, RANGES["clip_value"])
+        self.ema: float | None = check("ema", ema, RANGES["ema"])
+        self.nonfinite: Nonfinite = check("nonfinite", nonfinite, RANGES["nonfinite"])
         if state_dtype not in (None, torch.float32, torch.bfloat16):
             raise ValueError(f"state_dtype is {state_dtype}; allowed is None, torch.float32 or torch.bfloat16")
         self.state_dtype, self.seed = state_dtype, int(seed)
@@ -167,9 +180,11 @@ class Optimizer(TorchOptimizer):
         settings = {**rule.numbers, **rule.options}
         rule = rule.replace(**{name: group.pop(name) for name in settings if name in group})
         group.update(rule.numbers)
-        group["weight_decay"] = check("weight_decay", group.get("weight_decay", self.defaults["weight_decay"]), Rate)
+        group["weight_decay"] = check(
+            "weight_decay", group.get("weight_decay", self.defaults["weight_decay"]), RANGES["weight_decay"]
+        )
         group["decay_form"] = form_of(group, self.defaults["decay_form"], rule, schedules)
-        group["maximize"] = check("maximize", group.get("maximize", self.defaults["maximize"]), bool)
+        group["maximize"] = check("maximize", group.get("maximize", self.defaults["maximize"]), RANGES["maximize"])
         group["rule"] = rule
         course: Course = group.setdefault(KEY, Course())
         if group["decay_form"] == "independent":

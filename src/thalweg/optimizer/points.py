@@ -32,7 +32,7 @@ def follow(group: dict[str, Any], state: Mapping[Tensor, dict[str, Any]], after:
     for p in group["params"]:
         if p.grad is None and state.get(p):
             held = eager.read(old, state[p])
-            p.add_(_of(p, new.interim(held) - old.interim(held)))
+            p.add_(_of(p, new.lookahead(held) - old.lookahead(held)))
 
 
 @torch.no_grad()
@@ -44,7 +44,7 @@ def leave(p: Tensor, held: Mapping[str, Any], rule: Rule) -> None:
         held: its state.
         rule: the rule with the numbers that the point was made with.
     """
-    ahead = rule.interim(eager.read(rule, held))
+    ahead = rule.lookahead(eager.read(rule, held))
     if ahead is not None:
         p.sub_(_of(p, ahead))
 

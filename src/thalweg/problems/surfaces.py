@@ -103,7 +103,7 @@ def path(
     state = rule.init(p)
     points = [p]
     for t in range(1, steps + 1):
-        ahead = rule.interim(state)
+        ahead = rule.lookahead(state)
         g = surface.gradient_at(p if ahead is None else p + ahead)
         g = g + noise * torch.randn(2, generator=generator, dtype=torch.float64)
         p, state = rule.update(p, g, state, t)

@@ -2,27 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_type_hints
+from inspect import signature
+from typing import Any, Literal, cast
 
 from thalweg import rules, schedules
-from thalweg.rule import Decay, Linear, Log, Positive, Rate, Rule, check, from_settings, nearest, parse_call
+from thalweg.optimizer import RANGES, Optimizer
+from thalweg.rule import Linear, Log, Rule, check, from_settings, nearest, parse_call
 from thalweg.schedules import Schedule
-from thalweg.stages import DecayForm
 from thalweg.switch import Switch, is_switch, read_call
 
+_AROUND = ("weight_decay", "decay_form", "clip_norm", "clip_value", "ema")
+OPTIONS = ("batch_size", "schedule", *_AROUND)
+"""The options of an entry besides its rule; see `thalweg.Optimizer`."""
 
-class Options:
-    """The options of an entry besides its rule, with allowed values and defaults; see `thalweg.Optimizer`."""
-
-    weight_decay: Rate = 0.0
-    decay_form: DecayForm = "l2"
-    clip_norm: Positive | None = None
-    clip_value: Positive | None = None
-    ema: Decay | None = None
-
-
-_ALLOWED = get_type_hints(Options, include_extras=True)
-OPTIONS = ("batch_size", "schedule", *_ALLOWED)
+# The optimizer's own, except that it warns if it has to choose a form of weight decay by itself.
+DEFAULTS: dict[str, Any] = {name: signature(Optimizer).parameters[name].default for name in _AROUND} | {
+    "decay_form": "l2"
+}
 
 
 @dataclass(frozen=True)
@@ -93,8 +89,8 @@ class Entry:
                 )
         self.batch_size: int | Literal["full"] | None = _size(options.pop("batch_size", None))
         schedule = options.pop("schedule", None)
-        checked = {n: check(f"the entry's {n}", x, _ALLOWED[n]) for n, x in options.items()}
-        self.options: dict[str, Any] = {n: x for n, x in checked.items() if x != getattr(Options, n)}
+        checked = {n: check(f"the entry's {n}", x, RANGES[n]) for n, x in options.items()}
+        self.options: dict[str, Any] = {n: x for n, x in checked.items() if x != DEFAULTS[n]}
         if schedule is not None:
             self.options["schedule"] = _texts(schedule)
         self.name = name or (" ".join(rule.split()) if isinstance(rule, str) else self._written())

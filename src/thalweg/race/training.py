@@ -18,7 +18,7 @@ from thalweg.optimizer import Optimizer
 from thalweg.problems.blame import told, where
 from thalweg.problems.chance import reproducible
 from thalweg.problems.problem import Problem, Split
-from thalweg.race.entry import Entry, Options
+from thalweg.race.entry import DEFAULTS, Entry
 from thalweg.race.plan import Task, marks, seed_for
 from thalweg.store import Curve, Plan, Run, Status
 from thalweg.switch import Switch
@@ -96,7 +96,7 @@ class _Session:
             rule = rule.resolve(planned.steps)
         if "schedule" in options:
             options["schedule"] = schedules.parse(options["schedule"]).resolve(planned.steps)
-        options.setdefault("decay_form", Options.decay_form)
+        options.setdefault("decay_form", DEFAULTS["decay_form"])
         optimizer = Optimizer(params, rule, **options)
         x, y = self.problem.tensors("train")
         generator = torch.Generator().manual_seed(seed_for(self.plan, self.task, "order"))

@@ -98,7 +98,7 @@ class RMSProp(Rule):
             ABSENT if h.momentum is None else zeros_like(p),
         )
 
-    def interim(h, s: State):
+    def lookahead(h, s: State):
         if h.momentum is None or h.nesterov != "lookahead":
             return None
         return led_to(s.momentum_buffer, h.lr, h.momentum, h.momentum_form)

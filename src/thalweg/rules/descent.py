@@ -78,7 +78,7 @@ class Momentum(Rule):
                 f"Momentum's dampening is {self.dampening!r} with form={self.form!r}; only form='accumulated' has one"
             )
 
-    def interim(h, s: State):
+    def lookahead(h, s: State):
         if h.nesterov != "lookahead":
             return None
         return led_to(s.momentum_buffer, h.lr, h.momentum, h.form)
