@@ -1,8 +1,9 @@
 """Processes that end with the one that started them.
 
 A process that is killed cannot tidy up behind itself.  What it has forked must find out by itself that it is gone:
-on Linux the kernel tells it (``PR_SET_PDEATHSIG``), at once and whatever it is doing.  Elsewhere children are left to
-their groups: `end_group` ends a process that leads one, and all its children with it.
+on Linux the kernel tells it (``PR_SET_PDEATHSIG``), at once and whatever it is doing.  The kernel means the thread that
+forked, though, so a child of another thread than the main one looks for itself, a few times a second.  Elsewhere than
+on Linux children are left to their groups: `end_group` ends a process that leads one, and all its children with it.
 """
 
 import ctypes
@@ -10,12 +11,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 _libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+_LOOK = 0.3  # seconds
 _held = 0
 _closed_in_children: list[int] = []
 _registered = False
@@ -23,10 +26,7 @@ _registered = False
 
 @contextmanager
 def holding() -> Generator[None]:
-    """While this lasts, processes that the main thread forks end when this one does, even if it is killed.
-
-    Those of other threads are left alone: the kernel would end them with their thread.
-    """
+    """While this lasts, processes that are forked end when this one does, even if it is killed.  On Linux only."""
     global _held
     _register()
     _held += 1
@@ -37,7 +37,7 @@ def holding() -> Generator[None]:
 
 
 def hold(*descriptors: int) -> None:
-    """The same from now on; and `descriptors` are closed in what is forked, whichever thread does it."""
+    """The same from now on; and `descriptors` are closed in what is forked."""
     global _held
     _register()
     _held += 1
@@ -68,13 +68,19 @@ def _register() -> None:
         _registered = True
 
 
-_parent: int | None = None
+class _Forking(threading.local):
+    """Of the thread that forks, for the child, in which that is the only thread there is."""
+
+    parent: int | None = None
+    of_main = False
+
+
+_forking = _Forking()
 
 
 def _before() -> None:
-    global _parent
-    of_main = threading.current_thread() is threading.main_thread()
-    _parent = os.getpid() if _held and of_main else None
+    _forking.parent = os.getpid() if _held else None
+    _forking.of_main = threading.current_thread() is threading.main_thread()
 
 
 def _in_child() -> None:
@@ -82,5 +88,15 @@ def _in_child() -> None:
         with suppress(OSError):
             os.close(descriptor)
     _closed_in_children.clear()
-    if _parent is not None:
-        end_with(_parent)
+    if _forking.parent is None:
+        return
+    if _forking.of_main:
+        end_with(_forking.parent)
+    elif _libc is not None:
+        threading.Thread(target=_watch, args=(_forking.parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+    os.kill(os.getpid(), signal.SIGKILL)

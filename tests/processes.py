@@ -1,0 +1,60 @@
+"""Which processes there are, for tests of what a race starts and leaves behind.  Reads /proc."""
+
+import ctypes
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+HAS_PROC = Path("/proc/self/task").is_dir()
+_SET_CHILD_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of linux/prctl.h
+
+
+def living() -> Iterator[tuple[int, int]]:
+    """Every living process and its parent."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if state != "Z":
+            yield int(stat.parent.name), int(parent)
+
+
+def children(pid: int) -> set[int]:
+    """The living processes whose parent `pid` is."""
+    return {child for child, parent in living() if parent == pid}
+
+
+def tree(pid: int) -> set[int]:
+    """The living processes below `pid`."""
+    parents = dict(living())
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def ended(pids: set[int]) -> bool:
+    """Whether none of these processes is alive."""
+    return not pids & dict(living()).keys()
+
+
+def wait_for(what: Callable[[], Any], patience: float = 120) -> None:
+    """Wait until something is so; fail after `patience` seconds."""
+    end = time.monotonic() + patience
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@contextmanager
+def adopting() -> Generator[None]:
+    """While this lasts, processes below this one whose parent is gone become its children, so that none is missed."""
+    libc: Any = ctypes.CDLL(None)
+    libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        libc.prctl(_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
