@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: race test lint types format clean
+.PHONY: race test fuzz lint types format clean
 
 race: .venv/lab
 	$(BIN)/thalweg race digits
 
 test: .venv/dev
 	$(BIN)/python -m pytest -n 2 $(TESTS)
+
+# Random programs, torch's optimizers against ours; each in a process that may die.
+fuzz: .venv/dev
+	PYTHONPATH=tests $(BIN)/python -m fuzz --count 10000
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -222,7 +222,7 @@ BAD_PARAMETERS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: [{"params": {parameter()}}], TypeError, "ordered collection"),
     (lambda: [{"params": [p]} for p in [parameter()] * 2], ValueError, "more than one parameter group"),
     (lambda: [{"params": [parameter()], "lr": -1}], ValueError, "SGD's lr is -1; allowed is a finite number >= 0"),
-    (lambda: [{"params": [parameter()], "rule": "sgd"}], TypeError, "no thalweg.Rule"),
+    (lambda: [{"params": [parameter()], "rule": 3}], TypeError, "rule is 3"),
 ]
 
 

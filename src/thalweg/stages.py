@@ -21,8 +21,9 @@ class Stages:
 
     Attributes:
         unscale: first divide the gradient by a loss scale, as in mixed precision.
+        clip_each: then scale it down to a norm of its own.
         clip_value: then clamp its elements.
-        clip_norm: then scale it down to a global norm.
+        clip_norm: then scale all gradients together down to a global norm.
         maximize: step up rather than down.
         decay: the form of weight decay, or None: ``l2``, added to the gradient; ``scaled``, also called decoupled,
             θ ← θ − ηλθ; ``independent``, also called fully decoupled, θ ← θ − λ(η/η₀)θ.
@@ -30,6 +31,7 @@ class Stages:
     """
 
     unscale: bool = False
+    clip_each: bool = False
     clip_value: bool = False
     clip_norm: bool = False
     maximize: bool = False
@@ -46,6 +48,7 @@ class Scalars(NamedTuple):
         weight_decay: λ.
         base_lr: η₀; `independent` decay is proportional to the current rate divided by it.
         ema: the decay of the moving average, in [0, 1).
+        clip_each: the factor of the gradient from clipping by its own norm, in (0, 1].
         clip_norm: the factor of the gradient from clipping by the global norm, in (0, 1].
     """
 
@@ -54,6 +57,7 @@ class Scalars(NamedTuple):
     weight_decay: Number = 0.0
     base_lr: Number = 1.0
     ema: Number = 0.0
+    clip_each: Number = 1.0
     clip_norm: Number = 1.0
 
 
@@ -66,12 +70,14 @@ class Stepped(NamedTuple):
 
 
 def gradient(stages: Stages, g: Value, c: Scalars, strict: bool = False) -> Value:
-    """The gradient from which the global norm is computed: unscaled and clipped by value.
+    """The gradient from which the global norm is computed: unscaled, and clipped on its own.
 
     As in torch, clipping by value makes infinity finite.  If `strict`, it becomes nan instead, so that it is noticed.
     """
     if stages.unscale:
         g = g * c.unscale
+    if stages.clip_each:
+        g = g * c.clip_each
     if stages.clip_value:
         clipped = minimum(maximum(g, -c.clip_value), c.clip_value)
         g = clipped + 0 * g if strict else clipped

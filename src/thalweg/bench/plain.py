@@ -4,15 +4,13 @@ Every array that the step reads is read and every one that it writes is written,
 x ← k·x + g.  Bytes over time is the bandwidth attainable with that mix of reads and writes.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 
 from thalweg import trace
 from thalweg.kernels import build, launch
 from thalweg.printers import numba as printer
-from thalweg.printers.numba import Types
+from thalweg.printers.lowering import Types
 from thalweg.rule import Rule
 from thalweg.stages import Stages
 
@@ -41,19 +39,20 @@ class Plain:
         self.bytes = count * source.traffic
         piece = min(_PIECE, -(-count // torch.get_num_threads()))
         starts = np.arange(0, count, piece)
-        table = np.zeros((len(starts), 2 + len(self.arrays)), np.int64)
+        table = np.zeros((len(starts), printer.COLUMNS + len(self.arrays)), np.int64)
         table[:, 0] = np.minimum(count - starts, piece)
-        for column, array in enumerate(self.arrays, 2):
+        for column, array in enumerate(self.arrays, printer.COLUMNS):
             table[:, column] = array.data_ptr() + starts * array.itemsize
-        scalars = np.full((1, 1), 0.5, np.float64 if arithmetic == torch.float64 else np.float32)
-        module: Any = build.load(source.text)
+        scalars = np.zeros((1, 1), np.float64 if arithmetic == torch.float64 else np.float32)
+        rows, groups = np.zeros((1, 2)), np.array([[0.5]])
+        small = launch.small(count, source.traffic)
         self._job = launch.Job(
-            module.worker.address, table, scalars, np.zeros(len(table)), launch.small(count, source.traffic)
+            build.load(source.text), table, launch.cuts(table[:, 0]), rows, groups, scalars, small=small
         )
 
     def run(self) -> None:
         """Move the bytes once."""
-        self._job.run(0)
+        self._job.run(1)
 
 
 def written(rule: Rule, form: Stages) -> list[str]:

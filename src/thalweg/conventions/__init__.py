@@ -60,7 +60,9 @@ def optimizer(framework: str, name: str, params: ParamsT, **keywords: Any) -> Op
     known = column.find(name).arguments
     theirs = {k: x for k, x in keywords.items() if k in known or k not in OPTIMIZER}
     rule, around = column.read(name, theirs)
-    return Optimizer(params, rule, **{**around, **{k: x for k, x in keywords.items() if k not in theirs}})
+    own = {k: x for k, x in keywords.items() if k not in theirs}
+    # Where a framework's name does not say otherwise, its weight decay is added to the gradient.
+    return Optimizer(params, rule, **{"decay_form": "l2", **around, **own})
 
 
 _framework = framework

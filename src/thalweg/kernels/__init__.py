@@ -4,10 +4,10 @@ import importlib.util
 import os
 
 from thalweg.kernels.eager import Eager
-from thalweg.kernels.work import Backend, Work
+from thalweg.kernels.work import Backend, States, Work
 from thalweg.rule import nearest
 
-__all__ = ["Backend", "Work", "backend"]
+__all__ = ["Backend", "States", "Work", "backend"]
 
 
 def backend(name: str) -> Backend:
@@ -22,6 +22,11 @@ def backend(name: str) -> Backend:
     if chosen == "eager":
         return Eager()
     if chosen == "numba":
+        from thalweg.kernels import layout
+
+        # Without knowing torch's objects no memory can be proven to be what it was.
+        if layout.find() is None:
+            return Eager()
         from thalweg.kernels.fused import Fused
 
         return Fused()

@@ -5,7 +5,6 @@ them, in a folder of the user's own, with a checksum over all that is in it.  An
 is compiled anew, and one that cannot be written is not: a step never depends on the folder, or on there being one.
 """
 
-import ast
 import contextlib
 import hashlib
 import importlib.metadata
@@ -51,8 +50,7 @@ def load(text: str) -> Any:
             ``cfunc`` must be able to do without Python: what may raise is compiled in each process.
 
     Returns:
-        A namespace with a `Function` under the name of each; and beside them the module's functions that have no
-        decorator, as they are.
+        A namespace with a `Function` under the name of each.
     """
     with _LOCK:
         return _load(text)
@@ -103,7 +101,7 @@ def _load(text: str) -> types.SimpleNamespace:
         elif path:
             assert machine is not None
             _write(path, key, list(compiled), machine)
-    return types.SimpleNamespace(**_plain(text), **found)
+    return types.SimpleNamespace(**found)
 
 
 def _key(text: str) -> str:
@@ -114,7 +112,9 @@ def _key(text: str) -> str:
 @cache
 def _surroundings() -> list[Any]:
     """What all sources depend on: what they import from here, the compilers, and the processor."""
-    here = hashlib.sha256("".join(_source(name) for name in ("build.py", "memory.py")).encode()).hexdigest()
+    here = hashlib.sha256(
+        "".join(_source(name) for name in ("build.py", "memory.py", "records.py", "rounding.py")).encode()
+    ).hexdigest()
     compilers = [sys.implementation.cache_tag, _numba(), llvmlite.__version__]
     return [here, *compilers, llvm.get_process_triple(), *_processor()]
 
@@ -254,15 +254,3 @@ def _write(path: Path, key: str, names: list[str], machine: bytes) -> None:
         except BaseException:
             os.unlink(name)
             raise
-
-
-def _plain(text: str) -> dict[str, Any]:
-    """The functions of a module that have no decorator, with what the module imports for them; Numba is left out."""
-    tree = ast.parse(text)
-    wanted = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.decorator_list]
-    if not wanted:
-        return {}
-    imports = [node for node in tree.body if ast.unparse(node) in ("import math", "from thalweg import maths")]
-    found: dict[str, Any] = {}
-    exec(compile(ast.Module([*imports, *wanted], []), "thalweg_kernel", "exec"), found)
-    return {node.name: found[node.name] for node in wanted}

@@ -1,6 +1,6 @@
 """The referee: the formula of a whole step, run word by word on tensors."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, cast
 
@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from thalweg import stages
-from thalweg.kernels.work import Work
+from thalweg.kernels import rounding
+from thalweg.kernels.work import States, Work
 from thalweg.rule import ABSENT, Rule, number_fields
+from thalweg.stages import Scalars, Stages
 
 
 def arithmetic(dtype: torch.dtype) -> torch.dtype:
@@ -20,30 +22,44 @@ def arithmetic(dtype: torch.dtype) -> torch.dtype:
 class Eager:
     """The backend that takes whatever torch can: complex numbers, any strides, any device."""
 
-    def prepare(self, works: list[Work], state: Mapping[Tensor, dict[str, Any]]) -> None:
+    def prepare(self, works: list[Work], states: States) -> None:
         """See `thalweg.kernels.work.Backend`: there is nothing to prepare."""
+
+    def clip_each(self, works: list[Work]) -> None:
+        """See `thalweg.kernels.work.Backend`: each norm is measured when it is needed."""
 
     def norm(self, works: list[Work], strict: bool) -> float:
         """See `thalweg.kernels.work.Backend`."""
         return norm(((work, p) for work in works for p in work.params), strict)
 
-    def step(self, works: list[Work], state: Mapping[Tensor, dict[str, Any]], zero_grad: bool) -> None:
+    def step(self, works: list[Work], states: States, zero_grad: bool) -> None:
         """See `thalweg.kernels.work.Backend`."""
         for work in works:
-            for p in dict.fromkeys(work.params):
+            for i, p in enumerate(work.params):
                 if p.grad is not None:
-                    step(work, p, state[p], zero_grad)
+                    step(work, p, states.of(p), zero_grad, work.first + i)
 
-    def drop(self, params: list[Tensor]) -> bool:
+    def drop(self, groups: Sequence[list[Tensor]]) -> bool:
         """See `thalweg.kernels.work.Backend`."""
         return False
+
+
+def scalars(work: Work, g: Tensor) -> Scalars:
+    """The numbers of the stages for one gradient, which may be clipped by its own norm."""
+    if not work.form.clip_each:
+        return work.scalars
+    own = stages.gradient(Stages(unscale=work.form.unscale), real(_values(g)), work.scalars)
+    size: Tensor = cast(Any, torch.linalg.vector_norm(own, dtype=torch.float64))
+    return work.scalars._replace(clip_each=float(work.clip_each / size.clamp(min=work.clip_each)))
 
 
 @torch.no_grad()
 def norm(params: Iterable[tuple[Work, Tensor]], strict: bool) -> float:
     """The global 2-norm of the gradients of parameters, each with its group."""
     each: list[Any] = [
-        torch.linalg.vector_norm(stages.gradient(w.form, real(_values(p.grad)), w.scalars, strict), dtype=torch.float64)
+        torch.linalg.vector_norm(
+            stages.gradient(w.form, real(_values(p.grad)), scalars(w, p.grad), strict), dtype=torch.float64
+        )
         for w, p in params
         if p.grad is not None
     ]
@@ -54,22 +70,22 @@ def _values(g: Tensor) -> Tensor:
     return g if g.layout == torch.strided else g.coalesce().values()
 
 
-def step(work: Work, p: Tensor, held: dict[str, Any], zero_grad: bool) -> None:
-    """Step one parameter."""
+def step(work: Work, p: Tensor, held: dict[str, Any], zero_grad: bool, ordinal: int) -> None:
+    """Step one parameter, the `ordinal`-th of all."""
     g = p.grad
     assert g is not None
     if not work.kept <= held.keys():
         start(work, p, held)
-    with torch.set_grad_enabled(work.differentiable):
+    with torch.no_grad():
         if g.layout == torch.strided:
-            _step(work, p, g, held)
+            _step(work, p, g, held, ordinal)
         else:
-            _sparse(work, p, g, held)
+            _sparse(work, p, g, held, ordinal)
         if zero_grad:
             g.zero_()
 
 
-def _sparse(work: Work, p: Tensor, g: Tensor, held: dict[str, Any]) -> None:
+def _sparse(work: Work, p: Tensor, g: Tensor, held: dict[str, Any], ordinal: int) -> None:
     """Step the rows that a sparse gradient has, where the rule leaves all others as they are."""
     if work.form.decay == "l2":
         raise RuntimeError("weight_decay option is not compatible with sparse gradients")
@@ -77,14 +93,14 @@ def _sparse(work: Work, p: Tensor, g: Tensor, held: dict[str, Any]) -> None:
         g = g.coalesce()
         at = tuple(g.indices())
         rows = p[at]
-        own = {name: x[at] if x.ndim else x for name, x in held.items()}
-        _step(work, rows, g.values(), own)
+        own = {name: held[name][at] if held[name].ndim else held[name] for name in work.kept}
+        _step(work, rows, g.values(), own, ordinal)
         p[at] = rows
         for name, x in own.items():
             if x.ndim:
                 held[name][at] = x
     elif work.densify:
-        _step(work, p, g.to_dense(), held)
+        _step(work, p, g.to_dense(), held, ordinal)
     else:
         raise RuntimeError(
             f"{type(work.template).__name__} does not support sparse gradients: a parameter of shape "
@@ -103,41 +119,43 @@ def _rests(rule: Rule) -> bool:
     return rule.update(p, torch.zeros_like(p), before, 3) == (p, before)
 
 
-def _step(work: Work, p: Tensor, g: Tensor, held: dict[str, Any]) -> None:
+def _step(work: Work, p: Tensor, g: Tensor, held: dict[str, Any], ordinal: int) -> None:
     held["step"] += 1
     dtype = arithmetic(p.dtype)
     rule, before, after = (work.template.bind(numbers) for numbers in (work.numbers, work.before, work.after))
     new = stages.step(
         work.form, rule, before, after, real(p.to(dtype)), real(g.to(dtype)), read(rule, held),
-        _widened(real(held["ema"])) if work.form.ema else None, int(held["step"]), work.scalars,
+        _widened(real(held["ema"])) if work.form.ema else None, int(held["step"]), scalars(work, g),
     )  # fmt: skip
     real(p).copy_(new.p)
     for name, value in {**new.state._asdict(), "ema": new.ema}.items():
-        if work.differentiable and isinstance(value, Tensor):
-            held[name] = torch.view_as_complex(value) if p.is_complex() else value  # what autograd saved stays as it is
-        elif isinstance(value, Tensor):
-            _keep(real(held[name]), value, work.seed + int(held["step"]))
+        if isinstance(value, Tensor):
+            salt = rounding.salt(work.seed, int(held["step"]), ordinal)
+            _keep(real(held[name]), value, salt, name if name == "ema" else f"s.{name}")
         elif value is not ABSENT:
             held[name].fill_(value)
 
 
-def _keep(held: Tensor, x: Tensor, seed: int) -> None:
-    """Copy into a state; into bfloat16 rounded up or down by chance, as what it gathers would be lost otherwise."""
-    if held.dtype == torch.bfloat16:
-        chance = torch.randint(0, 1 << 16, x.shape, dtype=torch.int32, generator=torch.Generator().manual_seed(seed))
-        bits = x.contiguous().view(torch.int32)
-        x = torch.where(x.isfinite(), ((bits + chance) & -0x10000).view(torch.float32), x)
-    held.copy_(x)
+def _keep(held: Tensor, x: Tensor, salt: int, name: str) -> None:
+    """Copy into a state; into bfloat16 rounded at random, as what it gathers would be lost otherwise."""
+    held.copy_(rounding.to_bfloat16(x, salt, name) if held.dtype == torch.bfloat16 else x)
+
+
+def count_dtype() -> torch.dtype:
+    """The dtype of a count of steps: float32, but float64 where that is torch's default, as torch has it."""
+    return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
 
 
 def start(work: Work, p: Tensor, held: dict[str, Any]) -> None:
     """Fill in what is missing in the state of a parameter."""
     first = p.detach().to(arithmetic(p.dtype))
-    held.setdefault("step", torch.tensor(0.0))
+    held.setdefault("step", torch.tensor(0.0, dtype=count_dtype(), device="cpu"))
     for name, value in work.template.bind(work.numbers).init(first)._asdict().items():
         if value is not ABSENT and name not in held:
             is_value = isinstance(value, Tensor)
-            held[name] = value.to(work.state_dtype) if is_value else torch.tensor(value, dtype=torch.float64)
+            held[name] = (
+                value.to(work.state_dtype) if is_value else torch.tensor(value, dtype=work.number_dtype, device="cpu")
+            )
     if work.form.ema and "ema" not in held:
         held["ema"] = first.to(work.state_dtype, copy=True)
 
@@ -157,4 +175,4 @@ def _widened(x: Tensor) -> Tensor:
 
 def real(x: Tensor) -> Tensor:
     """A tensor of real numbers over the same memory: complex parameters are stepped as pairs, as torch does."""
-    return torch.view_as_real(x) if x.is_complex() else x
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x

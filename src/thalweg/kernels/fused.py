@@ -1,178 +1,315 @@
 """The fused CPU backend: one launch of a printed kernel steps every parameter that shares a formula."""
 
-import ctypes
 import math
-import operator
-from collections.abc import Mapping, Sequence
-from itertools import repeat
+import sys
+import threading
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from thalweg.kernels import build, eager, launch
-from thalweg.kernels.addresses import CHANGED, SAME, Addresses
-from thalweg.kernels.table import Bank, sources
-from thalweg.kernels.work import Work
-from thalweg.printers.numba import Source, Types
-
-_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-
-_total = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_int64, ctypes.c_int64)(build.native().total.address)
-_grad = operator.attrgetter("grad")
+from thalweg.kernels import build, eager, launch, layout, sharded
+from thalweg.kernels.bucket import Bucket, Key, norm_source
+from thalweg.kernels.calls import native
+from thalweg.kernels.parameters import EAGER, SKIPPED, Parameters, Written
+from thalweg.kernels.work import States, Work
+from thalweg.printers.lowering import Types
+from thalweg.printers.numba import Source
+from thalweg.stages import Scalars, Stages
 
 
 class Kernel:
-    """A compiled kernel on the table of a bank."""
+    """A compiled kernel on the table of a bucket."""
 
-    def __init__(self, bank: Bank, source: Source) -> None:
-        self.bank = bank
-        module = build.load(source.text)
-        self.host: Any = module.host
-        self.sources = sources(source.numbers)
-        self.kept = [name[2:] for name in source.kept]
-        self.width = source.width
-        dtype = np.float64 if bank.types.arithmetic == torch.float64 else np.float32
-        self.scalars = np.zeros((len(bank.rows), max(source.width, 1)), dtype)
-        totals = np.zeros(len(bank.table))
-        self._totals = totals.ctypes.data, len(totals)
-        self.job = launch.Job(module.worker.address, bank.table, self.scalars, totals, bank.small)
+    def __init__(self, bucket: Bucket, source: Source, groups: int) -> None:
+        dtype = np.float64 if bucket.key.types.exact else np.float32
+        scalars = np.zeros((len(bucket.rows), max(source.width, 1)), dtype)
+        owners = [bucket.parameters.group[i] for i in bucket.members]
+        self._groups = sorted(set(owners))
+        self._values = np.zeros((groups, max(len(source.numbers), 1)))
+        # Where each gradient is clipped by its own norm, every member has its own numbers.
+        self._own = owners if bucket.key.form.clip_each else None
+        values = self._values if self._own is None else self._values[owners]
+        self._sources = _sources(source.numbers)
+        self._factor = source.numbers.index("c.clip_each") if "c.clip_each" in source.numbers else None
+        self.job = launch.Job(
+            build.load(source.text), bucket.table, bucket.cuts, bucket.rows, values, scalars, bucket.new_numbers,
+            bucket.small,
+        )  # fmt: skip
 
-    def total(self) -> float:
-        """The sum of what the chunks left."""
-        return _total(*self._totals)
+    def run(self, works: list[Work], rows: int, factors: NDArray[np.float64] | None = None) -> None:
+        """Compute the scalars of so many rows, and launch.
 
-    def run(self) -> list[tuple[float, ...]]:
-        """Compute each row's scalars and launch; gives what the host computed beyond them, a row a tuple."""
-        further: list[tuple[float, ...]] = []
-        for i, row in enumerate(self.bank.rows):
-            results = self.host(*row.arguments(self.sources, row.t + 1))
-            if self.width:
-                self.scalars[i, : self.width] = results[: self.width]
-            further.append(results[self.width :])
-        self.job.run(self.bank.salt())
-        return further
+        Args:
+            works: the groups, with this step's numbers.
+            rows: how many rows the bucket's members have been sorted into.
+            factors: what each member's gradient is multiplied by, where each is clipped by its own norm.
+        """
+        if self._sources:
+            for group in self._groups:
+                work = works[group]
+                held = (work.numbers, work.before, work.after, work.scalars)
+                self._values[group] = [cast(Any, held[i])[key] for i, key in self._sources]
+        if self._own is not None:
+            self.job.groups[:] = self._values[self._own]
+            if factors is not None and self._factor is not None:
+                self.job.groups[:, self._factor] = factors
+        self.job.run(rows)
+
+
+def _sources(names: tuple[str, ...]) -> list[tuple[int, Any]]:
+    """Where `Kernel.run` finds the numbers of these names in the trace."""
+    split = [name.partition(".") for name in names]
+    at = {"h": 0, "before": 1, "after": 2, "c": 3}
+    return [(at[source], Scalars._fields.index(key) if source == "c" else key) for source, _, key in split]
 
 
 class Fused:
     """The backend of printed kernels; parameters that these cannot take are stepped eagerly."""
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()
         self._works: list[Work] = []
-        self._params: list[Tensor] = []
-        self._with: list[bool] = []
-        self._banks: list[Bank] = []
-        self._addresses: Addresses | None = None
-        self._kernels: dict[tuple[int, str], Kernel] = {}
-        self._rest: list[tuple[Work, Tensor]] = []
+        self._parameters: Parameters | None = None
+        self._states: States | None = None
+        self._buckets: dict[Key, Bucket] = {}
+        self._kernels: dict[tuple[Key, str], Kernel] = {}
+        self._rest: list[int] = []
+        self._home: dict[int, Key] = {}
+        self._rows: dict[Key, int] = {}
+        self._factors: dict[Key, NDArray[np.float64]] = {}
+        self._written: Written | None = None
+        self._overlapping: set[int] = set()
+        self._copied: list[Tensor] = []
+
+    def prepare(self, works: list[Work], states: States) -> None:
+        """See `thalweg.kernels.work.Backend`."""
+        found = self._parameters
+        same = found is not None and len(works) == len(self._works)
+        same = same and all(a is b for a, b in zip(works, self._works, strict=True)) and states is self._states
+        if not same or (states.exposed and not all(bucket.holds(states) for bucket in self._buckets.values())):
+            self._enlist(works, states)
+        if states.exposed:
+            self._conceal(states)
+        assert self._parameters is not None
+        asked = self._parameters.look()
+        if asked is None:
+            self._enlist(works, states)
+            asked = self._parameters.look()
+            assert asked is not None
+        if threading.active_count() > 1:
+            self._parameters.hold()
+        self._rest, self._copied = [], []
+        if asked or self._overlapping:
+            self._examine(asked, works, states)
+        self._rows = {key: native().assign(bucket.job) for key, bucket in self._buckets.items()}
+
+    def _enlist(self, works: list[Work], states: States) -> None:
+        """Begin anew: what is derived from groups, parameters and state is forgotten."""
+        if self._states is not None:
+            self._reveal()
+        groups = [work.params for work in works]
+        self._parameters = Parameters(groups)
+        self._works, self._states = list(works), states
+        states.reveal = self._reveal
+        self._buckets, self._kernels, self._home = {}, {}, {}
+        self._overlapping, self._written = set(), None
+
+    def _reveal(self) -> None:
+        for bucket in self._buckets.values():
+            assert self._states is not None
+            bucket.reveal(self._states)
+
+    def _conceal(self, states: States) -> None:
+        """Stop looking at the state in each step, once nobody else holds any part of it."""
+        # Of the mapping one reference is the state's, the other the call's; what no bucket has yet may be anybody's.
+        known = self._home.keys() or not states.mapping
+        if known and sys.getrefcount(states.mapping) <= 2 and all(bucket.alone() for bucket in self._buckets.values()):
+            states.exposed = False
+
+    @torch.no_grad()
+    def _examine(self, asked: list[int], works: list[Work], states: States) -> None:
+        """Decide in Python about parameters that native code could not tell."""
+        found = self._parameters
+        assert found is not None
+        new: dict[Key, list[int]] = {}
+        alike: dict[tuple[int, torch.dtype, int], tuple[Key | None, list[int]]] = {}
+        moved = False
+        fit: list[int] = []
+        for i in asked:
+            changed = found.examine(i)
+            if changed == 2 and i in self._home:
+                self._enlist(works, states)
+                self._examine(self._look_again(), works, states)
+                return
+            if not changed:
+                self._eagerly(i)
+                continue
+            if i not in self._home:
+                p, work = found.tensors[i], works[found.group[i]]
+                own = id(p) if states.mapping and states.mapping.get(p) else 0
+                kind = (id(work), p.dtype, own)  # those without a state of their own are alike
+                if kind not in alike:
+                    key = self._key(i, work, states)
+                    alike[kind] = key, [] if key is None else new.setdefault(key, [])
+                key, members = alike[kind]
+                if key is None:
+                    self._eagerly(i)
+                    continue
+                members.append(i)
+            moved = moved or changed == 1
+            fit.append(i)
+        for key, members in new.items():
+            if key not in self._buckets:
+                self._buckets[key] = Bucket(key, works[found.group[members[0]]], found)
+            self._buckets[key].extend(members, works, states)
+            self._home.update(dict.fromkeys(members, key))
+            self._kernels = {what: kernel for what, kernel in self._kernels.items() if what[0] != key}
+        if new or moved:
+            self._note()
+        for i in fit:
+            if i not in self._overlapping and not found.again(i) and not self._aim(i):
+                self._eagerly(i)
+        for i in self._overlapping:
+            if found.records["active"][i] != SKIPPED:
+                self._eagerly(i)
+        self._rest = sorted(set(self._rest))
+
+    def _eagerly(self, i: int) -> None:
+        """Have a parameter stepped eagerly this time."""
+        assert self._parameters is not None
+        self._parameters.records["active"][i] = EAGER
+        self._rest.append(i)
+
+    def _aim(self, i: int) -> bool:
+        """Have a gradient read that native code could not tell; False if only operations can."""
+        assert self._parameters is not None
+        assert self._written is not None
+        g = self._parameters.gradient(i)
+        aimed = self._parameters.aim(i, self._written)
+        if aimed is None or g is None:
+            return False
+        if aimed is not g:
+            self._copied.append(g)
+        return True
+
+    def _look_again(self) -> list[int]:
+        assert self._parameters is not None
+        return self._parameters.look() or []
+
+    def _note(self) -> None:
+        """Find out which memory is written, and by whom twice."""
+        assert self._parameters is not None
+        ranges = [bucket.ranges() for bucket in self._buckets.values()]
+        if ranges:
+            self._written = Written(*(np.concatenate(column) for column in zip(*ranges, strict=True)))
+            self._overlapping = self._written.overlapping()
+        self._parameters.note([base for bucket in self._buckets.values() for base in bucket.bases()])
+
+    def _key(self, i: int, work: Work, states: States) -> Key | None:
+        """The bucket that a parameter belongs to, or None if it is to be stepped eagerly."""
+        assert self._parameters is not None
+        p = self._parameters.tensors[i]
+        real = eager.arithmetic(p.dtype)
+        types = Types(p.dtype, work.state_dtype or real, real)
+        rule = work.template
+        formula = (type(rule), tuple(rule.options.items()), tuple(rule.numbers))
+        found: Any = states.mapping.get(p)
+        step, number = eager.count_dtype(), work.number_dtype
+        if found and not isinstance(found, dict):
+            return None
+        entry: dict[str, Any] = found or {}
+        if entry:
+            eager.start(work, p, entry)
+            if isinstance(entry["step"], Tensor) and entry["step"].dtype in (torch.float32, torch.float64):
+                step = entry["step"].dtype
+        key = Key(formula, work.form, types, step, number)
+        if entry:
+            bucket = self._buckets.get(key) or Bucket(key, work, self._parameters)
+            for name in bucket.kept:
+                dtype = getattr(entry.get(name), "dtype", None)
+                if dtype in (torch.float32, torch.float64) and dtype != number:
+                    key = key._replace(number_dtype=dtype)
+            bucket = self._buckets.get(key) or Bucket(key, work, self._parameters)
+            if not bucket.fits(p, entry):
+                return None
+        return key
+
+    def clip_each(self, works: list[Work]) -> None:
+        """See `thalweg.kernels.work.Backend`."""
+        self._factors = {}
+        for key, bucket in self._buckets.items():
+            if key.form.clip_each:
+                kernel = self._kernel(key, "own norm")
+                kernel.run(works, self._rows[key])
+                norms = np.sqrt(np.add.reduceat(kernel.job.totals, bucket.first[:-1]))
+                groups = [self._parameters.group[i] for i in bucket.members] if self._parameters else []
+                most = np.array([work.clip_each for work in works])[groups]
+                self._factors[key] = most / np.maximum(norms, most)
 
     def norm(self, works: list[Work], strict: bool) -> float:
         """See `thalweg.kernels.work.Backend`."""
-        squares = [eager.norm(self._rest, strict) ** 2] if self._rest else []
-        for i in range(len(self._banks)):
-            kernel = self._kernel(i, "strict norm" if strict else "norm")
-            kernel.run()
-            squares.append(kernel.total())  # a sum of chunks, and these do not depend on the threads
+        rest = self._others(works)
+        squares = [eager.norm(rest, strict) ** 2] if rest else []
+        for key in self._buckets:
+            if self._rows[key]:
+                kernel = self._kernel(key, "strict norm" if strict else "norm")
+                kernel.run(works, self._rows[key], self._factors.get(key))
+                totals = kernel.job.totals
+                squares.append(native().total(totals.ctypes.data, len(totals)))  # whatever the threads, in one order
         return math.sqrt(sum(squares))
 
-    def step(self, works: list[Work], state: Mapping[Tensor, dict[str, Any]], zero_grad: bool) -> None:
+    def step(self, works: list[Work], states: States, zero_grad: bool) -> None:
         """See `thalweg.kernels.work.Backend`."""
-        for i, bank in enumerate(self._banks):
-            kernel = self._kernel(i, "zero" if zero_grad else "step")
-            bank.advance(kernel.kept, kernel.run())
-            bank.release(zero_grad)
-        for work, p in self._rest:
-            eager.step(work, p, state[p], zero_grad)
+        for key, bucket in self._buckets.items():
+            if self._rows[key]:
+                kernel = self._kernel(key, "zero" if zero_grad else "step")
+                kernel.run(works, self._rows[key], self._factors.get(key))
+                native().finish(bucket.job)
+                bucket.renew()
+        if zero_grad:
+            for g in self._copied:
+                g.detach().zero_()
+        found = self._parameters
+        assert found is not None
+        for i, (work, p) in zip(self._rest, self._others(works), strict=True):
+            eager.step(work, p, states.of(p), zero_grad, i)
+        found.release()
+        if states.exposed:  # whoever holds the mapping sees in it what this step has begun
+            self._reveal()
 
-    def _kernel(self, i: int, what: str) -> Kernel:
-        if (i, what) not in self._kernels:
-            bank = self._banks[i]
-            source = bank.norm_source(what != "norm") if "norm" in what else bank.step_source(zero_grad=what == "zero")
-            self._kernels[i, what] = Kernel(bank, source)
-        return self._kernels[i, what]
+    def _others(self, works: list[Work]) -> list[tuple[Work, Tensor]]:
+        """What is not stepped by a kernel in this step, in the order of the parameters."""
+        found = self._parameters
+        assert found is not None
+        for i in self._rest:
+            if i in self._home and self._states is not None:
+                self._buckets[self._home[i]].reveal(self._states, i)
+        return [(works[found.group[i]], found.tensors[i]) for i in self._rest]
 
-    def prepare(self, works: list[Work], state: Mapping[Tensor, dict[str, Any]]) -> None:
-        """Bring banks and tables up to date with groups, parameters and gradients: quickly where little changed."""
-        params = [p for work in works for p in work.params] if len(works) > 1 else works[0].params
-        if _are(works, self._works) and _are(params, self._params) and self._look():
-            return
-        self._lay(works, list(params), state)
-
-    def drop(self, params: list[Tensor]) -> bool:
-        """See `thalweg.kernels.work.Backend`."""
-        if self._addresses is None or not _are(params, self._params):
-            return False
-        self._addresses.drop()
-        return True
-
-    def _look(self) -> bool:
-        """Point the banks at where things are now; False if parameters have to be sorted anew."""
-        found = self._addresses
-        if found is not None and (changed := found.look()) != CHANGED:
-            return changed == SAME or all(bank.move(found.params[bank.indices].tolist()) for bank in self._banks)
-        grads = list(map(_grad, self._params))
-        return _there(grads) == self._with and all(bank.aim(_pick(grads, bank.indices)) for bank in self._banks)
-
-    @torch.no_grad()
-    def _lay(self, works: list[Work], params: list[Tensor], state: Mapping[Tensor, dict[str, Any]]) -> None:
-        """Sort the parameters that have a gradient into banks."""
-        self._works, self._addresses = [], None  # whatever breaks off in here, the next step begins anew
-        self._params = params
-        grads: list[Tensor | None] = list(map(_grad, params))
-        self._with = _there(grads)
-        self._kernels, self._rest = {}, []
-        banks: dict[Any, tuple[list[Work], list[int]]] = {}
-        owners = [work for work in works for _ in work.params]
-        seen: set[Tensor] = set()
-        for i, (work, p, g) in enumerate(zip(owners, params, grads, strict=True)):
-            if g is None or p in seen:
-                continue
-            seen.add(p)
-            if _dense(p) and not work.differentiable and g.layout == torch.strided and g.device == p.device:
-                rule = work.template
-                key = (type(rule), tuple(rule.options.items()), work.form, work.state_dtype, p.dtype)
-                in_bank = banks.setdefault(key, ([], []))
-                in_bank[0].append(work)
-                in_bank[1].append(i)
+    def _kernel(self, key: Key, what: str) -> Kernel:
+        if (key, what) not in self._kernels:
+            bucket = self._buckets[key]
+            if what == "own norm":
+                source = norm_source(Stages(unscale=key.form.unscale), key.types, False)
+            elif "norm" in what:
+                source = norm_source(key.form, key.types, what != "norm")
             else:
-                self._rest.append((work, p))
-        self._banks = []
-        for key, (in_works, indices) in banks.items():
-            real = eager.arithmetic(key[-1])
-            types = Types(key[-1], key[-2] or real, real)
-            self._banks.append(Bank(in_works, [params[i] for i in indices], indices, types, state))
-            self._banks[-1].aim(_pick(grads, indices))
-        self._works = list(works)
-        alike = not self._rest and all(bank.alike for bank in self._banks)
-        self._addresses = Addresses.of(params, [bank.column for bank in self._banks]) if alike else None
+                source = bucket.source(what == "zero")
+            self._kernels[key, what] = Kernel(bucket, source, len(self._works))
+        return self._kernels[key, what]
+
+    def drop(self, groups: Sequence[list[Tensor]]) -> bool:
+        """See `thalweg.kernels.work.Backend`."""
+        return self._parameters is not None and self._parameters.are(groups) and self._parameters.drop()
 
 
-def _are(these: Sequence[object], those: Sequence[object]) -> bool:
-    """Whether two lists hold the same objects."""
-    return len(these) == len(those) and all(map(operator.is_, these, those))
+def available() -> bool:
+    """Whether torch's objects are as native code knows them."""
+    return layout.find() is not None
 
 
-def _pick(grads: list[Tensor | None], indices: list[int]) -> list[Tensor]:
-    """The gradients of a bank, all of which are there."""
-    return cast("list[Tensor]", grads if len(indices) == len(grads) else [grads[i] for i in indices])
-
-
-def _there(grads: list[Tensor | None]) -> list[bool]:
-    """Which of them there are."""
-    return list(map(operator.is_not, grads, repeat(None)))
-
-
-def _dense(p: Tensor) -> bool:
-    """Whether a parameter is real numbers in this machine's memory, each element once and none between."""
-    if p.device.type != "cpu" or p.layout != torch.strided or p.dtype not in _DTYPES or p.numel() == 0:
-        return False
-    if p.is_contiguous():
-        return True
-    reach = sorted((stride, size) for stride, size in zip(p.stride(), p.shape, strict=True) if size > 1)
-    expected = 1
-    for stride, size in reach:
-        if stride != expected:
-            return False
-        expected *= size
-    return True
+__all__ = ["Fused", "available", "sharded"]

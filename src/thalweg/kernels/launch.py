@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from thalweg.kernels.records import JOB, address
 from thalweg.printers.numba import SHARES
 
 PIECES = 64
@@ -52,7 +53,7 @@ def _openmp() -> tuple[Any, int]:
     found = [p for name in ("gomp", "iomp5", "omp") for p in glob.glob(f"{folder}*/**/lib{name}*.so*", recursive=True)]
     for path in found:
         try:
-            runtime = ctypes.CDLL(path)
+            runtime = ctypes.PyDLL(path)  # which keeps Python's lock during a call
             parallel, number = runtime.GOMP_parallel, runtime.omp_get_thread_num
         except (OSError, AttributeError):
             continue
@@ -81,46 +82,66 @@ def cuts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 class Job:
-    """A worker and what it works on.
+    """A printed worker and host, and what they work on: a `thalweg.kernels.records.JOB`.
 
-    The worker is a C function of the address of ten int64: how many threads there are, how many pieces, the addresses
-    of the cuts between these, of the table, of the scalars and of the totals that each chunk leaves, the bytes of a row
-    of the table, the salt of rounding by chance, how many rows there are, and the address of a function that gives the
-    thread's number.  After `SHARES` bytes follows, a line of cache a thread, how much of its share of the pieces is
-    taken: each begins with its own, the same at every step, which its core may still have in its cache, and goes on
-    with what others have left.  `small` says that a single thread is quickest.
+    Past byte `SHARES` of it there is one cache line per thread: the number of pieces already taken from that thread's
+    share.  Each thread starts with its own share, which its core may still have cached from the last step, then takes
+    from the others'.
+
+    Attributes:
+        scalars: what ``host`` leaves for the element loop, a row per row of parameters.
+        totals: what each chunk leaves.
     """
 
     def __init__(
-        self, worker: int, table: NDArray[Any], scalars: NDArray[Any], totals: NDArray[np.float64], small: bool
+        self,
+        module: Any,
+        table: NDArray[Any],
+        cuts: NDArray[np.int64],
+        rows: NDArray[np.float64],
+        groups: NDArray[np.float64],
+        scalars: NDArray[Any],
+        number_out: NDArray[np.float64] | None = None,
+        small: bool = False,
     ) -> None:
-        self._address = worker
-        self._worker = ctypes.CFUNCTYPE(None, ctypes.c_int64)(worker)
-        self._kept = (table, scalars, totals)
-        self._cuts = cuts(table[:, 0])
-        pieces = len(self._cuts) - 1
-        addresses: list[int] = [self._cuts.ctypes.data, table.ctypes.data, scalars.ctypes.data, totals.ctypes.data]
+        self._address = module.worker.address
+        # With Python's lock held: nobody may drop what the addresses lead to.
+        self._worker = ctypes.PYFUNCTYPE(None, ctypes.c_int64)(module.worker.address)
+        self._host = ctypes.PYFUNCTYPE(None, ctypes.c_int64)(module.host.address)
+        self.groups, self.scalars, self.totals = groups, scalars, np.zeros(len(table))
+        self._kept = (table, cuts, rows, number_out)
+        pieces = len(cuts) - 1
         self._parallel, number = _openmp()
-        words = [1, pieces, *addresses, table.strides[0], 0, len(table), number]
         self._most = min(_MOST, pieces)
-        self._job = np.zeros(SHARES // 8 + 8 * self._most, np.int64)
-        self._job[: len(words)] = words
-        self._taken = self._job[SHARES // 8 :: 8]
-        self._at = self._job.ctypes.data
         self._small = small
+        self._job = np.zeros(SHARES // 8 + 8 * self._most, np.int64)
+        self._taken = self._job[SHARES // 8 :: 8]
+        self._at = address(self._job)
+        self._record: Any = self._job[: JOB.itemsize // 8].view(JOB)[0]
+        job = self._record
+        job["pieces"], job["cuts"], job["thread"] = pieces, address(cuts), number
+        job["table"], job["row_bytes"], job["chunks"] = address(table), table.strides[0], len(table)
+        job["scalars"], job["totals"] = address(scalars), address(self.totals)
+        job["rows"], job["row_words"] = address(rows), rows.shape[1]
+        job["groups"], job["group_words"] = address(groups), groups.shape[1]
+        job["number_out"] = 0 if number_out is None else address(number_out)
+        self._threads: Any = self._job[:1]
+        self._row_count: Any = self._job[JOB.names.index("row_count") :]  # pyright: ignore
 
-    def run(self, salt: int) -> None:
-        """Do all of it, on as many threads as torch uses."""
+    def run(self, rows: int) -> None:
+        """Compute the scalars of so many rows, then do all chunks, on as many threads as torch uses."""
+        self._row_count[0] = rows
+        self._host(self._at)
         threads = 1 if self._small or _forked else min(torch.get_num_threads(), self._most)
-        self._job[0], self._job[7] = threads, salt
+        self._threads[0] = threads
         self._taken[:threads] = 0
         if threads == 1:
             self._worker(self._at)
         elif self._parallel is not None:
             self._parallel(self._address, self._at, threads, 0)
         else:
-            pool = _pool(threads - 1, os.getpid())
-            waiting = [pool.submit(self._worker, self._at) for _ in range(threads - 1)]
-            self._worker(self._at)
+            worker = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self._address)
+            waiting = [_pool(threads - 1, os.getpid()).submit(worker, self._at) for _ in range(threads - 1)]
+            worker(self._at)
             for helper in waiting:
                 helper.result()

@@ -10,18 +10,21 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from thalweg.kernels import rounding
+
 _REALS = {"float32": types.float32, "float64": types.float64}
-_STREAMS = 16
 _FLUSH = 0x8040  # flush-to-zero and denormals-are-zero, of x86's MXCSR
 
 
-def stream(index: int, dtype: str) -> tuple[Any, Any, Any]:
+def stream(index: int, dtype: str, count: int, name: str = "") -> tuple[Any, Any, Any]:
     """``load(address, i)``, ``store(address, i, x)`` and ``dither(address, i, x, salt)`` for an array of a kernel.
 
     Args:
         index: which array it is; arrays of one kernel never overlap.
         dtype: of its elements; float16 and bfloat16 are loaded as float32 and stored rounded to nearest, ties to even.
-            ``dither`` rounds to bfloat16 up or down by chance, so that the mean is right; equal salts, equal chances.
+            ``dither`` rounds to bfloat16 up or down at random, as `thalweg.kernels.rounding` says.
+        count: how many arrays the kernel has.
+        name: of the array, which ``dither`` tells from others by it.
     """
     real = _REALS.get(dtype, types.float32)
 
@@ -29,7 +32,7 @@ def stream(index: int, dtype: str) -> tuple[Any, Any, Any]:
     def load(typing: Any, address: Any, i: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             found = builder.load(_pointer(builder, dtype, *args))
-            _alone(builder, found, index)
+            _alone(builder, found, index, count)
             return _widen(builder, dtype, found)
 
         return real(types.int64, types.intp), generate
@@ -38,7 +41,7 @@ def stream(index: int, dtype: str) -> tuple[Any, Any, Any]:
     def store(typing: Any, address: Any, i: Any, x: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             kept = _narrow(builder, dtype, args[2])
-            _alone(builder, builder.store(kept, _pointer(builder, dtype, args[0], args[1])), index)
+            _alone(builder, builder.store(kept, _pointer(builder, dtype, args[0], args[1])), index, count)
             return context.get_dummy_value()
 
         return types.none(types.int64, types.intp, real), generate
@@ -48,11 +51,18 @@ def stream(index: int, dtype: str) -> tuple[Any, Any, Any]:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             word = ir.IntType(32)
             bits = builder.bitcast(args[2], word)
-            chance = builder.and_(_hash(builder, builder.trunc(args[3], word), index), word(0xFFFF))
+            x = builder.add(builder.trunc(args[3], word), word(rounding.of_array(name)))
+            mixed = rounding.mix(
+                x,
+                xor=builder.xor,
+                shift=lambda x, by: builder.lshr(x, word(by)),
+                times=lambda x, by: builder.mul(x, word(by)),
+            )
+            chance = builder.and_(mixed, word(0xFFFF))
             finite = builder.icmp_unsigned("!=", builder.and_(bits, word(0x7F800000)), word(0x7F800000))
             rounded = builder.add(bits, builder.select(finite, chance, word(0)))
             kept = builder.trunc(builder.lshr(rounded, word(16)), ir.IntType(16))
-            _alone(builder, builder.store(kept, _pointer(builder, dtype, args[0], args[1])), index)
+            _alone(builder, builder.store(kept, _pointer(builder, dtype, args[0], args[1])), index, count)
             return context.get_dummy_value()
 
         return types.none(types.int64, types.intp, types.float32, types.int64), generate
@@ -60,34 +70,53 @@ def stream(index: int, dtype: str) -> tuple[Any, Any, Any]:
     return load, store, dither
 
 
-def _hash(builder: Any, x: Any, index: int) -> Any:
-    """32 bits that look like chance: the finalizer of MurmurHash3, on a number and the index of an array."""
-    word = ir.IntType(32)
-    x = builder.add(x, word(index * 0x9E3779B9 & 0xFFFFFFFF))
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        x = builder.mul(builder.xor(x, builder.lshr(x, word(shift))), word(factor))
-    return builder.xor(x, builder.lshr(x, word(16)))
+def _access(kind: Any, bits: Any) -> tuple[Any, Any]:
+    """``load(address)`` and ``save(address, x)`` for a type, which has `bits` in memory and may be wider in code."""
+
+    @intrinsic
+    def load(typing: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            found = builder.load(builder.inttoptr(args[0], bits.as_pointer()))
+            return builder.zext(found, ir.IntType(64)) if kind == types.int64 and bits.width < 64 else found
+
+        return kind(types.int64), generate
+
+    @intrinsic
+    def save(typing: Any, address: Any, x: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kept = builder.trunc(args[1], bits) if kind == types.int64 and bits.width < 64 else args[1]
+            builder.store(kept, builder.inttoptr(args[0], bits.as_pointer()))
+            return context.get_dummy_value()
+
+        return types.none(types.int64, kind), generate
+
+    return load, save
+
+
+word: Any
+save_word: Any
+word32: Any
+save_word32: Any
+real32: Any
+save_real32: Any
+real64: Any
+save_real64: Any
+word, save_word = _access(types.int64, ir.IntType(64))
+word32, save_word32 = _access(types.int64, ir.IntType(32))
+word16: Any = _access(types.int64, ir.IntType(16))[0]
+real32, save_real32 = _access(types.float32, ir.FloatType())
+real64, save_real64 = _access(types.float64, ir.DoubleType())
 
 
 @intrinsic
-def word(typing: Any, address: Any, i: Any) -> Any:
-    """The int64 at index `i` of an address."""
+def call(typing: Any, function: Any, a: Any, b: Any) -> Any:
+    """Call ``int32_t function(void *a, void *b)``, as torch's C interface is called; 0 is success."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(builder.gep(builder.inttoptr(args[0], ir.IntType(64).as_pointer()), [args[1]]))
+        kind = ir.FunctionType(ir.IntType(32), [ir.IntType(64), ir.IntType(64)])
+        return builder.sext(builder.call(builder.inttoptr(args[0], kind.as_pointer()), list(args[1:])), ir.IntType(64))
 
-    return types.int64(types.int64, types.intp), generate
-
-
-@intrinsic
-def put_word(typing: Any, address: Any, i: Any, x: Any) -> Any:
-    """Put the int64 `x` at index `i` of an address."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], builder.gep(builder.inttoptr(args[0], ir.IntType(64).as_pointer()), [args[1]]))
-        return context.get_dummy_value()
-
-    return types.none(types.int64, types.intp, types.int64), generate
+    return types.int64(types.int64, types.int64, types.int64), generate
 
 
 @intrinsic
@@ -136,11 +165,11 @@ def _pointer(builder: Any, dtype: str, address: Any, i: Any) -> Any:
     return builder.gep(builder.inttoptr(address, element.as_pointer()), [i])
 
 
-def _alone(builder: Any, access: Any, index: int) -> None:
+def _alone(builder: Any, access: Any, index: int, count: int) -> None:
     """Say that an access is to its own stream and to none of the others."""
     module = builder.module
     domain = module.add_metadata(["thalweg"])
-    scopes = [module.add_metadata([f"thalweg {k}", domain]) for k in range(_STREAMS)]
+    scopes = [module.add_metadata([f"thalweg {k}", domain]) for k in range(count)]
     access.set_metadata("alias.scope", module.add_metadata([scopes[index]]))
     access.set_metadata("noalias", module.add_metadata([s for k, s in enumerate(scopes) if k != index]))
 

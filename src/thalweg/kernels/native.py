@@ -1,138 +1,427 @@
-"""Native functions beside the printed kernels: a source for `thalweg.kernels.build.native`, which compiles it."""
+"""Native functions beside the printed kernels: they look at torch's tensors, and sort parameters into rows.
+
+What they are given are records by their address; see `thalweg.kernels.records`.  They are called with Python's lock
+held, since they read Python's and torch's own objects.
+"""
 
 from typing import Any
 
 import numba
-import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+from numba import njit
 
 from thalweg.kernels import memory
+from thalweg.kernels.records import BUCKET, HELD, LAYOUT, LIST, LOOK, PARAM, offsets
+from thalweg.kernels.rounding import SEED, STEP, TENSOR
 
 cfunc: Any = numba.cfunc  # no types are known of what Numba makes of a function
 fetch: Any = memory.fetch
-put_word: Any = memory.put_word
+call: Any = memory.call
 word: Any = memory.word
-number: Any = memory.stream(0, "float64")[0]
-single: Any
-put_single: Any
-single, put_single, _ = memory.stream(1, "float32")
-one = np.float32(1)
+save_word: Any = memory.save_word
+word16: Any = memory.word16
+word32: Any = memory.word32
+save_word32: Any = memory.save_word32
+real32: Any = memory.real32
+save_real32: Any = memory.save_real32
+real64: Any = memory.real64
+save_real64: Any = memory.save_real64
+
+integer: Any = numba.int64
+P, B, T, L, S, H = map(offsets, (PARAM, BUCKET, LAYOUT, LOOK, LIST, HELD))
+PARAM_BYTES, LIST_BYTES, HELD_BYTES = PARAM.itemsize, LIST.itemsize, HELD.itemsize
+
+INLINE = 5  # dimensions, whose sizes and strides a tensor has in itself; those of more dimensions lie elsewhere
+SKIPPED, FUSED, EXAMINE, EAGER = 0, 1, 2, 3
 
 
-@intrinsic
-def _member(typing: Any, function: Any, this: Any) -> Any:
-    """Call ``const void *function(const void *this)``, as methods without arguments are called."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)])
-        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
-
-    return types.int64(types.int64, types.int64), generate
-
-
-@intrinsic
-def _ask(typing: Any, function: Any, tensor: Any, answer: Any) -> Any:
-    """Call ``int32_t function(AtenTensorHandle tensor, void *answer)`` of torch's C interface; 0 is success."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.IntType(32), [ir.IntType(64), ir.IntType(64)])
-        return builder.sext(builder.call(builder.inttoptr(args[0], kind.as_pointer()), list(args[1:])), ir.IntType(64))
-
-    return types.int64(types.int64, types.int64, types.int64), generate
+@njit(error_model="numpy")
+def strided(tensor: int, o: int, ndim: int) -> tuple[int, int]:
+    """Where a tensor's sizes and its strides stand."""
+    sizes = tensor + word(o + T.sizes)
+    if ndim > INLINE:
+        sizes = word(sizes)
+        return sizes, sizes + 8 * ndim
+    return sizes, tensor + word(o + T.strides)
 
 
-ask: Any = _ask
-member: Any = _member
+@njit(error_model="numpy")
+def shaped(tensor: int, dtype: int, param: int, dims: int, o: int) -> bool:
+    """Whether a tensor is plain, in this machine's memory, of this dtype, with a parameter's sizes and strides."""
+    if word(tensor + word(o + T.keys)) != word(o + T.plain) or word16(tensor + word(o + T.dtype)) != dtype:
+        return False
+    ndim = word(param + P.ndim)
+    if word(tensor + word(o + T.numel)) != word(param + P.numel) or word(tensor + word(o + T.ndim)) != ndim:
+        return False
+    sizes, strides = strided(tensor, o, ndim)
+    known = dims + 8 * word(param + P.dims)
+    for k in range(ndim):
+        if word(sizes + 8 * k) != word(known + 8 * k):
+            return False
+        if word(strides + 8 * k) != word(known + 8 * (ndim + k)) and word(sizes + 8 * k) != 1:
+            return False
+    return True
 
 
-@cfunc("int64(int64)", nopython=True)
-def look(job: int) -> int:
-    """Fill in the addresses, as `thalweg.kernels.addresses.Addresses` has them; 0, 1 or 2 for what has changed.
+@njit(error_model="numpy")
+def hashed(base: int, mask: int) -> int:
+    return ((base >> 4) * 0x9E3779B1 >> 7) & mask
 
-    The job, in int64: how many; where the handles of the parameters are; what is filled in: addresses of parameters and
-    of gradients, and whether there is a gradient; ``TensorImpl::grad``, the tensor that is none, and of the C interface
-    what gives data, layout, strides and dimensions; a word for answers; how many tables there are, and where they are
-    described: their rows, where the column of gradients begins, the bytes from row to row, and where it says which
-    gradient each row is of, and how far into it; and of the C interface what assigns a tensor to another.
+
+@njit(error_model="numpy")
+def written(base: int, job: int) -> bool:
+    """Whether memory that begins here is, or may be, written in a step."""
+    slots, mask = word(job + L.bases), word(job + L.base_mask)
+    slot = hashed(base, mask)
+    while word(slots + 8 * slot) != 0:
+        if word(slots + 8 * slot) == base:
+            return True
+        slot = (slot + 1) & mask
+    return False
+
+
+@njit(error_model="numpy")
+def state_of(param: int, dims: int, o: int, job: int) -> int:
+    """What is to be done to a parameter; notes where its elements and its gradient's are."""
+    tensor = word(word(param + P.object) + word(o + T.implementation))
+    g = word(param + P.given)
+    if g == 0:
+        meta = word(tensor + word(o + T.autograd))
+        if meta == 0:
+            return SKIPPED
+        g = word(meta + word(o + T.grad))
+        if g == word(o + T.none):
+            return SKIPPED
+    dtype = word(param + P.dtype)
+    if word(param + P.home) == 0 or word(word(param + P.object) + word(o + T.type)) != word(param + P.type):
+        return EXAMINE
+    if not shaped(tensor, dtype, param, dims, o):
+        return EXAMINE
+    storage = word(tensor + word(o + T.storage))
+    base, deleter = word(storage + word(o + T.data)), word(storage + word(o + T.deleter))
+    if storage != word(param + P.storage) or base != word(param + P.base) or deleter != word(param + P.deleter):
+        return EXAMINE
+    size = word(param + P.itemsize)
+    save_word(param + P.data, base + size * word(tensor + word(o + T.offset)))
+    save_word(param + P.counter, word(tensor + word(o + T.counter)) + word(o + T.version))
+    if not shaped(g, dtype, param, dims, o):
+        return EXAMINE
+    storage = word(g + word(o + T.storage))
+    begin = word(storage + word(o + T.data))
+    # Memory that a storage owns alone overlaps no other storage's; of any other memory Python finds out.
+    if begin == 0 or word(storage + word(o + T.deleter)) != word(o + T.owned) or written(begin, job):
+        return EXAMINE
+    save_word(param + P.grad, begin + size * word(g + word(o + T.offset)))
+    return FUSED
+
+
+@cfunc("int64(int64, int64, int64)", nopython=True, error_model="numpy")
+def enroll(job: int, index: int, trusted: int) -> int:
+    """Note what a parameter is; 0 if it cannot be stepped natively, 1 if it is as it was but elsewhere, else 2.
+
+    It must be plain, each element once and none between, and of memory that it owns alone, unless that is `trusted`.
     """
-    count, handles, params, grads, there = word(job, 0), word(job, 1), word(job, 2), word(job, 3), word(job, 4)
-    grad, none, data, layout = word(job, 5), word(job, 6), word(job, 7), word(job, 8)
-    strides, dim, answer = word(job, 9), word(job, 10), job + 88
-    moved, changed = 0, False
+    o, param = word(job + L.layout), word(job + L.params) + PARAM_BYTES * index
+    python = word(param + P.object)
+    tensor, kind = word(python + word(o + T.implementation)), word(python + word(o + T.type))
+    known = False
+    for k in range(word(job + L.type_count)):
+        known = known or word(word(job + L.types) + 8 * k) == kind
+    dtype, ndim = word16(tensor + word(o + T.dtype)), word(tensor + word(o + T.ndim))
+    if not known or word(tensor + word(o + T.keys)) != word(o + T.plain) or not (5 <= dtype <= 7 or dtype == 15):
+        return 0
+    storage, numel = word(tensor + word(o + T.storage)), word(tensor + word(o + T.numel))
+    base, deleter = word(storage + word(o + T.data)), word(storage + word(o + T.deleter))
+    if ndim > word(job + L.dimensions) or numel == 0 or base == 0 or not (trusted or deleter == word(o + T.owned)):
+        return 0
+    sizes, strides = strided(tensor, o, ndim)
+    dense = 1
+    for _ in range(ndim):
+        for k in range(ndim):
+            if word(strides + 8 * k) == dense and word(sizes + 8 * k) > 1:
+                dense *= word(sizes + 8 * k)
+    if dense != numel:
+        return 0
+    dims = word(job + L.dims)
+    same = word(param + P.type) == kind and shaped(tensor, word(param + P.dtype), param, dims, o)
+    save_word(param + P.type, kind)
+    save_word(param + P.storage, storage)
+    save_word(param + P.base, base)
+    save_word(param + P.deleter, deleter)
+    size = 4 if dtype == 6 else (8 if dtype == 7 else 2)
+    save_word(param + P.data, base + size * word(tensor + word(o + T.offset)))
+    if same:
+        return 1
+    save_word(param + P.ndim, ndim)
+    save_word(param + P.numel, numel)
+    save_word(param + P.dtype, dtype)
+    save_word(param + P.itemsize, size)
+    for k in range(ndim):
+        save_word(dims + 8 * (word(param + P.dims) + k), word(sizes + 8 * k))
+        save_word(dims + 8 * (word(param + P.dims) + ndim + k), word(strides + 8 * k))
+    return 2
+
+
+@cfunc("int64(int64, int64)", nopython=True, error_model="numpy")
+def again(job: int, index: int) -> int:
+    """What is to be done to one parameter, as `look` has it of all."""
+    param = word(job + L.params) + PARAM_BYTES * index
+    state = state_of(param, word(job + L.dims), word(job + L.layout), job)
+    save_word(param + P.active, state)
+    return state
+
+
+@cfunc("void(int64, int64, int64)", nopython=True, error_model="numpy")
+def write(job: int, bases: int, count: int) -> None:
+    """Note where memory begins that is written in a step."""
+    slots, mask = word(job + L.bases), word(job + L.base_mask)
     for i in range(count):
-        # What will be read soon is fetched from memory now: objects lie all over it.
-        if i + 24 < count:
-            fetch(word(handles, i + 24))
-        if i + 16 < count:
-            soon = word(word(handles, i + 16), 0)
-            for line in range(4):
-                fetch(soon + 64 * line)
-        if i + 8 < count:
-            soon = word(member(grad, word(word(handles, i + 8), 0)), 0)
-            for line in range(4):
-                fetch(soon + 64 * line)
-        # A C++ ``Tensor`` is a pointer to its TensorImpl, and a handle of the C interface is where that pointer stands.
-        p = word(handles, i)
-        failed = ask(data, p, answer)
-        if word(answer, 0) != word(params, i):
-            put_word(params, i, word(answer, 0))
-            moved = 1
-        g = member(grad, word(p, 0))
-        exists = 1 if word(g, 0) != none else 0
-        put_word(answer, 0, 0)
-        if exists:
-            failed |= ask(layout, g, answer)
-            if word(answer, 0) != 0:  # sparse
-                return 2
-            failed |= ask(strides, p, answer)
-            steps = word(answer, 0)
-            failed |= ask(strides, g, answer)
-            others = word(answer, 0)
-            failed |= ask(dim, g, answer)
-            for k in range(word(answer, 0)):
-                if word(steps, k) != word(others, k):
-                    changed = True
-            failed |= ask(data, g, answer)
-        put_word(grads, i, word(answer, 0))
-        if failed or word(there, i) != exists:
-            put_word(there, i, exists)
-            changed = True
-    if changed:
-        return 2
-    tables = word(job, 13)
-    for _ in range(word(job, 12)):
-        column, bytes_of_row, which, offset = word(tables, 1), word(tables, 2), word(tables, 3), word(tables, 4)
-        for row in range(word(tables, 0)):
-            put_word(column + row * bytes_of_row, 0, word(grads, word(which, row)) + word(offset, row))
-        tables += 40
-    return moved
+        base = word(bases + 8 * i)
+        slot = hashed(base, mask)
+        while word(slots + 8 * slot) != 0 and word(slots + 8 * slot) != base:
+            slot = (slot + 1) & mask
+        save_word(slots + 8 * slot, base)
 
 
-@cfunc("void(int64)", nopython=True)
-def drop(job: int) -> None:
-    """Set every gradient of the job of `look` to none, as ``p.grad = None`` does."""
-    count, handles, grad, none = word(job, 0), word(job, 1), word(job, 5), job + 8 * 6
+@cfunc("int64(int64, int64, int64)", nopython=True, error_model="numpy")
+def held(job: int, tensors: int, count: int) -> int:
+    """Which of these `HELD` tensors is no longer what and where it was; `count` if none."""
+    o, dims = word(job + L.layout), word(job + L.dims)
     for i in range(count):
-        if i + 8 < count:
-            fetch(word(member(grad, word(word(handles, i + 8), 0)), 0))
-        g = member(grad, word(word(handles, i), 0))
-        if word(g, 0) != word(none, 0):
-            ask(word(job, 14), none, g)
+        h = tensors + HELD_BYTES * i
+        python = word(h + H.object)
+        tensor = word(python + word(o + T.implementation))
+        known = False
+        for k in range(word(job + L.type_count)):
+            known = known or word(word(job + L.types) + 8 * k) == word(python + word(o + T.type))
+        if not known:
+            return i
+        if word(h + H.scalar):
+            plain = word(tensor + word(o + T.keys)) == word(o + T.plain)
+            if not plain or word(tensor + word(o + T.numel)) != 1:
+                return i
+            if word16(tensor + word(o + T.dtype)) != word(h + H.dtype):
+                return i
+        else:
+            param = word(job + L.params) + PARAM_BYTES * word(h + H.param)
+            if not shaped(tensor, word(h + H.dtype), param, dims, o):
+                return i
+        storage, dtype = word(tensor + word(o + T.storage)), word(h + H.dtype)
+        size = 4 if dtype == 6 else (8 if dtype == 7 else 2)
+        begin = word(storage + word(o + T.data))
+        if begin == 0 or begin + size * word(tensor + word(o + T.offset)) != word(h + H.address):
+            return i
+        # Memory that is to be copied when first written has another owner.
+        deleter = word(storage + word(o + T.deleter))
+        if word(h + H.deleter) == 0:
+            save_word(h + H.deleter, deleter)
+        if word(h + H.deleter) != deleter:
+            return i
+    return count
 
 
-@cfunc("void(int64, int64)", nopython=True)
-def count(address: int, steps: int) -> None:
-    """Add 1 to each of so many float32 at an address."""
-    for i in range(steps):
-        put_single(address, i, single(address, i) + one)
+@cfunc("int64(int64, int64, int64)", nopython=True, error_model="numpy")
+def alone(job: int, tensors: int, count: int) -> int:
+    """Whether nobody but the optimizer and its backend holds any of these `HELD` tensors, or their memory."""
+    o = word(job + L.layout)
+    for i in range(count):
+        python = word(tensors + HELD_BYTES * i + H.object)
+        tensor = word(python + word(o + T.implementation))
+        storage = word(tensor + word(o + T.storage))
+        # One reference is the dictionary's, one the backend's list's; torch counts strong references in the low half.
+        if word(python) != 2 or word32(tensor + 8) != 1 or word32(storage + 8) != 1:
+            return 0
+    return 1
 
 
-@cfunc("float64(int64, int64)", nopython=True)
+@cfunc("void(int64, int64, int64)", nopython=True, error_model="numpy")
+def renew(job: int, tensors: int, count: int) -> None:
+    """Count up the versions of these `HELD` tensors, which a step has written."""
+    o = word(job + L.layout)
+    for i in range(count):
+        h = tensors + HELD_BYTES * i
+        if word(word(job + L.params) + PARAM_BYTES * word(h + H.param) + P.active) == FUSED:
+            tensor = word(word(h + H.object) + word(o + T.implementation))
+            counter = word(tensor + word(o + T.counter)) + word(o + T.version)
+            save_word32(counter, word32(counter) + 1)
+
+
+@cfunc("int64(int64)", nopython=True, error_model="numpy")
+def look(job: int) -> int:
+    """Look at all parameters of a `LOOK`; the number of those to examine in Python, or -1 if the lists have changed."""
+    o, dims, lists = word(job + L.layout), word(job + L.dims), word(job + L.lists)
+    param = word(job + L.params)
+    asked = 0
+    for k in range(word(job + L.list_count)):
+        found = word(lists + k * LIST_BYTES + S.object)
+        count = word(lists + k * LIST_BYTES + S.count)
+        if word(found + word(o + T.list_size)) != count:
+            return -1
+        items = word(found + word(o + T.list_items))
+        at = word(o + T.implementation)
+        meta = word(o + T.autograd)
+        for i in range(count):
+            # What will be read soon is fetched from memory now: objects lie all over it.
+            if i + 16 < count:
+                fetch(word(items + 8 * (i + 16)) + at)
+            if i + 12 < count:
+                soon = word(word(items + 8 * (i + 12)) + at)
+                fetch(soon)
+                fetch(soon + 64)
+                fetch(soon + 128)
+            if i + 8 < count:
+                soon = word(word(items + 8 * (i + 8)) + at)
+                fetch(word(soon + meta))
+                fetch(word(soon + word(o + T.storage)))
+                fetch(word(soon + word(o + T.counter)))
+            if i + 4 < count:
+                soon = word(word(word(items + 8 * (i + 4)) + at) + meta)
+                if soon != 0:
+                    soon = word(soon + word(o + T.grad))
+                    fetch(soon)
+                    fetch(soon + 64)
+                    fetch(soon + 128)
+            if i + 2 < count:
+                soon = word(word(word(items + 8 * (i + 2)) + at) + meta)
+                if soon != 0:
+                    fetch(word(word(soon + word(o + T.grad)) + word(o + T.storage)))
+            if word(items + 8 * i) != word(param + P.listed):
+                return -1
+            state = state_of(param, dims, o, job)
+            if state == EXAMINE:
+                save_word(word(job + L.examined) + 8 * asked, (param - word(job + L.params)) // PARAM_BYTES)
+                asked += 1
+            save_word(param + P.active, state)
+            param += PARAM_BYTES
+    return asked
+
+
+@njit(error_model="numpy")
+def read(address: int, size: int) -> float:
+    return real64(address) if size == 8 else float(real32(address))
+
+
+@njit(error_model="numpy")
+def put(address: int, size: int, x: float) -> None:
+    if size == 8:
+        save_real64(address, x)
+    else:
+        save_real32(address, numba.float32(x))
+
+
+@cfunc("int64(int64)", nopython=True, error_model="numpy")
+def assign(b: int) -> int:
+    """Sort the members of a `BUCKET` that are stepped into rows, and point its table at their memory; how many rows.
+
+    Members that share group, step and numbers of state share a row.  All of that is read anew from where it is kept.
+    """
+    params, members, first = word(b + B.params), word(b + B.members), word(b + B.first)
+    sizes, at, table = word(b + B.sizes), word(b + B.offsets), word(b + B.table)
+    wide, words = word(b + B.row_bytes), 8 * word(b + B.row_words)
+    numbers, count = word(b + B.numbers), word(b + B.number_count)
+    rows, slots, mask = word(b + B.rows), word(b + B.slots), word(b + B.slot_mask)
+    stamp = word(b + B.stamp) + 1
+    save_word(b + B.stamp, stamp)
+    used, row = 0, -1
+    for m in range(word(b + B.count)):
+        param = params + PARAM_BYTES * word(members + 8 * m)
+        begin, end = word(first + 8 * m), word(first + 8 * m + 8)
+        if word(param + P.active) != FUSED:
+            for c in range(begin, end):
+                save_word(table + c * wide, 0)
+            continue
+        group = m if word(b + B.each) else word(param + P.group)
+        t = read(word(word(b + B.steps) + 8 * m), word(b + B.step_bytes)) + 1.0
+        # The row of the member before, or one that the hash table has, or a new one.
+        hashed, new = 0, rows + used * words
+        save_word(new, group)
+        save_real64(new + 8, t)
+        for k in range(count):
+            save_real64(new + 16 + 8 * k, read(word(numbers + 8 * (m * count + k)), word(b + B.number_bytes)))
+        same = row >= 0
+        for k in range(2 + count):
+            same = same and word(rows + row * words + 8 * k) == word(new + 8 * k)
+            hashed = (hashed ^ word(new + 8 * k)) * -7046029254386353131
+            hashed ^= (hashed >> 29) & 0x7FFFFFFFF
+        if not same:
+            row = used
+            slot = hashed & mask
+            while word(slots + 16 * slot) == stamp:
+                other = word(slots + 16 * slot + 8)
+                same = True
+                for k in range(2 + count):
+                    same = same and word(rows + other * words + 8 * k) == word(new + 8 * k)
+                if same:
+                    row = other
+                    break
+                slot = (slot + 1) & mask
+            if row == used:
+                save_word(slots + 16 * slot, stamp)
+                save_word(slots + 16 * slot + 8, used)
+                used += 1
+        salt = 0
+        if word(b + B.salted):
+            salt = word(b + B.seed) * SEED + integer(t) * STEP + word(param + P.ordinal) * TENSOR
+        for c in range(begin, end):
+            entry, offset = table + c * wide, word(at + 8 * c)
+            save_word(entry, word(sizes + 8 * c))
+            save_word(entry + 8, row)
+            save_word(entry + 16, salt + offset // word(param + P.itemsize))
+            save_word(entry + 24, word(param + P.data) + offset)
+            save_word(entry + 32, word(param + P.grad) + offset)
+    save_word(b + B.row_count, used)
+    return used
+
+
+@cfunc("void(int64)", nopython=True, error_model="numpy")
+def finish(b: int) -> None:
+    """Count a step of the members of a `BUCKET` that were stepped, and keep their new numbers of state.
+
+    The version of each parameter goes up: autograd must see that what it has saved for `backward` is no more.
+    """
+    params, members, wide = word(b + B.params), word(b + B.members), word(b + B.row_bytes)
+    table, first, count = word(b + B.table), word(b + B.first), word(b + B.number_count)
+    for m in range(word(b + B.count)):
+        param = params + PARAM_BYTES * word(members + 8 * m)
+        if word(param + P.active) != FUSED:
+            continue
+        address, size = word(word(b + B.steps) + 8 * m), word(b + B.step_bytes)
+        put(address, size, read(address, size) + 1.0)
+        row = word(table + word(first + 8 * m) * wide + 8)
+        for k in range(count):
+            address = word(word(b + B.numbers) + 8 * (m * count + k))
+            put(address, word(b + B.number_bytes), real64(word(b + B.number_out) + 8 * (row * count + k)))
+        counter = word(param + P.counter)
+        save_word32(counter, word32(counter) + 1)
+
+
+@cfunc("int64(int64)", nopython=True, error_model="numpy")
+def drop(job: int) -> int:
+    """Set all gradients of a `LOOK` to none, as ``p.grad = None`` does; -1 if the lists have changed."""
+    o, lists = word(job + L.layout), word(job + L.lists)
+    param, meta = word(job + L.params), word(o + T.autograd)
+    for k in range(word(job + L.list_count)):
+        found, count = word(lists + k * LIST_BYTES + S.object), word(lists + k * LIST_BYTES + S.count)
+        if word(found + word(o + T.list_size)) != count:
+            return -1
+        items = word(found + word(o + T.list_items))
+        for i in range(count):
+            if word(items + 8 * i) != word(param + P.listed):
+                return -1
+            if i + 8 < count:
+                fetch(word(word(word(items + 8 * (i + 8)) + word(o + T.implementation)) + meta))
+            own = word(word(word(items + 8 * i) + word(o + T.implementation)) + meta)
+            if own != 0:
+                g = own + word(o + T.grad)
+                if word(g) != word(o + T.none):
+                    call(word(o + T.assign), o + T.none, g)
+            param += PARAM_BYTES
+    return 0
+
+
+@cfunc("float64(int64, int64)", nopython=True, error_model="numpy")
 def total(address: int, count: int) -> float:
     """The sum of `count` float64 at an address, one after the other."""
     added = 0.0
     for i in range(count):
-        added += number(address, i)
+        added += real64(address + 8 * i)
     return added

@@ -1,6 +1,7 @@
 """What an optimizer hands to a backend, and what a backend is."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -19,30 +20,34 @@ class Work:
         template: the rule; its options are the formula's, its numbers are not used.
         form: which stages there are around the rule.
         params: the group's parameters; those without a gradient are left out.
+        first: the number of the group's first parameter among all of the optimizer's.
         state_dtype: of the values of the state, or None for that of the arithmetic.
         seed: of rounding to a 16-bit state.
-        differentiable: whether autograd is to see the step.
         densify: whether a sparse gradient is made dense, where the rule needs more than its rows.
+        number_dtype: of the numbers of the state.
         numbers: the rule's numbers in this step.
-        before: the numbers that the interim points were made with.
+        before: the numbers that the lookahead points were made with.
         after: the numbers of the next step.
         scalars: the numbers of the stages.
+        clip_each: the largest norm of each parameter's own gradient, where `form` clips it.
         names: the rule's numbers by name.
         kept: what the state of a parameter holds.
-        looks_ahead: whether the parameters hold interim points.
+        looks_ahead: whether the parameters hold lookahead points.
     """
 
     template: Rule
     form: Stages
     params: list[Tensor]
+    first: int = 0
     state_dtype: torch.dtype | None = None
     seed: int = 0
-    differentiable: bool = False
     densify: bool = False
+    number_dtype: torch.dtype = torch.float64
     numbers: dict[str, float] = field(default_factory=dict[str, float])
     before: dict[str, float] = field(default_factory=dict[str, float])
     after: dict[str, float] = field(default_factory=dict[str, float])
     scalars: Scalars = field(default_factory=Scalars)
+    clip_each: float = 0.0
     names: tuple[str, ...] = field(init=False)
     kept: frozenset[str] = field(init=False)
     looks_ahead: bool = field(init=False)
@@ -55,24 +60,65 @@ class Work:
         self.looks_ahead = self.template.looks_ahead
 
 
+class States:
+    """The state of an optimizer: what ``optimizer.state`` shows, and what nobody has asked for yet.
+
+    Until somebody asks, a backend may keep the state of parameters wherever it likes.  `shown` has it bring all of it
+    into one mapping of ordinary dictionaries and tensors, as ``torch.optim`` has it; from then on whoever holds any of
+    these may change, replace or delete it, and the backend must look at each step what became of it.
+
+    Attributes:
+        mapping: parameter → name → tensor.  Only backends use it directly; everybody else asks for `shown`.
+        exposed: whether somebody outside may hold any part of `mapping`.
+        reveal: what brings the rest of the state into `mapping`; set by a backend.
+    """
+
+    def __init__(self, mapping: MutableMapping[Tensor, dict[str, Any]] | None = None) -> None:
+        self.mapping = defaultdict[Tensor, dict[str, Any]](dict) if mapping is None else mapping
+        self.exposed = mapping is not None
+        self.reveal: Callable[[], None] | None = None
+
+    @property
+    def shown(self) -> MutableMapping[Tensor, dict[str, Any]]:
+        """All of the state, in `mapping`."""
+        if self.reveal is not None:
+            self.reveal()
+        self.exposed = True
+        return self.mapping
+
+    def hand_over(self) -> None:
+        """Take all of the state from the backend that has kept it, which is given up."""
+        if self.reveal is not None:
+            self.reveal()
+        self.reveal = None
+
+    def of(self, p: Tensor) -> dict[str, Any]:
+        """The dictionary of a parameter in `mapping`, empty at first."""
+        return self.mapping.setdefault(p, {})
+
+
 class Backend(Protocol):
     """Steps all groups of one optimizer."""
 
-    def prepare(self, works: list[Work], state: Mapping[Tensor, dict[str, Any]]) -> None:
-        """Look at groups, parameters and gradients anew: once a step, before the rest."""
+    def prepare(self, works: list[Work], states: States) -> None:
+        """Look at groups, parameters, gradients and state anew: once a step, before the rest."""
+        ...
+
+    def clip_each(self, works: list[Work]) -> None:
+        """Measure the norm of each gradient, unscaled, for those groups whose form clips each by its own."""
         ...
 
     def norm(self, works: list[Work], strict: bool) -> float:
-        """The global 2-norm of all gradients, unscaled and clipped by value, accumulated in float64.
+        """The global 2-norm of all gradients, unscaled and clipped on their own, accumulated in float64.
 
         If `strict` it is finite only if every gradient was, before it was clipped.
         """
         ...
 
-    def step(self, works: list[Work], state: Mapping[Tensor, dict[str, Any]], zero_grad: bool) -> None:
+    def step(self, works: list[Work], states: States, zero_grad: bool) -> None:
         """Step every parameter that has a gradient, in place, filling the state of those stepped first."""
         ...
 
-    def drop(self, params: list[Tensor]) -> bool:
-        """Set the gradients of all of the optimizer's parameters to None, and True; or False if it has no quick way."""
+    def drop(self, groups: Sequence[list[Tensor]]) -> bool:
+        """Set the gradients of all groups' parameters to None, and True; or False if it has no quick way."""
         ...

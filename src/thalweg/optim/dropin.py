@@ -11,10 +11,10 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.optim.optimizer import Optimizer as TorchOptimizer
 
 from thalweg.conventions.meaning import Convention
-from thalweg.kernels import Work
+from thalweg.kernels import Work, eager
 from thalweg.optimizer import Optimizer, checkpoint
 from thalweg.optimizer.hooks import hooked, uncompiled
-from thalweg.rule import Rule, number_fields
+from thalweg.rule import Rule
 
 _step: Callable[..., Any] = inspect.unwrap(Optimizer.step)
 _mode: Callable[[Any], Any] = torch._C._get_dispatch_mode  # pyright: ignore
@@ -81,7 +81,7 @@ class DropIn(Optimizer):
     def _settings(self, i: int, group: dict[str, Any]) -> dict[str, Any]:
         arguments = self.convention.arguments
         theirs = {name: _plain(group.get(name, argument.default)) for name, argument in arguments.items()}
-        if i in self._read and self._read[i][0] == theirs:
+        if i in self._read and self._read[i][0] == theirs and self._read[i][2]["params"] is group["params"]:
             return self._read[i][2]
         settings = self.convention.settings(theirs)
         rule: Rule | None = None
@@ -101,6 +101,10 @@ class DropIn(Optimizer):
         work.densify = self.convention.sparse
         return work
 
+    def _number_dtype(self) -> torch.dtype:
+        """The dtype of the numbers of the state: torch's default, as torch has it."""
+        return eager.count_dtype()
+
     def __getstate__(self) -> dict[str, Any]:
         return TorchOptimizer.__getstate__(self)
 
@@ -118,24 +122,14 @@ class DropIn(Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """As torch's: it loads into torch's class, which goes on from it."""
         state = TorchOptimizer.state_dict(self)
-        held, rules = state["state"], self._rules()
-        for rule, group in zip(rules, state["param_groups"], strict=True):
-            for i in group["params"]:
-                if isinstance(held.get(i), dict):
-                    held[i] = self._as_torchs(held[i], rule)
-                    if not held[i]:
-                        del held[i]
+        if not self.convention.counted:
+            saved: dict[Any, Any] = state["state"]
+            for i, held in list(saved.items()):
+                if isinstance(held, dict) and "step" in held:
+                    saved[i] = {name: x for name, x in cast("dict[str, Any]", held).items() if name != "step"}
+                    if not saved[i]:
+                        del saved[i]
         return state
-
-    def _as_torchs(self, held: dict[str, Any], rule: Rule) -> dict[str, Any]:
-        """The state of a parameter as torch has it: numbers in its default type, no count where it has none."""
-        dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
-        numbers = number_fields(rule.State)
-        return {
-            name: x.to(dtype) if name in numbers and isinstance(x, Tensor) else x
-            for name, x in held.items()
-            if name != "step" or self.convention.counted
-        }
 
     @uncompiled
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

@@ -126,15 +126,16 @@ def uncast(
     state: Mapping[Tensor, dict[str, Any]],
     state_dict: Mapping[str, Any],
     state_dtype: torch.dtype | None,
+    number_dtype: torch.dtype,
 ) -> None:
     """Restore the types of a state that torch has loaded: torch casts everything to the parameter's dtype.
 
-    Numbers are kept in float64, and the state of 16-bit parameters in float32 or `state_dtype`.
+    Numbers are kept in `number_dtype`, and the state of 16-bit parameters in float32 or `state_dtype`.
     """
     for group, rule, old in zip(groups, rules, state_dict["param_groups"], strict=True):
         numbers = number_fields(rule.State)
         for i, p in zip(old["params"], group["params"], strict=True):
             for name, value in _values(rule, state_dict["state"].get(i)):
-                kept = torch.float64 if name in numbers else state_dtype or eager.arithmetic(p.dtype)
+                kept = number_dtype if name in numbers else state_dtype or eager.arithmetic(p.dtype)
                 if name in state[p] and state[p][name].dtype != kept:
-                    state[p][name] = value.to(p.device, kept, copy=True)
+                    state[p][name] = value.to(p.device, kept)

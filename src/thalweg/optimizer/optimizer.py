@@ -10,7 +10,7 @@ from torch.optim.optimizer import Optimizer as TorchOptimizer
 from torch.optim.optimizer import ParamsT
 
 from thalweg import kernels
-from thalweg.kernels import Work
+from thalweg.kernels import States, Work
 from thalweg.optimizer import checkpoint, points, switching
 from thalweg.optimizer.course import KEY, Course, of
 from thalweg.optimizer.decay import form_of
@@ -47,8 +47,9 @@ _add_param_group = unguarded(TorchOptimizer.add_param_group)
 class Optimizer(TorchOptimizer):
     """Steps parameters by a rule, with clipping, weight decay, averaging and other services for training.
 
-    The order of a step: the gradient is unscaled, clipped by value, clipped by global norm, negated if maximizing,
-    given its l2 decay; then the parameter is decayed (``scaled``, ``independent``), stepped by the rule and averaged.
+    The order of a step: the gradient is unscaled, clipped by its own norm, by value, by the global norm, negated if
+    maximizing, given its l2 decay; then the parameter is decayed (``scaled``, ``independent``), stepped by the rule
+    and averaged.
 
     Args:
         params: parameters, named parameters or parameter groups.  A group may have its own ``rule``, any of its
@@ -66,8 +67,7 @@ class Optimizer(TorchOptimizer):
             rescales the gradient, as Adam does, a warning says so, since this is not the decay of AdamW.
         clip_norm: the largest global norm of all gradients together, as in ``torch.nn.utils.clip_grad_norm_``.
         clip_eps: added to the global norm when clipping: 1e-6 in torch, 0 in Keras and optax.
-        clip_each: the largest norm of each parameter's own gradient, as in Keras's ``clipnorm``; the gradients
-            themselves are scaled.
+        clip_each: the largest norm of each parameter's own gradient, as in Keras's ``clipnorm``.
         clip_value: the largest magnitude of an element, as in ``torch.nn.utils.clip_grad_value_``.
         ema: the decay of a moving average of the weights, to which `eval` switches.
         nonfinite: what to do if a gradient is not finite: ``propagate`` it, ``skip`` the whole step, or ``raise``.  The
@@ -150,6 +150,18 @@ class Optimizer(TorchOptimizer):
         super().__init__(params, defaults)
 
     @property
+    def state(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride] -- an attribute in torch
+        """The state of each parameter that was ever stepped: count of steps, averages …, by torch's names.
+
+        What is changed, replaced or deleted here is what the next step goes on from.
+        """
+        return self._states.shown
+
+    @state.setter
+    def state(self, mapping: Any) -> None:
+        self._states = States(mapping)
+
+    @property
     def _step_supports_amp_scaling(self) -> bool:
         """Whether torch.amp.GradScaler leaves the unscaling to `step`, as grad_scale and found_inf.
 
@@ -160,12 +172,16 @@ class Optimizer(TorchOptimizer):
 
     def _reset(self) -> None:
         """Discard everything derived from groups and state, after these have changed."""
+        if hasattr(self, "_states"):
+            self._states.hand_over()
         self._engine = kernels.backend(self.backend)
         self._works: dict[int, tuple[Any, Work]] = {}
         self._switching = any(map(switching.pending, getattr(self, "param_groups", ())))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        if "state" in state:
+            self.state = state["state"]
+        super().__setstate__({name: x for name, x in state.items() if name != "state"})
         self._reset()
 
     @uncompiled
@@ -231,18 +247,16 @@ class Optimizer(TorchOptimizer):
         if getattr(self, "found_inf", None):
             return loss
         self._scale = float(getattr(self, "grad_scale", None) or 1.0)
-        if self.clip_each is not None:
-            self._clip_each(self.clip_each * self._scale)
         self._upcoming = [upcoming(group) for group in self.param_groups]
         works = [self._work(i, group) for i, group in enumerate(self.param_groups)]
-        self._engine.prepare(works, self.state)
+        self._engine.prepare(works, self._states)
         if self._look(works):
             if self._switching:
                 switching.watch(works, self.param_groups, self.state)
-            self._engine.step(works, self.state, zero_grad)
+            self._engine.step(works, self._states, zero_grad)
             for work, group, values in zip(works, self.param_groups, self._upcoming, strict=True):
                 if work.looks_ahead:
-                    points.follow(group, self.state, work.after)
+                    points.follow(group, self._states, work.after)
                 if values:
                     advance(group, values)
             if self._switching and switching.advance(works, self.param_groups, self.state):
@@ -260,11 +274,11 @@ class Optimizer(TorchOptimizer):
         if not set_to_none or profiler_enabled():
             super().zero_grad(set_to_none)
             return
-        groups = self.param_groups
-        params = [p for group in groups for p in group["params"]] if len(groups) > 1 else groups[0]["params"]
-        if not self._engine.drop(params):
-            for p in params:
-                p.grad = None
+        groups = [group["params"] for group in self.param_groups]
+        if not self._engine.drop(groups):
+            for group in groups:
+                for p in group:
+                    p.grad = None
 
     def _work(self, i: int, group: dict[str, Any]) -> Work:
         """What is to be done to a group."""
@@ -272,11 +286,13 @@ class Optimizer(TorchOptimizer):
         rule: Rule = group["rule"]
         decay = float(group["weight_decay"])
         decays = decay or "weight_decay" in self._upcoming[i]
-        form = (self._scale != 1.0, self.clip_value is not None, self.clip_norm is not None, group["maximize"],
-                group["decay_form"] if decays else None, self.ema is not None)  # fmt: skip
-        key = (rule, id(group["params"]), form)
+        form = (self._scale != 1.0, self.clip_each is not None, self.clip_value is not None,
+                self.clip_norm is not None, group["maximize"], group["decay_form"] if decays else None,
+                self.ema is not None)  # fmt: skip
+        first = sum(len(before["params"]) for before in self.param_groups[:i])
+        key = (rule, id(group["params"]), first, form)
         if self._works.get(i, (None,))[0] != key:
-            self._works[i] = key, Work(rule, Stages(*form), group["params"], self.state_dtype, self.seed)
+            self._works[i] = key, Work(rule, Stages(*form), group["params"], first, self.state_dtype, self.seed)
         work = self._works[i][1]
         work.numbers = {name: float(group[name]) for name in work.names}
         work.after = work.numbers
@@ -287,28 +303,29 @@ class Optimizer(TorchOptimizer):
         base_lr = of(group).base_lr
         base_lr = float(group["lr"] if base_lr is None else base_lr) or 1.0
         work.scalars = Scalars(1.0 / self._scale, value, decay, base_lr, self.ema or 0.0)
+        work.clip_each = self.clip_each or 0.0
+        work.number_dtype = self._number_dtype()
         return work
+
+    def _number_dtype(self) -> torch.dtype:
+        """The dtype of the numbers of the state."""
+        return torch.float64
 
     def _settings(self, i: int, group: dict[str, Any]) -> dict[str, Any]:
         """The settings of group `i` under our names, for classes that call them otherwise."""
         return group
 
-    @torch.no_grad()
-    def _clip_each(self, largest: float) -> None:
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    p.grad.mul_(largest / torch.linalg.vector_norm(p.grad).clamp(min=largest))
-
     def _look(self, works: list[Work]) -> bool:
         """Look at all gradients together: clip by their norm; False where the step is to be left out."""
+        if self.clip_each is not None:
+            self._engine.clip_each(works)
         if self.clip_norm is None and self.nonfinite == "propagate":
             return True
         norm = self._engine.norm(works, self.nonfinite != "propagate")
         if self.clip_norm is not None:
             factor = self.clip_norm / max(norm + self.clip_eps, self.clip_norm)
             for work in works:
-                work.scalars = Scalars(*work.scalars[:-1], factor)
+                work.scalars = work.scalars._replace(clip_norm=factor)
         if self.nonfinite == "propagate" or math.isfinite(norm):
             return True
         if self.nonfinite == "raise":
@@ -403,7 +420,7 @@ class Optimizer(TorchOptimizer):
     def _uncast(self, state_dict: Mapping[str, Any]) -> None:
         """Restore the types of the state after torch has loaded it."""
         rules = [self._settings(i, group)["rule"] for i, group in enumerate(self.param_groups)]
-        checkpoint.uncast(self.param_groups, rules, self.state, state_dict, self.state_dtype)
+        checkpoint.uncast(self.param_groups, rules, self.state, state_dict, self.state_dtype, self._number_dtype())
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), **{name: getattr(self, name) for name in _CONFIGURATION}}

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thalweg.kernels import eager
+from thalweg.kernels import States, eager
 from thalweg.optimizer.course import KEY, Course, of
 from thalweg.rule import Rule
 
@@ -22,12 +22,13 @@ def made_with(group: Mapping[str, Any], numbers: dict[str, float]) -> dict[str, 
 
 
 @torch.no_grad()
-def follow(group: dict[str, Any], state: Mapping[Tensor, dict[str, Any]], after: dict[str, float]) -> None:
+def follow(group: dict[str, Any], states: States, after: dict[str, float]) -> None:
     """Note the numbers that a group's lookahead points now have; those of parameters not stepped are moved there."""
     course: Course = group[KEY]
     before, course.ahead = course.ahead, after
     if before in (None, after):
         return
+    state = states.shown
     old, new = (group["rule"].bind(numbers) for numbers in (before, after))
     for p in group["params"]:
         if p.grad is None and state.get(p):

@@ -125,7 +125,8 @@ def _switch(work: Work, group: dict[str, Any], course: Course, transition: Trans
         course.initial["lr"] = rate
     follow(group, {name: running.get(name, schedule) for name, schedule in transition.followed().items()})
     for p in group["params"]:
-        _begin_anew(Work(rule, Stages(ema=work.form.ema), [p], work.state_dtype), before, p, state)
+        new = Work(rule, Stages(ema=work.form.ema), [p], state_dtype=work.state_dtype, number_dtype=work.number_dtype)
+        _begin_anew(new, before, p, state)
 
 
 def _begin_anew(work: Work, before: Rule, p: Tensor, state: State) -> None:

@@ -86,10 +86,11 @@ class Adam(Rule):
             mu = h.beta1 * (1 - 0.5 * 0.96 ** (t * h.momentum_decay))
             mu_next = h.beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * h.momentum_decay))
             product = single(s.mu_product * single(mu)) if h.product_in == "float32" else s.mu_product * mu
-            m_hat = mu_next / (1 - product * mu_next) * m + (1 - mu) / (1 - product) * g
+            # The rate comes first: the sum of two terms of the size of the largest gradient is not finite.
+            step = h.lr * mu_next / (1 - product * mu_next) * m + h.lr * (1 - mu) / (1 - product) * g
         else:
-            m_hat = corrected_mean(h, m, g, t, correct=first, ahead=h.nesterov == "constant")
-        return p - h.lr * m_hat / denominator(h, v_hat, correct2), Adam.State(m, v, highest, product)
+            step = h.lr * corrected_mean(h, m, g, t, correct=first, ahead=h.nesterov == "constant")
+        return p - step / denominator(h, v_hat, correct2), Adam.State(m, v, highest, product)
 
 
 class QHAdam(Rule):

@@ -1,0 +1,360 @@
+"""Parameters whose step is one formula on the same types: their state, and the work table of their chunks.
+
+The table has a row per chunk: the count of elements, its row of scalars, its salt, and the address of each array there.
+What can change from step to step (which parameters have a gradient, where things are, how often each was stepped) is
+written into it natively, in every step.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thalweg import trace
+from thalweg.kernels import eager, launch, layout, sharded
+from thalweg.kernels.calls import native
+from thalweg.kernels.parameters import Parameters
+from thalweg.kernels.records import BUCKET, HELD, address
+from thalweg.kernels.work import States, Work
+from thalweg.printers import numba as printer
+from thalweg.printers.lowering import Types
+from thalweg.printers.numba import COLUMNS, MOST, Source
+from thalweg.rule import ABSENT, Rule, number_fields
+from thalweg.stages import Stages
+
+_ALIGNED = 16  # elements: every parameter's state begins on a cache line
+_SMALL = 16_384  # elements: more have memory of their own for their state
+_GRAIN = 32_768  # elements: up to so many torch stays on the thread that calls it, and cannot hang in a forked child
+
+
+class Key(NamedTuple):
+    """What parameters of a bucket have in common.
+
+    Attributes:
+        formula: the rule's class, its options, and the names of its numbers.
+    """
+
+    formula: tuple[type[Rule], tuple[tuple[str, Any], ...], tuple[str, ...]]
+    form: Stages
+    types: Types
+    step_dtype: torch.dtype
+    number_dtype: torch.dtype
+
+
+_SOURCES: dict[Any, Source] = {}
+
+
+def _source(work: Work, key: Key, zero_grad: bool) -> Source:
+    """The source of a step, printed once for all optimizers that have the formula."""
+    what = (key.formula, key.form, key.types, zero_grad)
+    if what not in _SOURCES:
+        _SOURCES[what] = printer.step(trace.step(work.template, work.form), key.types, zero_grad)
+    return _SOURCES[what]
+
+
+@cache
+def norm_source(form: Stages, types: Types, strict: bool) -> Source:
+    """The source of the gradients' sum of squares."""
+    return printer.norm(trace.gradient(form, strict), types)
+
+
+@dataclass
+class _Kept:
+    """The state of a member: the tensors themselves, in the bucket's order; or None while nobody has asked for them."""
+
+    entry: dict[str, Any] | None
+    tensors: list[Tensor]
+
+
+class Bucket:
+    """Parameters that share a formula.
+
+    Attributes:
+        members: the number of each among all parameters.
+        arrays: the arrays of the state, by their names in the trace.
+        small: whether to run on one thread.  Decided once for all kernels, so that the step finds in its cache what
+            the norm has just read.
+    """
+
+    def __init__(self, key: Key, work: Work, parameters: Parameters) -> None:
+        self.key = key
+        self.parameters = parameters
+        self.members: list[int] = []
+        self._work = work
+        step = self.source(False)
+        self.arrays = step.arrays[2:]
+        self.kept = [name.removeprefix("s.") for name in step.kept]
+        self._names = [name.removeprefix("s.") for name in self.arrays]
+        self._traffic = step.traffic
+        self._salted = step.salted
+        self._seed = work.seed
+        self._kept: list[_Kept] = []
+        self._held: np.ndarray[Any, Any] | None = None
+        self._blocks: list[Tensor] = []
+        self._at = np.zeros((0, len(self.arrays)), np.int64)  # where each member's arrays begin
+        self._steps = np.zeros(0, np.int64)
+        self._numbers = np.zeros((0, len(self.kept)), np.int64)
+        self._record = np.zeros(1, BUCKET)
+        self.job = address(self._record)
+
+    def extend(self, members: list[int], works: Sequence[Work], states: States) -> None:
+        """Take further parameters, each with the state that is shown of it, or a new one that is not shown."""
+        fresh = [i for i in members if not states.mapping.get(self.parameters.tensors[i])]
+        shown = [i for i in members if states.mapping.get(self.parameters.tensors[i])]
+        if fresh:
+            self._begin(fresh, [works[self.parameters.group[i]] for i in fresh])
+        for i in shown:
+            entry = states.mapping[self.parameters.tensors[i]]
+            tensors = self._tensors(entry)
+            self._kept.append(_Kept(entry, tensors))
+            at = [_part(x).data_ptr() for x in tensors]
+            self._append([at[: len(self.arrays)]], [at[len(self.arrays)]], [at[len(self.arrays) + 1 :]])
+        self.members += fresh + shown
+        self.parameters.records["home"][members] = 1
+        self._lay()
+        self._note()
+
+    def _append(self, at: Any, steps: Any, numbers: Any) -> None:
+        n = len(steps)
+        self._at = np.concatenate([self._at, np.array(at, np.int64).reshape(n, len(self.arrays))])
+        self._steps = np.concatenate([self._steps, np.array(steps, np.int64)])
+        self._numbers = np.concatenate([self._numbers, np.array(numbers, np.int64).reshape(n, len(self.kept))])
+
+    def _tensors(self, entry: dict[str, Any]) -> list[Tensor]:
+        """The tensors of a state in the bucket's order: arrays, the count of steps, numbers."""
+        return [entry[name] for name in (*self._names, "step", *self.kept)]
+
+    def fits(self, p: Tensor, entry: dict[str, Any]) -> bool:
+        """Whether a state that is shown can be stepped where it is."""
+        p = cast(Any, sharded.shard(p)) if sharded.is_sharded(p) else p
+        for name in self._names:
+            x = _part(entry.get(name))
+            if not _plain(x) or x.dtype != self.key.types.state or x.shape != p.shape or not _strided_as(x, p):
+                return False
+        scalars = [
+            (entry.get("step"), self.key.step_dtype),
+            *((entry.get(n), self.key.number_dtype) for n in self.kept),
+        ]
+        return all(x is not None and _plain(x) and x.numel() == 1 and x.dtype == dtype for x, dtype in scalars)
+
+    def _begin(self, members: list[int], works: list[Work]) -> None:
+        """Allocate the state of parameters that have none: as it begins, and not shown."""
+        params = [self.parameters.tensors[i] for i in members]
+        params = [cast(Tensor, sharded.shard(p)) if sharded.is_sharded(p) else p for p in params]
+        counts = np.fromiter(map(Tensor.numel, params), np.int64, len(params))
+        firsts = {number: _first(work) for number, work in {id(work): work for work in works}.items()}
+        at: list[np.ndarray[Any, Any]] = []
+        for name in self._names:
+            at.append(self._block(params, counts, self.key.types.state))
+            whole = {firsts[id(work)][name] for work in works}
+            if whole != {0.0}:
+                for k, (p, work) in enumerate(zip(params, works, strict=True)):
+                    view = self._view(self._blocks[-1], k, p, int(at[-1][k]))
+                    _fill(view, firsts[id(work)][name], work, p, name)
+        scalars = [("step", self.key.step_dtype), *((name, self.key.number_dtype) for name in self.kept)]
+        own: list[np.ndarray[Any, Any]] = []
+        for name, dtype in scalars:
+            block = torch.tensor([firsts[id(work)].get(name, 0.0) for work in works], dtype=dtype, device="cpu")
+            self._blocks.append(block)
+            own.append(block.data_ptr() + dtype.itemsize * np.arange(len(works)))
+        self._kept += [_Kept(None, []) for _ in members]
+        columns = np.stack(at, 1) if at else np.zeros((len(members), 0), np.int64)
+        self._append(columns, own[0], np.stack(own[1:], 1) if own[1:] else np.zeros((len(members), 0), np.int64))
+
+    def _block(self, params: list[Tensor], counts: np.ndarray[Any, Any], dtype: torch.dtype) -> np.ndarray[Any, Any]:
+        """Zeros for every parameter, side by side; where each begins."""
+        padded = -(-counts // _ALIGNED) * _ALIGNED
+        block = torch.empty(int(padded.sum()), dtype=dtype, device="cpu")
+        for part in torch.split(block, _GRAIN) if launch.forked() else (block,):
+            part.zero_()
+        self._blocks.append(block)
+        return block.data_ptr() + dtype.itemsize * (np.cumsum(padded) - padded)
+
+    def _view(self, block: Tensor, k: int, p: Tensor, at: int) -> Tensor:
+        return torch.as_strided(block, p.shape, p.stride(), (at - block.data_ptr()) // block.itemsize)
+
+    def reveal(self, states: States, only: int | None = None) -> None:
+        """Show the state of all members, or of one, as ordinary tensors, each with memory of its own."""
+        hidden = [m for m, kept in enumerate(self._kept) if kept.entry is None and only in (None, self.members[m])]
+        if not hidden:
+            return
+        names = [*self._names, "step", *self.kept]
+        for m in hidden:
+            p = self.parameters.tensors[self.members[m]]
+            local = cast(Tensor, sharded.shard(p)) if sharded.is_sharded(p) else p
+            tensors: list[Tensor] = []
+            for column, name in enumerate(names):
+                begin = int(self._where(m)[column])
+                block = self._holding(begin)
+                offset = (begin - block.data_ptr()) // block.itemsize
+                if name == "step" or name in self.kept:
+                    tensors.append(block[offset].clone())
+                else:
+                    view = torch.as_strided(block, local.shape, local.stride(), offset)
+                    copy = view.clone(memory_format=torch.preserve_format)
+                    tensors.append(sharded.like(p, copy) if local is not p else copy)
+            entry = states.of(p)
+            values = dict(zip(names, tensors, strict=True))
+            entry.update({name: values[name] for name in self._order()})
+            self._kept[m] = _Kept(entry, tensors)
+            at = [_part(x).data_ptr() for x in tensors]
+            self._at[m], self._steps[m] = at[: len(self.arrays)], at[len(self.arrays)]
+            self._numbers[m] = at[len(self.arrays) + 1 :]
+        if all(kept.entry is not None for kept in self._kept):
+            self._blocks = []
+        self._point()
+        self._note()
+
+    def _order(self) -> list[str]:
+        """The names of a state in the order in which torch has them."""
+        fields = [name for name in self._work.template.State._fields if name in (*self._names, *self.kept)]
+        return ["step", *fields, *(name for name in self._names if name not in fields)]
+
+    def _where(self, m: int) -> list[int]:
+        return [*self._at[m].tolist(), int(self._steps[m]), *self._numbers[m].tolist()]
+
+    def _holding(self, at: int) -> Tensor:
+        return next(b for b in self._blocks if b.data_ptr() <= at < b.data_ptr() + max(b.numel(), 1) * b.itemsize)
+
+    def holds(self, states: States) -> bool:
+        """Whether the state that is shown is still that which is stepped, where it is stepped."""
+        for i, kept in zip(self.members, self._kept, strict=True):
+            if kept.entry is None:
+                continue
+            entry = states.mapping.get(self.parameters.tensors[i])
+            if entry is not kept.entry or not isinstance(entry, dict):
+                return False
+            for name, tensor in zip((*self._names, "step", *self.kept), kept.tensors, strict=True):
+                if entry.get(name) is not tensor:
+                    return False
+        return self._note()
+
+    def _note(self) -> bool:
+        """Whether each tensor of the state that is shown is where it was; notes at first whose memory it is."""
+        held = self._tensor_records()
+        return native().held(self.parameters.job, address(held), len(held)) == len(held)
+
+    def alone(self) -> bool:
+        """Whether nobody but the optimizer holds any part of the state that is shown."""
+        # The mapping has one reference to an entry, the bucket another, and the call a third.
+        if any(kept.entry is not None and sys.getrefcount(kept.entry) > 3 for kept in self._kept):
+            return False
+        held = self._tensor_records()
+        return bool(native().alone(self.parameters.job, address(held), len(held)))
+
+    def renew(self) -> None:
+        """Count up the versions of the state that is shown."""
+        held = self._tensor_records()
+        if len(held):
+            native().renew(self.parameters.job, address(held), len(held))
+
+    def _tensor_records(self) -> np.ndarray[Any, Any]:
+        """What native code looks at of the state that is shown."""
+        if self._held is None:
+            rows: list[tuple[int, ...]] = []
+            for m, (i, kept) in enumerate(zip(self.members, self._kept, strict=True)):
+                if kept.entry is None:
+                    continue
+                for k, (x, at) in enumerate(zip(kept.tensors, self._where(m), strict=bool(kept.tensors))):
+                    local = _part(x)
+                    rows.append((id(local), i, at, 0, layout.code(local.dtype), int(k >= len(self.arrays))))
+            self._held = np.array(rows, HELD)
+        return self._held
+
+    def _lay(self) -> None:
+        """Cut the members into chunks."""
+        records = self.parameters.records
+        counts = records["numel"][self.members]
+        pieces = -(-counts // MOST)
+        self.owner = np.repeat(np.arange(len(counts)), pieces)
+        self.first = np.concatenate([[0], np.cumsum(pieces)]).astype(np.int64)
+        start = (np.arange(len(self.owner)) - self.first[self.owner]) * MOST
+        self._sizes = np.minimum(counts[self.owner] - start, MOST).astype(np.int64)
+        self._start = start
+        self._offsets = (start * self.key.types.parameter.itemsize).astype(np.int64)
+        self.table = np.zeros((len(self.owner), COLUMNS + 2 + len(self.arrays)), np.int64)
+        self.cuts = launch.cuts(self._sizes)
+        self._indices = np.array(self.members, np.int64)
+        words = 3 + len(self.kept)
+        self.rows = np.zeros((len(self.members) + 1, words))
+        self.new_numbers = np.zeros((len(self.members) + 1, max(len(self.kept), 1)))
+        slots = 8
+        while slots < 2 * len(self.members):
+            slots *= 2
+        self._slots = np.zeros((slots, 2), np.int64)
+        self.small = launch.small(int(counts.sum()), self._traffic)
+        b = self._record[0]
+        b["params"], b["members"], b["count"] = address(records), address(self._indices), len(self.members)
+        b["first"], b["sizes"], b["offsets"] = address(self.first), address(self._sizes), address(self._offsets)
+        b["table"], b["row_bytes"] = address(self.table), self.table.strides[0]
+        b["step_bytes"], b["number_bytes"] = self.key.step_dtype.itemsize, self.key.number_dtype.itemsize
+        b["number_count"], b["number_out"] = len(self.kept), address(self.new_numbers)
+        b["rows"], b["row_words"] = address(self.rows), words
+        b["slots"], b["slot_mask"], b["stamp"] = address(self._slots), slots - 1, 0
+        b["each"], b["seed"], b["salted"] = int(self.key.form.clip_each), self._seed, int(self._salted)
+        self._point()
+
+    def _point(self) -> None:
+        """Point the table and the record at the state."""
+        self._held = None
+        self.table[:, COLUMNS + 2 :] = self._at[self.owner] + self._start[:, None] * self.key.types.state.itemsize
+        self._at, self._steps, self._numbers = map(np.ascontiguousarray, (self._at, self._steps, self._numbers))
+        self._record[0]["steps"], self._record[0]["numbers"] = address(self._steps), address(self._numbers)
+
+    def ranges(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """The memory that a step writes: begins, ends, and whose it is."""
+        records = self.parameters.records[self.members]
+        size = self.key.types.state.itemsize
+        begins = [records["data"], *self._at.T, self._steps, *self._numbers.T]
+        widths = [
+            records["numel"] * records["itemsize"],
+            *len(self.arrays) * [records["numel"] * size],
+            np.full(len(records), self.key.step_dtype.itemsize),
+            *len(self.kept) * [np.full(len(records), self.key.number_dtype.itemsize)],
+        ]
+        ends = [begin + width for begin, width in zip(begins, widths, strict=True)]
+        return np.concatenate(begins), np.concatenate(ends), np.tile(self._indices, len(begins))
+
+    def bases(self) -> list[int]:
+        """Where memory begins that a step writes: of the parameters, and of the state that is shown."""
+        shown = [self._where(m) for m, kept in enumerate(self._kept) if kept.entry is not None]
+        return [*self.parameters.records["base"][self.members].tolist(), *(at for row in shown for at in row)]
+
+    def source(self, zero_grad: bool) -> Source:
+        """The source of the step."""
+        return _source(self._work, self.key, zero_grad)
+
+
+def _part(x: Any) -> Any:
+    return sharded.shard(x) if isinstance(x, Tensor) and sharded.is_sharded(x) else x
+
+
+def _plain(x: Any) -> bool:
+    return type(x) in layout.TYPES and layout.keys(x) == layout.plain() and x.data_ptr() != 0
+
+
+def _strided_as(x: Tensor, p: Tensor) -> bool:
+    return all(a == b or n == 1 for a, b, n in zip(x.stride(), p.stride(), p.shape, strict=True))
+
+
+def _first(work: Work) -> dict[str, float | None]:
+    """What each field of a state begins with; None for a tensor that depends on the parameter."""
+    rule = work.template.bind(work.numbers)
+    first = {name: x for name, x in rule.init(cast(Any, 0.0))._asdict().items() if x is not ABSENT}
+    if rule.init(cast(Any, 1.0))._asdict() != rule.init(cast(Any, 0.0))._asdict():
+        first |= dict.fromkeys(first.keys() - number_fields(rule.State))
+    return first | ({"ema": None} if work.form.ema else {})
+
+
+def _fill(view: Tensor, first: float | None, work: Work, p: Tensor, name: str) -> None:
+    if first:
+        view.fill_(first)
+    elif first is None and name == "ema":
+        view.copy_(p.detach())
+    elif first is None:
+        view.copy_(getattr(work.template.bind(work.numbers).init(p.detach().to(eager.arithmetic(p.dtype))), name))

@@ -1,0 +1,46 @@
+"""Parameters of which this process has only a part: ``torch.distributed.tensor.DTensor``, as FSDP2 makes them.
+
+An element-wise step of the whole is the same step of each process's own part, so that is what is stepped, where the
+gradient is laid out over the processes as the parameter is.
+"""
+
+import sys
+from collections.abc import Iterable
+from typing import Any, cast
+
+from torch import Tensor
+
+
+def is_sharded(p: Tensor) -> bool:
+    """Whether a tensor is a DTensor; asks nothing of a process that has not imported them."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(p, module.DTensor)
+
+
+def among(params: Iterable[Tensor]) -> dict[int, Tensor]:
+    """Those parameters that are sharded, by their number."""
+    if "torch.distributed.tensor" not in sys.modules:
+        return {}
+    return {i: p for i, p in enumerate(params) if is_sharded(p)}
+
+
+def shard(p: Tensor) -> Tensor | None:
+    """The part of a sharded parameter that this process has, or None if it is still being computed."""
+    local: Any = cast(Any, p)._local_tensor
+    return local if type(local) is Tensor or type(local).__name__ == "Parameter" else None
+
+
+def gradient(p: Tensor) -> Tensor | None:
+    """The process's part of the gradient of a sharded parameter; None if there is none, or it is laid out otherwise."""
+    g: Any = p.grad
+    if g is None or not is_sharded(g):
+        return None
+    own: Any = p
+    same = g.device_mesh == own.device_mesh and g.placements == own.placements
+    return g._local_tensor if same and not any(x.is_partial() for x in own.placements) else None
+
+
+def like(p: Tensor, part: Tensor) -> Tensor:
+    """A tensor sharded as a parameter is, of which this process's part is given."""
+    own: Any = p
+    return own.from_local(part, own.device_mesh, own.placements, run_check=False, shape=own.shape, stride=own.stride())
