@@ -177,6 +177,19 @@ def test_a_product_of_momenta_has_a_gradient() -> None:
     assert torch.equal(*found)
 
 
+@every
+def test_groups_of_one_optimizer_may_be_of_several_formulas(name: str) -> None:
+    for given in settings(name, skip=("differentiable",)):
+        ends: list[Tensor] = []
+        for cls in classes(name):
+            first, second = parameter(torch.float64), parameter(torch.float64)
+            optimizer = cls([{"params": [first], **copy.deepcopy(given)}, {"params": [second]}], lr=1e-2)
+            for _ in range(3):
+                optimizer.step()
+            ends += [first.detach(), second.detach()]
+        torch.testing.assert_close(ends[:2], ends[2:], rtol=1e-7, atol=1e-12)
+
+
 def test_differentiable_may_end_and_the_state_goes_on() -> None:
     for name, given in (("SGD", {"momentum": 0.9}), ("Adam", {}), ("NAdam", {})):
         ends: list[Tensor] = []
