@@ -62,7 +62,8 @@ def optimizer(framework: str, name: str, params: ParamsT, **keywords: Any) -> Op
     rule, around = column.read(name, theirs)
     own = {k: x for k, x in keywords.items() if k not in theirs}
     # Where a framework's name does not say otherwise, its weight decay is added to the gradient.
-    return Optimizer(params, rule, **{"decay_form": "l2", **around, **own})
+    around: dict[str, Any] = {"decay_form": "l2", **around, **own}
+    return Optimizer(params, rule, **around)
 
 
 _framework = framework

@@ -221,7 +221,7 @@ class Fused:
         step, number = eager.count_dtype(), work.number_dtype
         if found and not isinstance(found, dict):
             return None
-        entry: dict[str, Any] = found or {}
+        entry = cast("dict[str, Any]", found or {})
         if entry:
             eager.start(work, p, entry)
             if isinstance(entry["step"], Tensor) and entry["step"].dtype in (torch.float32, torch.float64):

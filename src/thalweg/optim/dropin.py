@@ -124,8 +124,8 @@ class DropIn(Optimizer):
         state = TorchOptimizer.state_dict(self)
         if not self.convention.counted:
             saved: dict[Any, Any] = state["state"]
-            for i, held in list(saved.items()):
-                if isinstance(held, dict) and "step" in held:
+            for i in (i for group in state["param_groups"] for i in group["params"]):
+                if isinstance(held := saved.get(i), dict) and "step" in held:
                     saved[i] = {name: x for name, x in cast("dict[str, Any]", held).items() if name != "step"}
                     if not saved[i]:
                         del saved[i]

@@ -158,7 +158,7 @@ class Optimizer(TorchOptimizer):
         return self._states.shown
 
     @state.setter
-    def state(self, mapping: Any) -> None:
+    def state(self, mapping: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._states = States(mapping)
 
     @property
@@ -180,7 +180,7 @@ class Optimizer(TorchOptimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "state" in state:
-            self.state = state["state"]
+            self._states = States(state["state"])
         super().__setstate__({name: x for name, x in state.items() if name != "state"})
         self._reset()
 
