@@ -35,7 +35,7 @@ def line(**changes: Any) -> Problem:
 
 
 def plan(problem: Problem | None = None, entries: str = "sgd adam", **changes: int) -> Plan:
-    numbers = {"trials": 4, "seeds": 2, "steps": 10, "seed": 0, **changes}
+    numbers: dict[str, Any] = {"trials": 4, "seeds": 2, "steps": 10, "seed": 0, **changes}
     return planning.make(line() if problem is None else problem, [Entry(text) for text in entries.split()], **numbers)
 
 
@@ -251,7 +251,7 @@ def test_a_schedule_that_is_none_is_refused(schedule: Any) -> None:
 
 
 def several(*entries: Entry, **changes: int) -> Plan:
-    numbers = {"trials": 4, "seeds": 2, "steps": 10, "seed": 0, **changes}
+    numbers: dict[str, Any] = {"trials": 4, "seeds": 2, "steps": 10, "seed": 0, **changes}
     return planning.make(line(), entries, **numbers)
 
 

@@ -171,7 +171,9 @@ def run(program: Program, at: Callable[[int, int], None] = lambda line, world: N
 def _run(program: Program, worlds: Sequence[World], at: Callable[[int, int], None]) -> Difference | None:
     global _least
     # What was rounded once stays so; and these two have numbers that torch keeps in float32, or in a parameter's type.
-    rounded = any(word in line for line in program.lines for word in ("double", "NAdam", "ASGD"))
+    # Where all are clipped together, the least exact of the parameters decides for all.
+    mixed = "clip_norm" in "".join(program.lines) and "float32" in "".join(program.lines)
+    rounded = mixed or any(word in line for line in program.lines for word in ("double", "NAdam", "ASGD"))
     _least = TOLERANCE[torch.float32] if rounded else 0.0
     _scales.clear()
     untold: Difference | None = None  # of all differences the least: whatever else differs is said instead

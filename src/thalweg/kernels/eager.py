@@ -73,7 +73,8 @@ def _values(g: Tensor) -> Tensor:
 def step(work: Work, p: Tensor, held: dict[str, Any], zero_grad: bool, ordinal: int) -> None:
     """Step one parameter, the `ordinal`-th of all."""
     g = p.grad
-    assert g is not None
+    if g is None:  # another thread has dropped it meanwhile
+        return
     if not work.kept <= held.keys():
         start(work, p, held)
     with torch.no_grad():

@@ -127,7 +127,8 @@ def _some(x: Tensor, y: Tensor, n: int) -> Tensor:
     odd = [_infinite(values).nonzero()[:1, 0] for values in (x, y)]
     if y.ndim == 1 and y.dtype != torch.bool and not y.is_complex():
         odd.append(torch.stack([y.argmin(), y.argmax()]))
-    return torch.cat([rows, *odd]).unique()
+    found: Tensor = torch.cat([rows, *odd]).unique()  # pyright: ignore[reportUnknownVariableType]
+    return found
 
 
 def _infinite(values: Tensor) -> Tensor:
