@@ -127,8 +127,7 @@ def _some(x: Tensor, y: Tensor, n: int) -> Tensor:
     odd = [_infinite(values).nonzero()[:1, 0] for values in (x, y)]
     if y.ndim == 1 and y.dtype != torch.bool and not y.is_complex():
         odd.append(torch.stack([y.argmin(), y.argmax()]))
-    found: Tensor = torch.cat([rows, *odd]).unique()  # pyright: ignore[reportUnknownVariableType]
-    return found
+    return torch.cat([rows, *odd]).unique()  # pyright: ignore[reportUnknownVariableType]
 
 
 def _infinite(values: Tensor) -> Tensor:
