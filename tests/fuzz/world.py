@@ -172,9 +172,11 @@ def _run(program: Program, worlds: Sequence[World], at: Callable[[int, int], Non
     global _least
     # What was rounded once stays so; and these two have numbers that torch keeps in float32, or in a parameter's type.
     # Where all are clipped together, the least exact of the parameters decides for all.
-    mixed = "clip_norm" in "".join(program.lines) and "float32" in "".join(program.lines)
-    rounded = mixed or any(word in line for line in program.lines for word in ("double", "NAdam", "ASGD"))
-    _least = TOLERANCE[torch.float32] if rounded else 0.0
+    text = "".join(program.lines)
+    named = [torch.float32, torch.float16, torch.bfloat16] if "clip_norm" in text else []
+    mixed = [TOLERANCE[dtype] for dtype in named if str(dtype).removeprefix("torch.") in text]
+    rounded = any(word in text for word in ("double", "NAdam", "ASGD"))
+    _least = max([*mixed, TOLERANCE[torch.float32] if rounded else 0.0])
     _scales.clear()
     untold: Difference | None = None  # of all differences the least: whatever else differs is said instead
     for n, line in enumerate(program.lines):

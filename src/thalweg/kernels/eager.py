@@ -139,7 +139,7 @@ def _step(work: Work, p: Tensor, g: Tensor, held: dict[str, Any], ordinal: int) 
 
 def _keep(held: Tensor, x: Tensor, salt: int, name: str) -> None:
     """Copy into a state; into bfloat16 rounded at random, as what it gathers would be lost otherwise."""
-    held.copy_(rounding.to_bfloat16(x, salt, name) if held.dtype == torch.bfloat16 else x)
+    held.copy_(rounding.to_bfloat16(x.float(), salt, name) if held.dtype == torch.bfloat16 else x)
 
 
 def count_dtype() -> torch.dtype:
