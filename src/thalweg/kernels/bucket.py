@@ -76,6 +76,7 @@ class Bucket:
 
     Attributes:
         members: the number of each among all parameters.
+        used: how many rows the members have in this step; 0 if none of them is stepped by a kernel.
         arrays: the arrays of the state, by their names in the trace.
         small: whether to run on one thread.  Decided once for all kernels, so that the step finds in its cache what
             the norm has just read.
@@ -85,6 +86,7 @@ class Bucket:
         self.key = key
         self.parameters = parameters
         self.members: list[int] = []
+        self.used = 0
         self._work = work
         step = self.source(False)
         self.arrays = step.arrays[2:]
@@ -249,7 +251,7 @@ class Bucket:
 
     def renew(self) -> None:
         """Count up the versions of the state that is shown."""
-        held = self._tensor_records()
+        held = self._held if self._held is not None else self._tensor_records()
         if len(held):
             native().renew(self.parameters.job, address(held), len(held))
 

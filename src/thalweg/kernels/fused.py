@@ -76,11 +76,10 @@ class Fused:
         self._parameters: Parameters | None = None
         self._states: States | None = None
         self._buckets: dict[Key, Bucket] = {}
-        self._kernels: dict[tuple[Key, str], Kernel] = {}
+        self._kernels: dict[tuple[int, str], Kernel] = {}
         self._rest: list[int] = []
         self._home: dict[int, Key] = {}
-        self._rows: dict[Key, int] = {}
-        self._factors: dict[Key, NDArray[np.float64]] = {}
+        self._factors: dict[int, NDArray[np.float64]] = {}
         self._written: Written | None = None
         self._overlapping: set[int] = set()
         self._copied: list[Tensor] = []
@@ -105,7 +104,8 @@ class Fused:
         self._rest, self._copied = [], []
         if asked or self._overlapping:
             self._examine(asked, works, states)
-        self._rows = {key: native().assign(bucket.job) for key, bucket in self._buckets.items()}
+        for bucket in self._buckets.values():
+            bucket.used = native().assign(bucket.job)
 
     def _enlist(self, works: list[Work], states: States) -> None:
         """Begin anew: what is derived from groups, parameters and state is forgotten."""
@@ -167,7 +167,8 @@ class Fused:
                 self._buckets[key] = Bucket(key, works[found.group[members[0]]], found)
             self._buckets[key].extend(members, works, states)
             self._home.update(dict.fromkeys(members, key))
-            self._kernels = {what: kernel for what, kernel in self._kernels.items() if what[0] != key}
+            own = id(self._buckets[key])
+            self._kernels = {what: kernel for what, kernel in self._kernels.items() if what[0] != own}
         if new or moved:
             self._note()
         for i in fit:
@@ -241,33 +242,33 @@ class Fused:
     def clip_each(self, works: list[Work]) -> None:
         """See `thalweg.kernels.work.Backend`."""
         self._factors = {}
-        for key, bucket in self._buckets.items():
-            if key.form.clip_each:
-                kernel = self._kernel(key, "own norm")
-                kernel.run(works, self._rows[key])
+        for bucket in self._buckets.values():
+            if bucket.key.form.clip_each:
+                kernel = self._kernel(bucket, "own norm")
+                kernel.run(works, bucket.used)
                 norms = np.sqrt(np.add.reduceat(kernel.job.totals, bucket.first[:-1]))
                 groups = [self._parameters.group[i] for i in bucket.members] if self._parameters else []
                 most = np.array([work.clip_each for work in works])[groups]
-                self._factors[key] = most / np.maximum(norms, most)
+                self._factors[id(bucket)] = most / np.maximum(norms, most)
 
     def norm(self, works: list[Work], strict: bool) -> float:
         """See `thalweg.kernels.work.Backend`."""
         rest = self._others(works)
         squares = [eager.norm(rest, strict) ** 2] if rest else []
-        for key in self._buckets:
-            if self._rows[key]:
-                kernel = self._kernel(key, "strict norm" if strict else "norm")
-                kernel.run(works, self._rows[key], self._factors.get(key))
+        for bucket in self._buckets.values():
+            if bucket.used:
+                kernel = self._kernel(bucket, "strict norm" if strict else "norm")
+                kernel.run(works, bucket.used, self._factors.get(id(bucket)))
                 totals = kernel.job.totals
                 squares.append(native().total(totals.ctypes.data, len(totals)))  # whatever the threads, in one order
         return math.sqrt(sum(squares))
 
     def step(self, works: list[Work], states: States, zero_grad: bool) -> None:
         """See `thalweg.kernels.work.Backend`."""
-        for key, bucket in self._buckets.items():
-            if self._rows[key]:
-                kernel = self._kernel(key, "zero" if zero_grad else "step")
-                kernel.run(works, self._rows[key], self._factors.get(key))
+        for bucket in self._buckets.values():
+            if bucket.used:
+                kernel = self._kernel(bucket, "zero" if zero_grad else "step")
+                kernel.run(works, bucket.used, self._factors.get(id(bucket)))
                 native().finish(bucket.job)
                 bucket.renew()
         if zero_grad:
@@ -290,17 +291,17 @@ class Fused:
                 self._buckets[self._home[i]].reveal(self._states, i)
         return [(works[found.group[i]], found.tensors[i]) for i in self._rest]
 
-    def _kernel(self, key: Key, what: str) -> Kernel:
-        if (key, what) not in self._kernels:
-            bucket = self._buckets[key]
+    def _kernel(self, bucket: Bucket, what: str) -> Kernel:
+        if (id(bucket), what) not in self._kernels:
+            key = bucket.key
             if what == "own norm":
                 source = norm_source(Stages(unscale=key.form.unscale), key.types, False)
             elif "norm" in what:
                 source = norm_source(key.form, key.types, what != "norm")
             else:
                 source = bucket.source(what == "zero")
-            self._kernels[key, what] = Kernel(bucket, source, len(self._works))
-        return self._kernels[key, what]
+            self._kernels[id(bucket), what] = Kernel(bucket, source, len(self._works))
+        return self._kernels[id(bucket), what]
 
     def drop(self, groups: Sequence[list[Tensor]]) -> bool:
         """See `thalweg.kernels.work.Backend`."""
