@@ -22,7 +22,7 @@ from typing import IO, Any
 from fuzz import world
 from fuzz.world import Difference, Program
 
-LONGEST = 60
+LONGEST = 180
 """Seconds that a program may take before it is said to hang: the first to need a kernel compiles it."""
 
 # Freed memory is overwritten, and what is larger than a page is given back to the system: who still writes there dies.
