@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 import random
@@ -5,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import URL
 
+import postgres
 import thalweg
 from thalweg.store import (
     Curve,
@@ -35,6 +38,25 @@ ADAM = EntryPlan("adam", "Adam(lr=0.001)", 64, 100, 16, {"lr": Space("log", 1e-5
 SGD = EntryPlan("sgd, full", "SGD(lr=0.01)", 1000, 6, 16, {"lr": Space("log", 1e-3, 10.0)}, {"clip_norm": 1.0})
 PLAN = Plan(ProblemPlan("digits", "abc", "accuracy", True, 64, 1000, 300, 300, 0.9), (ADAM, SGD), 16, 5, 100, 6400, 0)
 RUN = Run("k", "adam", "tune", 0, 0, {"lr": 0.01}, "Adam(lr=0.01)", "finished", 100, 0.9, 0.3)
+
+
+New = Callable[[], Path | str]
+"""The place of another store that is not there yet."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[URL]:
+    with postgres.server(tmp_path_factory.mktemp("postgresql")) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new(request: pytest.FixtureRequest, tmp_path: Path) -> New:
+    if request.param == "postgresql":
+        url = request.getfixturevalue("server")
+        return lambda: postgres.fresh(url)
+    names = itertools.count()
+    return lambda: tmp_path / "races" / f"{next(names)}.db"
 
 
 def same(one: Run, other: Run) -> bool:
@@ -106,29 +128,30 @@ def test_a_message_with_what_no_database_keeps_does_not_lose_the_run():
         assert store.runs()[0].message == "zero , half a pair ?, θ"
 
 
-def test_runs_outlive_the_store_in_the_order_of_the_plan(tmp_path: Path):
-    path = tmp_path / "races" / "race.db"
+def test_runs_outlive_the_store_in_the_order_of_the_plan(new: New):
+    place = new()
     given_order = [
         ("sgd, full", "tune", 0, 0),
         ("adam", "final", 3, 1),
         ("adam", "final", 3, 0),
         ("adam", "tune", 1, 0),
     ]
-    with Store.open(path, PLAN) as store:
+    with Store.open(place, PLAN) as store:
         for i, (entry, phase, trial, seed) in enumerate(given_order):
             changed: dict[str, Any] = {"phase": phase, "trial": trial, "seed": seed}
             store.add(replace(RUN, key=f"k{i}", entry=entry, **changed))
-    results = read(path)
+    results = read(place)
     assert results.plan == PLAN
     assert [run.key for run in results.runs] == ["k3", "k2", "k1", "k0"]
     assert [run.key for run in results.of("adam", "final")] == ["k2", "k1"]
     assert not results.complete
-    with Store.open(path, PLAN) as store:
+    with Store.open(place, PLAN) as store:
         assert len(store.runs()) == 4
 
 
-def test_the_first_record_of_a_run_stays(tmp_path: Path):
-    with Store.open(tmp_path / "race.db", PLAN) as one, Store.open(tmp_path / "race.db", PLAN) as other:
+def test_the_first_record_of_a_run_stays(new: New):
+    place = new()
+    with Store.open(place, PLAN) as one, Store.open(place, PLAN) as other:
         one.add(RUN)
         other.add(replace(RUN, seconds=9.0))
         assert other.runs() == one.runs()
@@ -399,35 +422,39 @@ def _definition(path: Path, table: str) -> str:
     return sql
 
 
-def test_a_fresh_store_is_opened_by_many_at_once(tmp_path: Path):
-    for i in range(8):
+def test_a_fresh_store_is_opened_by_many_at_once(new: New):
+    for _ in range(4):
+        place = new()
         barrier = threading.Barrier(8)
         failed: list[BaseException] = []
 
-        def opens(path: Path, barrier: threading.Barrier = barrier, failed: list[BaseException] = failed) -> None:
+        def opens(
+            place: Path | str, barrier: threading.Barrier = barrier, failed: list[BaseException] = failed
+        ) -> None:
             barrier.wait()
             try:
-                with Store.open(path, PLAN) as store:
+                with Store.open(place, PLAN) as store:
                     store.add(RUN)
             except BaseException as error:
                 failed.append(error)
 
-        threads = [threading.Thread(target=opens, args=(tmp_path / f"{i}.db",)) for _ in range(8)]
+        threads = [threading.Thread(target=opens, args=(place,)) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         assert not failed
-        assert len(read(tmp_path / f"{i}.db").runs) == 1
+        assert len(read(place).runs) == 1
 
 
-def test_of_two_plans_at_once_one_is_refused(tmp_path: Path):
+def test_of_two_plans_at_once_one_is_refused(new: New):
+    place = new()
     barrier, refused = threading.Barrier(2), list[StoreError]()
 
     def opens(plan: Plan) -> None:
         barrier.wait()
         try:
-            Store.open(tmp_path / "race.db", plan).close()
+            Store.open(place, plan).close()
         except StoreError as error:
             refused.append(error)
 

@@ -49,6 +49,8 @@ _WAIT = 30.0
 """Seconds before reporting that another program has locked the store."""
 _PATIENCE = 600.0
 """Seconds before giving up on that lock."""
+_OPENING = int.from_bytes(b"thalweg")
+"""PostgreSQL's number for the lock of those who open a store."""
 
 T = TypeVar("T")
 
@@ -83,6 +85,7 @@ class Store:
         engine, name = _connect(place, create=True)
         with one_sentence(engine, name):
             with engine.begin() as connection:
+                _alone(connection)
                 _make(connection, name)
                 held = _held(connection, name)
                 if held is None:
@@ -252,6 +255,15 @@ def _tables_of(connection: sa.Connection, name: str) -> set[str]:
             "with --out"
         )
     return ours
+
+
+def _alone(connection: sa.Connection) -> None:
+    """Wait, until the transaction ends, for others that open a store: each would see that there are no tables.
+
+    In SQLite the transaction waits when it begins.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_OPENING)))
 
 
 def _make(connection: sa.Connection, name: str) -> None:
