@@ -1,4 +1,7 @@
-"""The signals that stop the command, and how it ends at once where there is nothing to keep."""
+"""The signals that stop the command, and how it ends at once where there is nothing to keep.
+
+In the first tenth of a second, before any code of ours runs, signals are Python's own: Ctrl-C may end in a traceback.
+"""
 
 import functools
 import os
