@@ -79,6 +79,40 @@ dist.destroy_process_group()
 """
 )
 
+CLIPPED = (
+    COMMON
+    + SHARDED
+    + """
+begin()
+def small():  # of the last layer's weight one process has nothing
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 1))
+
+found = {}
+for backend in ("numba", "eager"):
+    os.environ["THALWEG_BACKEND"] = backend
+    for settings in ({"clip_norm": 0.1}, {"clip_each": 0.05}, {"clip_norm": 0.1, "clip_each": 0.07, "ema": 0.9},
+                     {"nonfinite": "skip"}):
+        model, alone = small(), small()
+        for layer in (model[0], model[2]):
+            fully_shard(layer)
+        fully_shard(model)
+        optimizers = [thalweg.Optimizer(m.parameters(), "momentum(lr=0.5)", **settings) for m in (model, alone)]
+        for step in range(5):
+            for m, own, optimizer in zip((model, alone), (data(step)[rank::world], data(step)), optimizers):
+                m(own).square().mean().backward()
+                g = m[0].weight.grad
+                if step == 2 and settings.get("nonfinite") and (m is alone or rank == 0):
+                    (g if m is alone else g._local_tensor)[0, 0] = float("nan")
+                optimizer.step()
+                optimizer.zero_grad()
+        assert [o.skipped_steps for o in optimizers] == [int("nonfinite" in settings)] * 2
+        found[backend, str(settings)] = whole(model), whole(alone)
+write(found)
+dist.destroy_process_group()
+"""
+)
+
 CHECKPOINT = (
     COMMON
     + SHARDED
@@ -186,6 +220,55 @@ if __name__ == "__main__":
 """
 )
 
+THREADS = (
+    COMMON
+    + """
+import threading, traceback
+
+steps, threads = 60, 4
+models = [network() for _ in range(2)]
+optimizers = [thalweg.optim.NAdam(m.parameters(), lr=0.01) for m in models]
+gradients = [torch.randn(p.shape, generator=torch.Generator().manual_seed(1)) for p in models[0].parameters()]
+for m in models:
+    for p, g in zip(m.parameters(), gradients):
+        p.grad = g.clone()
+running, failed = threading.Event(), []
+running.set()
+
+def guarded(act):
+    try:
+        act()
+    except BaseException:
+        failed.append(traceback.format_exc())
+
+def work():
+    for _ in range(steps):
+        optimizers[0].step()
+
+def look():
+    while running.is_set():
+        assert all(x.clone().isfinite().all() for s in optimizers[0].state_dict()["state"].values() for x in s.values())
+
+def replace():
+    while running.is_set():
+        for p, g in zip(models[0].parameters(), gradients):
+            p.grad = g.clone()
+
+sys.setswitchinterval(1e-5)
+others = [threading.Thread(target=guarded, args=(act,)) for act in (look, replace)]
+workers = [threading.Thread(target=guarded, args=(work,)) for _ in range(threads)]
+[t.start() for t in others + workers]
+[t.join() for t in workers]
+running.clear()
+[t.join() for t in others]
+assert not failed, failed[0]
+for _ in range(threads * steps):
+    optimizers[1].step()
+steps = [[s["step"] for s in o.state.values()] for o in optimizers]
+write([[p.detach() for p in m.parameters()] + own for m, own in zip(models, steps)])
+"""
+)
+
 COMPILED = (
     COMMON
     + """
@@ -254,6 +337,16 @@ def test_fsdp_on_two_processes(tmp_path: Path) -> None:
             same(found[cls, "thalweg"], found[cls, "torch"])
 
 
+def test_norms_are_of_the_whole_of_sharded_parameters(tmp_path: Path) -> None:
+    launch(CLIPPED, tmp_path, 2)
+    of_ranks = result(tmp_path)
+    assert len(of_ranks) == 2
+    for found in of_ranks:
+        assert len(found) == 8
+        for sharded, alone in found.values():
+            same(sharded, alone)
+
+
 def test_a_checkpoint_of_two_processes_loads_in_one(tmp_path: Path) -> None:
     launch(CHECKPOINT, tmp_path, 2)
     (both, _) = result(tmp_path, "of2_")
@@ -275,6 +368,14 @@ def test_a_shared_adam_counts_its_steps(tmp_path: Path) -> None:
 
 def test_hogwild(tmp_path: Path) -> None:
     launch(HOGWILD, tmp_path)
+
+
+def test_threads_that_share_an_optimizer(tmp_path: Path) -> None:
+    """They step, look at its state and replace gradients at once; every step counts once, and is whole."""
+    launch(THREADS, tmp_path)
+    ((shared, alone),) = result(tmp_path)
+    for a, b in zip(shared, alone, strict=True):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("backend", ["eager", "inductor"])

@@ -180,8 +180,20 @@ EDITS: dict[str, Lines] = {
         *train(4, 6),
         "[x.fill_(3) for x in kept]",
     ],
+    "entry kept of a parameter without a gradient": [
+        "d = saved(o); o = fresh(o, type(o)); o.load_state_dict(d)",
+        "kept = o.state[ps[2]]; name = states(o, ps[2])[0]",
+        "o.zero_grad(); give(ps[:2], 4); o.step()", "give(ps[:2], 5); o.step()", *train(6, 8),
+        "kept[name] = torch.full((5, 4), 0.5)",
+    ],
     # parameters and groups
     "parameter's data assigned": "ps[0].data = torch.full((5, 4), 0.5)",
+    "parameter moved in its storage": ["room = random((60,), torch.float32, 5)", "ps[0].data = room[:20].view(5, 4)", *train(4, 6),
+                                       "ps[0].data = room[40:].view(5, 4)"],
+    "parameter moved in its storage onto another": [
+        "room = random((60,), torch.float32, 5)", "ps[0].data = room[:20].view(5, 4); ps[2].data = room[20:40].view(5, 4)",
+        *train(4, 6), "ps[0].data = room[30:50].view(5, 4)",
+    ],
     "parameter transposed": "ps[0].data = torch.full((4, 5), 0.5).t()",
     "parameter shared": "ps[0].data.share_memory_()",
     "parameter set_": "ps[0].data.set_(torch.full((5, 4), 0.5))",

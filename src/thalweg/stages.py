@@ -38,6 +38,11 @@ class Stages:
     decay: DecayForm | None = None
     ema: bool = False
 
+    @property
+    def unscaled(self) -> "Stages":
+        """Only the stage before clipping."""
+        return Stages(unscale=self.unscale)
+
 
 class Scalars(NamedTuple):
     """The numbers of the stages; the defaults have no effect.

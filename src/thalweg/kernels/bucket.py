@@ -110,6 +110,8 @@ class Bucket:
         shown = [i for i in members if states.mapping.get(self.parameters.tensors[i])]
         if fresh:
             self._begin(fresh, [works[self.parameters.group[i]] for i in fresh])
+        # Whoever made that state may still hold it: it is looked at until nobody does.
+        states.exposed = states.exposed or bool(shown)
         for i in shown:
             entry = states.mapping[self.parameters.tensors[i]]
             tensors = self._tensors(entry)
@@ -281,7 +283,7 @@ class Bucket:
         self._offsets = (start * self.key.types.parameter.itemsize).astype(np.int64)
         self.table = np.zeros((len(self.owner), COLUMNS + 2 + len(self.arrays)), np.int64)
         self.cuts = launch.cuts(self._sizes)
-        self._indices = np.array(self.members, np.int64)
+        self.indices = np.array(self.members, np.int64)
         words = 3 + len(self.kept)
         self.rows = np.zeros((len(self.members) + 1, words))
         self.new_numbers = np.zeros((len(self.members) + 1, max(len(self.kept), 1)))
@@ -291,7 +293,7 @@ class Bucket:
         self._slots = np.zeros((slots, 2), np.int64)
         self.small = launch.small(int(counts.sum()), self._traffic)
         b = self._record[0]
-        b["params"], b["members"], b["count"] = address(records), address(self._indices), len(self.members)
+        b["params"], b["members"], b["count"] = address(records), address(self.indices), len(self.members)
         b["first"], b["sizes"], b["offsets"] = address(self.first), address(self._sizes), address(self._offsets)
         b["table"], b["row_bytes"] = address(self.table), self.table.strides[0]
         b["step_bytes"], b["number_bytes"] = self.key.step_dtype.itemsize, self.key.number_dtype.itemsize
@@ -320,7 +322,7 @@ class Bucket:
             *len(self.kept) * [np.full(len(records), self.key.number_dtype.itemsize)],
         ]
         ends = [begin + width for begin, width in zip(begins, widths, strict=True)]
-        return np.concatenate(begins), np.concatenate(ends), np.tile(self._indices, len(begins))
+        return np.concatenate(begins), np.concatenate(ends), np.tile(self.indices, len(begins))
 
     def bases(self) -> list[int]:
         """Where memory begins that a step writes: of the parameters, and of the state that is shown."""

@@ -19,7 +19,6 @@ _RETURNS: dict[str, tuple[Any, int]] = {
     "assign": (ctypes.c_int64, 1),
     "finish": (None, 1),
     "drop": (ctypes.c_int64, 1),
-    "total": (ctypes.c_double, 2),
 }
 """What each function of `thalweg.kernels.native` returns, and how many int64 it takes."""
 

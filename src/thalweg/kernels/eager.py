@@ -1,17 +1,19 @@
-"""The referee: the formula of a whole step, run word by word on tensors."""
+"""The reference: the formula of a whole step, run operation by operation on tensors."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from thalweg import stages
-from thalweg.kernels import rounding
+from thalweg.kernels import rounding, sharded
 from thalweg.kernels.work import States, Work
 from thalweg.rule import ABSENT, Rule, number_fields
-from thalweg.stages import Scalars, Stages
+from thalweg.stages import Scalars
 
 
 def arithmetic(dtype: torch.dtype) -> torch.dtype:
@@ -25,12 +27,10 @@ class Eager:
     def prepare(self, works: list[Work], states: States) -> None:
         """See `thalweg.kernels.work.Backend`: there is nothing to prepare."""
 
-    def clip_each(self, works: list[Work]) -> None:
-        """See `thalweg.kernels.work.Backend`: each norm is measured when it is needed."""
-
-    def norm(self, works: list[Work], strict: bool) -> float:
+    def squares(self, works: list[Work], clipped: bool, strict: bool) -> NDArray[np.float64]:
         """See `thalweg.kernels.work.Backend`."""
-        return norm(((work, p) for work in works for p in work.params), strict)
+        members = [(work, work.first + i, p) for work in works for i, p in enumerate(work.params)]
+        return sharded.summed([p for _, _, p in members], squares(members, clipped, strict))
 
     def step(self, works: list[Work], states: States, zero_grad: bool) -> None:
         """See `thalweg.kernels.work.Backend`."""
@@ -44,30 +44,34 @@ class Eager:
         return False
 
 
-def scalars(work: Work, g: Tensor) -> Scalars:
-    """The numbers of the stages for one gradient, which may be clipped by its own norm."""
+def scalars(work: Work, ordinal: int) -> Scalars:
+    """The numbers of the stages for the gradient of a parameter, the `ordinal`-th of all."""
     if not work.form.clip_each:
         return work.scalars
-    own = stages.gradient(Stages(unscale=work.form.unscale), real(_values(g)), work.scalars)
-    size: Tensor = cast(Any, torch.linalg.vector_norm(own, dtype=torch.float64))
-    return work.scalars._replace(clip_each=float(work.clip_each / size.clamp(min=work.clip_each)))
+    return work.scalars._replace(clip_each=float(work.factors[ordinal - work.first]))
 
 
 @torch.no_grad()
-def norm(params: Iterable[tuple[Work, Tensor]], strict: bool) -> float:
-    """The global 2-norm of the gradients of parameters, each with its group."""
-    each: list[Any] = [
-        torch.linalg.vector_norm(
-            stages.gradient(w.form, real(_values(p.grad)), scalars(w, p.grad), strict), dtype=torch.float64
-        )
-        for w, p in params
-        if p.grad is not None
-    ]
-    return float(cast(Any, torch.linalg.vector_norm(torch.stack(each)))) if each else 0.0
+def squares(members: Iterable[tuple[Work, int, Tensor]], clipped: bool, strict: bool) -> NDArray[np.float64]:
+    """See `thalweg.kernels.work.Backend`; of a sharded gradient, the square of the part that this process has.
 
-
-def _values(g: Tensor) -> Tensor:
-    return g if g.layout == torch.strided else g.coalesce().values()
+    Args:
+        members: parameters, each with its group and its number among all.
+        clipped: as the backend's.
+        strict: as the backend's.
+    """
+    each: list[Tensor] = []
+    for work, ordinal, p in members:
+        g = sharded.gathered(p) if sharded.is_sharded(p) else p.grad
+        if g is None:
+            each.append(torch.zeros((), dtype=torch.float64, device=p.device))
+            continue
+        form = work.form if clipped else work.form.unscaled
+        g = stages.gradient(form, real(g if g.layout == torch.strided else g.coalesce().values()),
+                            scalars(work, ordinal) if form.clip_each else work.scalars, strict)  # fmt: skip
+        each.append(cast(Any, torch.linalg.vector_norm(g, dtype=torch.float64)))
+    found = cast("list[float]", torch.stack([x.to(each[0].device) for x in each]).tolist() if each else [])
+    return np.square(found)
 
 
 def step(work: Work, p: Tensor, held: dict[str, Any], zero_grad: bool, ordinal: int) -> None:
@@ -126,7 +130,7 @@ def _step(work: Work, p: Tensor, g: Tensor, held: dict[str, Any], ordinal: int) 
     rule, before, after = (work.template.bind(numbers) for numbers in (work.numbers, work.before, work.after))
     new = stages.step(
         work.form, rule, before, after, real(p.to(dtype)), real(g.to(dtype)), read(rule, held),
-        _widened(real(held["ema"])) if work.form.ema else None, int(held["step"]), scalars(work, g),
+        _widened(real(held["ema"])) if work.form.ema else None, int(held["step"]), scalars(work, ordinal),
     )  # fmt: skip
     real(p).copy_(new.p)
     for name, value in {**new.state._asdict(), "ema": new.ema}.items():

@@ -1,8 +1,6 @@
 """The fused CPU backend: one launch of a printed kernel steps every parameter that shares a formula."""
 
-import math
 import sys
-import threading
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -11,14 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thalweg.kernels import build, eager, launch, layout, sharded
+from thalweg.kernels import build, eager, launch, sharded
 from thalweg.kernels.bucket import Bucket, Key, norm_source
 from thalweg.kernels.calls import native
-from thalweg.kernels.parameters import EAGER, SKIPPED, Parameters, Written
+from thalweg.kernels.parameters import Parameters, Written
+from thalweg.kernels.records import EAGER, SKIPPED
 from thalweg.kernels.work import States, Work
 from thalweg.printers.lowering import Types
 from thalweg.printers.numba import Source
-from thalweg.stages import Scalars, Stages
+from thalweg.stages import Scalars
 
 
 class Kernel:
@@ -34,19 +33,19 @@ class Kernel:
         self._own = owners if bucket.key.form.clip_each else None
         values = self._values if self._own is None else self._values[owners]
         self._sources = _sources(source.numbers)
+        self._members = bucket.indices
         self._factor = source.numbers.index("c.clip_each") if "c.clip_each" in source.numbers else None
         self.job = launch.Job(
             build.load(source.text), bucket.table, bucket.cuts, bucket.rows, values, scalars, bucket.new_numbers,
             bucket.small,
         )  # fmt: skip
 
-    def run(self, works: list[Work], rows: int, factors: NDArray[np.float64] | None = None) -> None:
+    def run(self, works: list[Work], rows: int) -> None:
         """Compute the scalars of so many rows, and launch.
 
         Args:
             works: the groups, with this step's numbers.
             rows: how many rows the bucket's members have been sorted into.
-            factors: what each member's gradient is multiplied by, where each is clipped by its own norm.
         """
         if self._sources:
             for group in self._groups:
@@ -55,8 +54,8 @@ class Kernel:
                 self._values[group] = [cast(Any, held[i])[key] for i, key in self._sources]
         if self._own is not None:
             self.job.groups[:] = self._values[self._own]
-            if factors is not None and self._factor is not None:
-                self.job.groups[:, self._factor] = factors
+            if self._factor is not None:
+                self.job.groups[:, self._factor] = np.concatenate([work.factors for work in works])[self._members]
         self.job.run(rows)
 
 
@@ -71,7 +70,6 @@ class Fused:
     """The backend of printed kernels; parameters that these cannot take are stepped eagerly."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
         self._works: list[Work] = []
         self._parameters: Parameters | None = None
         self._states: States | None = None
@@ -79,7 +77,6 @@ class Fused:
         self._kernels: dict[tuple[int, str], Kernel] = {}
         self._rest: list[int] = []
         self._home: dict[int, Key] = {}
-        self._factors: dict[int, NDArray[np.float64]] = {}
         self._written: Written | None = None
         self._overlapping: set[int] = set()
         self._copied: list[Tensor] = []
@@ -97,10 +94,7 @@ class Fused:
         asked = self._parameters.look()
         if asked is None:
             self._enlist(works, states)
-            asked = self._parameters.look()
-            assert asked is not None
-        if threading.active_count() > 1:
-            self._parameters.hold()
+            asked = self._look_again()
         self._rest, self._copied = [], []
         if asked or self._overlapping:
             self._examine(asked, works, states)
@@ -189,17 +183,19 @@ class Fused:
         """Have a gradient read that native code could not tell; False if only operations can."""
         assert self._parameters is not None
         assert self._written is not None
-        g = self._parameters.gradient(i)
         aimed = self._parameters.aim(i, self._written)
-        if aimed is None or g is None:
+        if aimed is None:
             return False
-        if aimed is not g:
-            self._copied.append(g)
+        given, read = aimed
+        if given is not read:
+            self._copied.append(given)
         return True
 
     def _look_again(self) -> list[int]:
         assert self._parameters is not None
-        return self._parameters.look() or []
+        asked = self._parameters.look()
+        assert asked is not None, "the lists of parameters were changed by another thread during a step"
+        return asked
 
     def _note(self) -> None:
         """Find out which memory is written, and by whom twice."""
@@ -239,36 +235,27 @@ class Fused:
                 return None
         return key
 
-    def clip_each(self, works: list[Work]) -> None:
+    def squares(self, works: list[Work], clipped: bool, strict: bool) -> NDArray[np.float64]:
         """See `thalweg.kernels.work.Backend`."""
-        self._factors = {}
-        for bucket in self._buckets.values():
-            if bucket.key.form.clip_each:
-                kernel = self._kernel(bucket, "own norm")
-                kernel.run(works, bucket.used)
-                norms = np.sqrt(np.add.reduceat(kernel.job.totals, bucket.first[:-1]))
-                groups = [self._parameters.group[i] for i in bucket.members] if self._parameters else []
-                most = np.array([work.clip_each for work in works])[groups]
-                self._factors[id(bucket)] = most / np.maximum(norms, most)
-
-    def norm(self, works: list[Work], strict: bool) -> float:
-        """See `thalweg.kernels.work.Backend`."""
-        rest = self._others(works)
-        squares = [eager.norm(rest, strict) ** 2] if rest else []
+        found = self._parameters
+        assert found is not None
+        parts = np.zeros(len(found.tensors))
+        if self._rest:
+            parts[self._rest] = eager.squares(self._others(works), clipped, strict)
         for bucket in self._buckets.values():
             if bucket.used:
-                kernel = self._kernel(bucket, "strict norm" if strict else "norm")
-                kernel.run(works, bucket.used, self._factors.get(id(bucket)))
-                totals = kernel.job.totals
-                squares.append(native().total(totals.ctypes.data, len(totals)))  # whatever the threads, in one order
-        return math.sqrt(sum(squares))
+                kernel = self._kernel(bucket, ("strict norm" if strict else "norm") if clipped else "own norm")
+                kernel.run(works, bucket.used)
+                # Whatever the threads, added up in one order.
+                parts[bucket.indices] = np.bincount(bucket.owner, kernel.job.totals, len(bucket.members))
+        return sharded.summed(found.tensors, parts) if found.sharded else parts
 
     def step(self, works: list[Work], states: States, zero_grad: bool) -> None:
         """See `thalweg.kernels.work.Backend`."""
         for bucket in self._buckets.values():
             if bucket.used:
                 kernel = self._kernel(bucket, "zero" if zero_grad else "step")
-                kernel.run(works, bucket.used, self._factors.get(id(bucket)))
+                kernel.run(works, bucket.used)
                 native().finish(bucket.job)
                 bucket.renew()
         if zero_grad:
@@ -276,26 +263,26 @@ class Fused:
                 g.detach().zero_()
         found = self._parameters
         assert found is not None
-        for i, (work, p) in zip(self._rest, self._others(works), strict=True):
+        for work, i, p in self._others(works):
             eager.step(work, p, states.of(p), zero_grad, i)
         found.release()
         if states.exposed:  # whoever holds the mapping sees in it what this step has begun
             self._reveal()
 
-    def _others(self, works: list[Work]) -> list[tuple[Work, Tensor]]:
-        """What is not stepped by a kernel in this step, in the order of the parameters."""
+    def _others(self, works: list[Work]) -> list[tuple[Work, int, Tensor]]:
+        """The parameters not stepped by a kernel in this step, in order; each with its group and its number."""
         found = self._parameters
         assert found is not None
         for i in self._rest:
             if i in self._home and self._states is not None:
                 self._buckets[self._home[i]].reveal(self._states, i)
-        return [(works[found.group[i]], found.tensors[i]) for i in self._rest]
+        return [(works[found.group[i]], i, found.tensors[i]) for i in self._rest]
 
     def _kernel(self, bucket: Bucket, what: str) -> Kernel:
         if (id(bucket), what) not in self._kernels:
             key = bucket.key
             if what == "own norm":
-                source = norm_source(Stages(unscale=key.form.unscale), key.types, False)
+                source = norm_source(key.form.unscaled, key.types, False)
             elif "norm" in what:
                 source = norm_source(key.form, key.types, what != "norm")
             else:
@@ -306,11 +293,3 @@ class Fused:
     def drop(self, groups: Sequence[list[Tensor]]) -> bool:
         """See `thalweg.kernels.work.Backend`."""
         return self._parameters is not None and self._parameters.are(groups) and self._parameters.drop()
-
-
-def available() -> bool:
-    """Whether torch's objects are as native code knows them."""
-    return layout.find() is not None
-
-
-__all__ = ["Fused", "available", "sharded"]

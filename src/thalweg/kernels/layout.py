@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore
 
 from thalweg.kernels.records import LAYOUT
 
@@ -207,10 +208,10 @@ def find() -> NDArray[np.void] | None:
     """The layout, one record of `thalweg.kernels.records.LAYOUT`; None where only Python can be asked."""
     # Whatever mode the caller is in, these are ordinary tensors of the CPU.
     try:
-        with torch.inference_mode(False), torch.device("cpu"), torch.no_grad(), _float32():
+        with _disable_current_modes(), torch.inference_mode(False), torch.device("cpu"), torch.no_grad(), _float32():
             layout = _found()
             return layout if _agrees(layout) else None
-    except (LookupError, OSError, AttributeError, ValueError, StopIteration):
+    except (LookupError, OSError, AttributeError, ValueError, StopIteration, RuntimeError, TypeError):
         return None
 
 

@@ -10,7 +10,7 @@ import numba
 from numba import njit
 
 from thalweg.kernels import memory
-from thalweg.kernels.records import BUCKET, HELD, LAYOUT, LIST, LOOK, PARAM, offsets
+from thalweg.kernels.records import BUCKET, EXAMINE, FUSED, HELD, LAYOUT, LIST, LOOK, PARAM, SKIPPED, offsets
 from thalweg.kernels.rounding import SEED, STEP, TENSOR
 
 cfunc: Any = numba.cfunc  # no types are known of what Numba makes of a function
@@ -31,7 +31,12 @@ P, B, T, L, S, H = map(offsets, (PARAM, BUCKET, LAYOUT, LOOK, LIST, HELD))
 PARAM_BYTES, LIST_BYTES, HELD_BYTES = PARAM.itemsize, LIST.itemsize, HELD.itemsize
 
 INLINE = 5  # dimensions, whose sizes and strides a tensor has in itself; those of more dimensions lie elsewhere
-SKIPPED, FUSED, EXAMINE, EAGER = 0, 1, 2, 3
+
+
+@njit(error_model="numpy")
+def width(dtype: int) -> int:
+    """The bytes of an element, by the number that torch has for a dtype that kernels can take."""
+    return 4 if dtype == 6 else (8 if dtype == 7 else 2)
 
 
 @njit(error_model="numpy")
@@ -101,7 +106,8 @@ def state_of(param: int, dims: int, o: int, job: int) -> int:
     if storage != word(param + P.storage) or base != word(param + P.base) or deleter != word(param + P.deleter):
         return EXAMINE
     size = word(param + P.itemsize)
-    save_word(param + P.data, base + size * word(tensor + word(o + T.offset)))
+    if base + size * word(tensor + word(o + T.offset)) != word(param + P.data):
+        return EXAMINE
     save_word(param + P.counter, word(tensor + word(o + T.counter)) + word(o + T.version))
     if not shaped(g, dtype, param, dims, o):
         return EXAMINE
@@ -147,7 +153,7 @@ def enroll(job: int, index: int, trusted: int) -> int:
     save_word(param + P.storage, storage)
     save_word(param + P.base, base)
     save_word(param + P.deleter, deleter)
-    size = 4 if dtype == 6 else (8 if dtype == 7 else 2)
+    size = width(dtype)
     save_word(param + P.data, base + size * word(tensor + word(o + T.offset)))
     if same:
         return 1
@@ -206,7 +212,7 @@ def held(job: int, tensors: int, count: int) -> int:
             if not shaped(tensor, word(h + H.dtype), param, dims, o):
                 return i
         storage, dtype = word(tensor + word(o + T.storage)), word(h + H.dtype)
-        size = 4 if dtype == 6 else (8 if dtype == 7 else 2)
+        size = width(dtype)
         begin = word(storage + word(o + T.data))
         if begin == 0 or begin + size * word(tensor + word(o + T.offset)) != word(h + H.address):
             return i
@@ -416,12 +422,3 @@ def drop(job: int) -> int:
                     call(word(o + T.assign), o + T.none, g)
             param += PARAM_BYTES
     return 0
-
-
-@cfunc("float64(int64, int64)", nopython=True, error_model="numpy")
-def total(address: int, count: int) -> float:
-    """The sum of `count` float64 at an address, one after the other."""
-    added = 0.0
-    for i in range(count):
-        added += real64(address + 8 * i)
-    return added

@@ -5,6 +5,8 @@ what parameters and gradients show.  What cannot be proven natively is examined 
 cannot be proven there either is stepped eagerly.
 """
 
+import threading
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -15,10 +17,7 @@ from torch import Tensor
 
 from thalweg.kernels import layout, sharded
 from thalweg.kernels.calls import native
-from thalweg.kernels.records import LIST, LOOK, PARAM, address
-
-SKIPPED, FUSED, EXAMINE, EAGER = 0, 1, 2, 3
-"""What becomes of a parameter in a step; see `thalweg.kernels.records.PARAM`."""
+from thalweg.kernels.records import FUSED, LIST, LOOK, PARAM, address
 
 _DIMENSIONS = 8  # a parameter of more is stepped eagerly
 
@@ -75,11 +74,18 @@ class Parameters:
 
     def look(self) -> list[int] | None:
         """Look at all parameters; the numbers of those to examine in Python, or None if the lists have changed."""
-        self._gradients = []
-        for i, p in self.sharded.items():
-            self._give(i, p)
-        asked = self.native.look(self.job)
-        return None if asked < 0 else self._examined[:asked].tolist()
+        alone = threading.active_count() == 1
+        while True:
+            # Another thread may drop a gradient during the step: it is kept alive, and must be the one looked at.
+            kept = None if alone else [p.grad for p in self.tensors]
+            self._gradients = [] if kept is None else [g for g in kept if g is not None]
+            for i, p in self.sharded.items():
+                self._give(i, p)
+            asked = self.native.look(self.job)
+            if asked < 0:
+                return None
+            if kept is None or all(p.grad is g for p, g in zip(self.tensors, kept, strict=True)):
+                return self._examined[:asked].tolist()
 
     def _give(self, i: int, p: Tensor) -> None:
         """Have the memory looked at that this process has of a parameter sharded over several."""
@@ -111,19 +117,25 @@ class Parameters:
 
     def again(self, i: int) -> bool:
         """Look at one parameter again, after it was examined: whether its gradient is where native code can tell."""
-        return self.native.again(self.job, i) == FUSED
+        while True:
+            g = self.gradient(i)
+            told = self.native.again(self.job, i)
+            if self.gradient(i) is g:
+                break
+        self._gradients += [] if g is None else [g]
+        return told == FUSED
 
-    def aim(self, i: int, written: "Written") -> Tensor | None:
+    def aim(self, i: int, written: "Written") -> tuple[Tensor, Tensor] | None:
         """Find out in Python where a gradient is that could not be told natively; None if only operations can.
 
         Returns:
-            the tensor to read: the gradient, or a copy that is laid out as its parameter.
+            the gradient, and the tensor to read: itself, or a copy that is laid out as its parameter.
         """
-        g, p = self.gradient(i), self.tensors[i]
-        if g is None or type(g) not in layout.TYPES or g.layout != torch.strided or layout.keys(g) != layout.plain():
+        given, p = self.gradient(i), self.tensors[i]
+        if given is None or type(given) not in layout.TYPES or given.layout != torch.strided:
             return None
-        p = sharded.shard(p) if i in self.sharded else p
-        if p is None or g.shape != p.shape or not g.data_ptr():
+        p, g = sharded.shard(p) if i in self.sharded else p, given
+        if p is None or g.shape != p.shape or layout.keys(g) != layout.plain() or not g.data_ptr():
             return None
         begin = g.data_ptr()
         alike = g.dtype == p.dtype and g.stride() == p.stride()
@@ -132,17 +144,8 @@ class Parameters:
             g = torch.empty_strided(p.shape, p.stride(), dtype=p.dtype).copy_(g.detach())
         self.records["grad"][i] = g.data_ptr()
         self.records["active"][i] = FUSED
-        self._gradients.append(g)
-        return g
-
-    def hold(self) -> None:
-        """Keep every gradient alive through the step: another thread may drop it meanwhile."""
-        while True:
-            grads = [p.grad for p in self.tensors]
-            self.native.look(self.job)
-            if all(map(lambda p, g: p.grad is g, self.tensors, grads)):
-                self._gradients += [g for g in grads if g is not None]
-                return
+        self._gradients += [given, g]
+        return given, g
 
     def release(self) -> None:
         """Let go of gradients that were held for one step."""
@@ -187,9 +190,7 @@ class Written:
 
 
 def _repeated(ids: list[int]) -> set[int]:
-    count: dict[int, int] = {}
-    for x in ids:
-        count[x] = count.get(x, 0) + 1
+    count = Counter(ids)
     return {i for i, x in enumerate(ids) if count[x] > 1}
 
 

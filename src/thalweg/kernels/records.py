@@ -25,9 +25,12 @@ PARAM = _record(
 a `DTensor`, whose gradient ``given`` is found in Python.  ``type``: its Python type.  ``ndim`` sizes and strides begin
 at index ``dims`` of the list of all.  ``storage``, ``base`` and ``deleter``: its memory when it was last examined.
 ``data`` and ``grad``: where the elements are in this step, ``counter``: where its versions are counted.  ``home``: it
-has a bucket.  ``active``: 0 has no gradient, 1 is stepped by its bucket, 2 is to be examined in Python, 3 is stepped
-eagerly.
+has a bucket.  ``active``: `SKIPPED` without a gradient, `FUSED` if its bucket steps it, `EXAMINE` if Python is to say,
+or `EAGER`.
 """
+
+SKIPPED, FUSED, EXAMINE, EAGER = range(4)
+"""What becomes of a parameter in a step, as its record has it in ``active``."""
 
 LOOK = _record("params count lists list_count dims layout examined bases base_mask types type_count dimensions")
 """What `native.look` is given: parameters, the lists they must still be in, the layout of torch's objects.

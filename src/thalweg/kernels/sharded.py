@@ -5,9 +5,12 @@ gradient is laid out over the processes as the parameter is.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -38,6 +41,31 @@ def gradient(p: Tensor) -> Tensor | None:
     own: Any = p
     same = g.device_mesh == own.device_mesh and g.placements == own.placements
     return g._local_tensor if same and not any(x.is_partial() for x in own.placements) else None
+
+
+def gathered(p: Tensor) -> Tensor | None:
+    """What a process has of the gradient of a sharded parameter, which is first laid out as the parameter is."""
+    g: Any = p.grad
+    own: Any = p
+    return None if g is None else g.redistribute(own.device_mesh, own.placements).to_local()
+
+
+def summed(params: Sequence[Tensor], parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What each process has found of its parts of parameters, summed over the processes where these are sharded.
+
+    Every process must have the same parameters.
+    """
+    meshes: dict[Any, list[int]] = {}
+    for i, p in among(params).items():
+        own: Any = p
+        over = tuple(k for k, placement in enumerate(own.placements) if not placement.is_replicate())
+        meshes.setdefault((own.device_mesh, over), []).append(i)
+    for (mesh, over), which in meshes.items():
+        found = torch.from_numpy(parts[which]).to(mesh.device_type)
+        for k in over:
+            torch.distributed.all_reduce(found, group=mesh.get_group(k))
+        parts[which] = found.cpu().numpy()
+    return parts
 
 
 def like(p: Tensor, part: Tensor) -> Tensor:

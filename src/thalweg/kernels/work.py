@@ -1,11 +1,14 @@
 """What an optimizer hands to a backend, and what a backend is."""
 
+import threading
 from collections import defaultdict
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from thalweg.rule import ABSENT, Rule
@@ -29,7 +32,7 @@ class Work:
         before: the numbers that the lookahead points were made with.
         after: the numbers of the next step.
         scalars: the numbers of the stages.
-        clip_each: the largest norm of each parameter's own gradient, where `form` clips it.
+        factors: what each parameter's gradient is multiplied by, where `form` clips it by its own norm.
         names: the rule's numbers by name.
         kept: what the state of a parameter holds.
         looks_ahead: whether the parameters hold lookahead points.
@@ -47,7 +50,7 @@ class Work:
     before: dict[str, float] = field(default_factory=dict[str, float])
     after: dict[str, float] = field(default_factory=dict[str, float])
     scalars: Scalars = field(default_factory=Scalars)
-    clip_each: float = 0.0
+    factors: NDArray[np.float64] = field(default_factory=lambda: np.ones(0))
     names: tuple[str, ...] = field(init=False)
     kept: frozenset[str] = field(init=False)
     looks_ahead: bool = field(init=False)
@@ -58,6 +61,11 @@ class Work:
         self.kept = frozenset({"step", *(name for name, x in first.items() if x is not ABSENT)})
         self.kept |= {"ema"} if self.form.ema else set[str]()
         self.looks_ahead = self.template.looks_ahead
+
+    def clip_each(self, squares: NDArray[np.float64], most: float) -> None:
+        """Set `factors` so that no gradient's norm is above `most`, given the squares of all parameters' norms."""
+        norms = np.sqrt(squares[self.first : self.first + len(self.params)])
+        self.factors = most / np.maximum(norms, most)
 
 
 class States:
@@ -71,26 +79,30 @@ class States:
         mapping: parameter → name → tensor.  Only backends use it directly; everybody else asks for `shown`.
         exposed: whether somebody outside may hold any part of `mapping`.
         reveal: what brings the rest of the state into `mapping`; set by a backend.
+        lock: held during a step, and while state is shown: what one thread has prepared is not for another to change.
     """
 
     def __init__(self, mapping: MutableMapping[Tensor, dict[str, Any]] | None = None) -> None:
         self.mapping = defaultdict[Tensor, dict[str, Any]](dict) if mapping is None else mapping
         self.exposed = mapping is not None
         self.reveal: Callable[[], None] | None = None
+        self.lock = threading.RLock()
 
     @property
     def shown(self) -> MutableMapping[Tensor, dict[str, Any]]:
         """All of the state, in `mapping`."""
-        if self.reveal is not None:
-            self.reveal()
-        self.exposed = True
-        return self.mapping
+        with self.lock:
+            if self.reveal is not None:
+                self.reveal()
+            self.exposed = True
+            return self.mapping
 
     def hand_over(self) -> None:
         """Take all of the state from the backend that has kept it, which is given up."""
-        if self.reveal is not None:
-            self.reveal()
-        self.reveal = None
+        with self.lock:
+            if self.reveal is not None:
+                self.reveal()
+            self.reveal = None
 
     def of(self, p: Tensor) -> dict[str, Any]:
         """The dictionary of a parameter in `mapping`, empty at first."""
@@ -104,14 +116,16 @@ class Backend(Protocol):
         """Look at groups, parameters, gradients and state anew: once a step, before the rest."""
         ...
 
-    def clip_each(self, works: list[Work]) -> None:
-        """Measure the norm of each gradient, unscaled, for those groups whose form clips each by its own."""
-        ...
+    def squares(self, works: list[Work], clipped: bool, strict: bool) -> NDArray[np.float64]:
+        """The squares of the 2-norms of all parameters' gradients, in order; 0 for those without one.
 
-    def norm(self, works: list[Work], strict: bool) -> float:
-        """The global 2-norm of all gradients, unscaled and clipped on their own, accumulated in float64.
+        Args:
+            works: the groups.
+            clipped: whether of the gradients as they are clipped on their own, or only unscaled.
+            strict: whether one is finite only if the gradient was, before it was clipped.
 
-        If `strict` it is finite only if every gradient was, before it was clipped.
+        Returns:
+            Accumulated in float64; of parameters sharded over several processes, those of the whole.
         """
         ...
 

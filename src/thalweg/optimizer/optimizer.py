@@ -246,6 +246,11 @@ class Optimizer(TorchOptimizer):
                 loss = closure()
         if getattr(self, "found_inf", None):
             return loss
+        with self._states.lock:
+            self._step(zero_grad)
+        return loss
+
+    def _step(self, zero_grad: bool) -> None:
         self._scale = float(getattr(self, "grad_scale", None) or 1.0)
         self._upcoming = [upcoming(group) for group in self.param_groups]
         works = [self._work(i, group) for i, group in enumerate(self.param_groups)]
@@ -261,7 +266,6 @@ class Optimizer(TorchOptimizer):
                     advance(group, values)
             if self._switching and switching.advance(works, self.param_groups, self.state):
                 self._reset()
-        return loss
 
     def observe(self, metric: float) -> None:
         """Pass a validation metric to data-driven schedules, such as ``schedules.plateau``; others ignore it."""
@@ -303,7 +307,6 @@ class Optimizer(TorchOptimizer):
         base_lr = of(group).base_lr
         base_lr = float(group["lr"] if base_lr is None else base_lr) or 1.0
         work.scalars = Scalars(1.0 / self._scale, value, decay, base_lr, self.ema or 0.0)
-        work.clip_each = self.clip_each or 0.0
         work.number_dtype = self._number_dtype()
         return work
 
@@ -318,10 +321,13 @@ class Optimizer(TorchOptimizer):
     def _look(self, works: list[Work]) -> bool:
         """Look at all gradients together: clip by their norm; False where the step is to be left out."""
         if self.clip_each is not None:
-            self._engine.clip_each(works)
+            squares = self._engine.squares(works, clipped=False, strict=False)
+            for work in works:
+                work.clip_each(squares, self.clip_each)
         if self.clip_norm is None and self.nonfinite == "propagate":
             return True
-        norm = self._engine.norm(works, self.nonfinite != "propagate")
+        strict = self.nonfinite != "propagate"
+        norm = math.sqrt(self._engine.squares(works, clipped=True, strict=strict).sum())
         if self.clip_norm is not None:
             factor = self.clip_norm / max(norm + self.clip_eps, self.clip_norm)
             for work in works:
