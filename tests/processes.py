@@ -1,11 +1,15 @@
-"""Which processes there are, for tests of what a race starts and leaves behind.  Reads /proc."""
+"""Processes that tests start, and which there are: what a race starts and leaves behind.  Reads /proc."""
 
 import ctypes
+import multiprocessing
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
+
+from thalweg import cli
 
 HAS_PROC = Path("/proc/self/task").is_dir()
 _SET_CHILD_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of linux/prctl.h
@@ -58,3 +62,12 @@ def adopting() -> Generator[None]:
         yield
     finally:
         libc.prctl(_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def command(line: Sequence[str]) -> ForkServerProcess:
+    """The command ``thalweg`` with these arguments, begun in a process that has imported it already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["thalweg.cli.racing"])
+    process = context.Process(target=cli.main, args=(line,))
+    process.start()
+    return process

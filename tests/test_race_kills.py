@@ -3,7 +3,6 @@
 ``THALWEG_KILLS=100`` kills that often in each way to race, rather than a few times.
 """
 
-import multiprocessing
 import os
 import random
 import signal
@@ -17,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from processes import HAS_PROC, adopting, children, tree, wait_for
-from thalweg import cli
+from processes import HAS_PROC, adopting, children, command, tree, wait_for
 
 pytestmark = pytest.mark.skipif(not HAS_PROC, reason="reads /proc to find processes")
 
@@ -81,14 +79,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def started(folder: Path, function: str, workers: int, out: Path) -> ForkServerProcess:
-    """The command, in a process that has imported it already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["thalweg.cli.racing"])
     rules = ["--rules", "sgd,adam", "--trials", "40", "--seeds", "5", "--steps", "3"]
-    line = ["race", f"{folder / 'mine.py'}:{function}", "--workers", str(workers), *rules, "--out", str(out)]
-    process = context.Process(target=cli.main, args=(line,))
-    process.start()
-    return process
+    return command(["race", f"{folder / 'mine.py'}:{function}", "--workers", str(workers), *rules, "--out", str(out)])
 
 
 @pytest.mark.parametrize(("function", "workers"), [("plain", 1), ("plain", 2), ("loaders", 1), ("loaders", 2)])

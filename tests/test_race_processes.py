@@ -6,16 +6,16 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from processes import HAS_PROC, command, ended, tree, wait_for
 from thalweg.store import read
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads /proc to find processes")
+pytestmark = pytest.mark.skipif(not HAS_PROC, reason="reads /proc to find processes")
 
 PROBLEM = """
 import json, multiprocessing, os, sys, time
@@ -31,11 +31,12 @@ def slow(x):
     time.sleep(600)
 
 class Reader(nn.Linear):
-    '''Says where its process would import from, and what stands in its standard input.'''
+    '''Says where its process would import from, what stands in its standard input, and what it need not have loaded.'''
 
     def __init__(self):
         super().__init__(3, 1)
-        seen = {"path": sys.path, "stdin": sys.stdin.read(), "numpy": sys.modules["numpy"].__file__}
+        seen = {"path": sys.path, "stdin": sys.stdin.read(), "numpy": sys.modules["numpy"].__file__,
+                "slow": [name for name in ("scipy.stats", "sklearn", "plotly", "typer") if name in sys.modules]}
         if not os.path.exists(name := f"seen-{os.getpid()}.json"):
             with open(name, "w") as file:
                 json.dump(seen, file)
@@ -55,13 +56,6 @@ def pooled(prediction, target):
     with multiprocessing.get_context("fork").Pool(2) as pool:
         return sum(pool.map(double, [error(prediction, target)] * 2)) / 4
 
-def loaded(prediction, target):
-    '''With the workers of a DataLoader beside it, long enough to be killed.'''
-    loader = iter(DataLoader(torch.arange(64), batch_size=1, num_workers=2, prefetch_factor=1))
-    next(loader)
-    time.sleep(0.02)
-    return error(prediction, target)
-
 def stuck(prediction, target):
     with multiprocessing.get_context("fork").Pool(2) as pool:
         pool.map(slow, [1, 2])
@@ -73,9 +67,7 @@ def problem(metric=error, model=lambda: nn.Linear(3, 1), workers=0):
 
 def plain(): return problem()
 def reader(): return problem(model=Reader)
-def loader(): return problem(workers=2)
-def pool(): return problem(pooled)
-def loaders(): return problem(loaded)
+def loader_and_pool(): return problem(pooled, workers=2)
 """
 
 SMALL = ("--rules", "sgd,adam", "--trials", "3", "--seeds", "2", "--steps", "40")
@@ -87,19 +79,24 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def command(function: str, workers: int, *more: str) -> list[str]:
+def installed(function: str, workers: int, *more: str) -> list[str]:
     """The command as it is installed: not `python -m`, which looks into the current folder."""
     start = "import sys; sys.path.pop(0); sys.argv[0] = 'thalweg'; from thalweg.__main__ import main; main()"
-    return [sys.executable, "-c", start, "race", f"mine.py:{function}", "--workers", str(workers), *SMALL, *more]
+    return [sys.executable, "-c", start, *line(f"mine.py:{function}", workers, *more)]
+
+
+def line(problem: str, workers: int, *more: str) -> list[str]:
+    return ["race", problem, "--workers", str(workers), *SMALL, *more]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("function", ["loader", "pool"])
-def test_processes_in_the_users_code_do_not_stop_a_race(function: str, workers: int, folder: Path):
-    line = command(function, workers, "--steps", "4")
-    done = subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    assert len(read(folder / "races" / f"mine-{function}" / "race.db").runs) == 10
+def test_processes_in_the_users_code_do_not_stop_a_race(workers: int, folder: Path):
+    out = folder / "out"
+    process = command(line(f"{folder / 'mine.py'}:loader_and_pool", workers, "--steps", "4", "--out", str(out)))
+    process.join(240)
+    process.kill()  # if it hangs
+    assert process.exitcode == 0
+    assert len(read(out / "race.db").runs) == 10
 
 
 def test_workers_import_from_where_the_driver_does_and_read_nothing(folder: Path):
@@ -107,8 +104,8 @@ def test_workers_import_from_where_the_driver_does_and_read_nothing(folder: Path
         (folder / f"{name}.py").write_text("open('imported', 'w').close()", encoding="utf-8")
     (folder / "problems").mkdir()
     (folder / "mine.py").rename(folder / "problems" / "mine.py")
-    line = [part.replace("mine.py:", "problems/mine.py:") for part in command("reader", 2, "--steps", "4")]
-    done = subprocess.run(line, cwd=folder, capture_output=True, text=True, input="typed", timeout=240)
+    given = [part.replace("mine.py:", "problems/mine.py:") for part in installed("reader", 2, "--steps", "4")]
+    done = subprocess.run(given, cwd=folder, capture_output=True, text=True, input="typed", timeout=240)
     assert done.returncode == 0, done.stderr
     assert not (folder / "imported").exists()
     seen = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("seen-*.json")]
@@ -116,38 +113,7 @@ def test_workers_import_from_where_the_driver_does_and_read_nothing(folder: Path
     driver = next(one for one in seen if one["stdin"] == "typed")
     seen.remove(driver)
     for worker in seen:
-        assert worker == {**driver, "stdin": ""}
-
-
-def tree(pid: int) -> set[int]:
-    """The living processes below `pid`."""
-    parents = dict(processes())
-    found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {pid}
-
-
-def processes() -> Iterator[tuple[int, int]]:
-    """Every living process and its parent."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except OSError:
-            continue
-        if state != "Z":
-            yield int(stat.parent.name), int(parent)
-
-
-def ended(pids: set[int]) -> bool:
-    return not pids & dict(processes()).keys()
-
-
-def wait_for(what: Any, patience: float = 120) -> None:
-    end = time.monotonic() + patience
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+        assert worker == {**driver, "stdin": "", "slow": []}
 
 
 SIGNALS = {
@@ -161,7 +127,7 @@ QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("delay", [0.3])
 def test_a_signal_at_any_time_is_one_sentence(number: signal.Signals, delay: float, folder: Path):
-    process = subprocess.Popen(command("plain", 2, "--steps", "200000"), cwd=folder, **QUIET)
+    process = subprocess.Popen(installed("plain", 2, "--steps", "200000"), cwd=folder, **QUIET)
     # From the moment that the command can know of the signal.
     wait_for(lambda: caught(process.pid) >> (signal.SIGTERM - 1) & 1)
     time.sleep(delay)
@@ -181,6 +147,25 @@ def caught(pid: int) -> int:
     return int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_forked_process_ends_by_a_signal_from_its_first_moment_on(number: signal.Signals):
+    """Pools end their processes so, and wait for them."""
+    program = textwrap.dedent(f"""
+        import os, time
+        os.register_at_fork(after_in_child=lambda: time.sleep(0.5))  # as libraries do something there
+        from thalweg.cli.exits import stoppable
+        with stoppable():
+            child = os.fork()
+            if not child:
+                time.sleep(20)
+                os._exit(0)
+            os.kill(child, {number:d})
+            print(os.WTERMSIG(os.waitpid(child, 0)[1]))
+    """)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240)
+    assert done.stdout.split() == [str(int(number))], done.stderr
+
+
 def test_ctrl_c_ends_a_race_whose_metric_waits_for_a_pool(folder: Path):
     """The metric hangs in a worker, with processes of its own: they end with it."""
     text = (folder / "mine.py").read_text(encoding="utf-8")
@@ -194,7 +179,7 @@ def test_ctrl_c_ends_a_race_whose_metric_waits_for_a_pool(folder: Path):
         def hang(): return problem(hangs)
     """)
     (folder / "mine.py").write_text(text + hanging, encoding="utf-8")
-    process = subprocess.Popen(command("hang", 2), cwd=folder, **QUIET)
+    process = subprocess.Popen(installed("hang", 2), cwd=folder, **QUIET)
     wait_for(lambda: len(tree(process.pid)) >= 6)
     below = tree(process.pid)
     process.send_signal(signal.SIGINT)

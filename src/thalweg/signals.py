@@ -6,6 +6,7 @@ In the first tenth of a second, before any code of ours runs, signals are Python
 import functools
 import os
 import signal
+import threading
 
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -17,18 +18,37 @@ def end_at_once(number: int, frame: object) -> None:
     os._exit(128 + number)
 
 
+class _Forking(threading.local):
+    """Of the thread that forks: which signals wait in it otherwise."""
+
+    blocked: set[int] = set()
+
+
+_forking = _Forking()
+
+
+def _wait() -> None:
+    """Let signals wait while this thread forks: a handler's exception would be lost in what runs at a fork."""
+    _forking.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+
+
+def _go_on() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.blocked)
+
+
 def _as_before() -> None:
     """In a forked child: signals do what they do in a process that is not ours, even where it waits for a lock."""
     for number in STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    _go_on()
 
 
 @functools.cache
 def leave_children_alone() -> None:
     """From now on, let no forked child inherit the handlers."""
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_as_before)
+        os.register_at_fork(before=_wait, after_in_parent=_go_on, after_in_child=_as_before)
 
 
 def end_quietly() -> None:
