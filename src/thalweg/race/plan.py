@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
+import scipy  # which loads its own modules when they are first used: workers use none, and they take a second
 import torch
-from scipy.stats import qmc
 
 from thalweg import __version__, schedules
 from thalweg.problems import Problem
@@ -158,7 +158,7 @@ def points(n: int, dimensions: int, seed: int) -> list[list[float]]:
     first = (np.arange(n) + 0.5) / n
     if dimensions <= 1:
         return first[:, None][:, :dimensions].tolist()
-    others = qmc.Halton(dimensions - 1, scramble=True, rng=np.random.default_rng(seed)).random(n)
+    others = scipy.stats.qmc.Halton(dimensions - 1, scramble=True, rng=np.random.default_rng(seed)).random(n)
     return np.column_stack([first, others]).tolist()
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from scipy import stats
+import scipy  # which loads its own modules when they are first used: workers use none, and they take a second
 
 CONFIDENCE = 0.95
 
@@ -37,9 +37,9 @@ def interval(values: Sequence[float]) -> Interval:
         return NO_INTERVAL
     if _constant(x):
         return Interval(float(x[0]), float(x[0]))
-    t = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
-    tail = float(stats.norm.cdf(-np.sqrt(n / (n - 1)) * t))
-    found: Any = stats.bootstrap(
+    t = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+    tail = float(scipy.stats.norm.cdf(-np.sqrt(n / (n - 1)) * t))
+    found: Any = scipy.stats.bootstrap(
         (x,), np.mean, confidence_level=1 - 2 * tail, method="percentile", rng=np.random.default_rng(0)
     )
     return Interval(float(found.confidence_interval.low), float(found.confidence_interval.high))
@@ -93,7 +93,7 @@ def paired_test(differences: Sequence[float], *, exact: bool = False, rounding: 
         return Paired(mean, *NO_INTERVAL, float("nan"))
     if _constant(d):
         return Paired(mean, mean, mean, 1.0 if mean == 0 else 2.0 ** (1 - n))
-    test: Any = stats.ttest_1samp(d, 0.0)
+    test: Any = scipy.stats.ttest_1samp(d, 0.0)
     ends: Any = test.confidence_interval(CONFIDENCE)
     return Paired(mean, float(ends.low), float(ends.high), float(test.pvalue))
 
