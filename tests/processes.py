@@ -45,8 +45,8 @@ def ended(pids: set[int]) -> bool:
     return not pids & dict(living()).keys()
 
 
-def wait_for(what: Callable[[], Any], patience: float = 120) -> None:
-    """Wait until something is so; fail after `patience` seconds."""
+def wait_for(what: Callable[[], Any], patience: float = 600) -> None:
+    """Wait until something is so; fail after `patience` seconds, by default far more than a busy machine can need."""
     end = time.monotonic() + patience
     while not what():
         assert time.monotonic() < end

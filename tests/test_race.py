@@ -11,9 +11,9 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from processes import HAS_PROC, children, ended, wait_for
 from thalweg import Entry, Problem, Race, verdict
 from thalweg.race import Progress, Results, WorkerError
 from thalweg.race.training import stream
@@ -369,45 +370,26 @@ RACE = """
 """
 
 
-def children(pid: int) -> list[int]:
-    return [int(p) for task in Path(f"/proc/{pid}/task").iterdir() for p in (task / "children").read_text().split()]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads /proc to find the workers")
+@pytest.mark.skipif(not HAS_PROC, reason="reads /proc to find the workers")
 def test_a_race_that_is_killed_goes_on_and_ends_as_one_that_was_not(tmp_path: Path):
     script = tmp_path / "race.py"
     script.write_text(textwrap.dedent(RACE.format(steps=100)))
-    kept = 0
-    for workers, runs in ((2, 3), (1, 2)):
-        with subprocess.Popen(
-            [sys.executable, str(script), str(tmp_path / "race.db"), str(workers)], stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None
-            started, total = map(int, process.stdout.readline().split())
-            assert (started, total) == (len(read(tmp_path / "race.db").runs), 21)
-            assert started >= kept
-            for _ in range(runs):
-                kept = int(process.stdout.readline().split()[0])
-            orphans = children(process.pid)
-            process.kill()
-        assert len(orphans) == (2 if workers == 2 else 0)
-        patience = time.monotonic() + 60
-        while any(map(alive, orphans)):
-            assert time.monotonic() < patience, "workers outlive the race"
-            time.sleep(0.05)
-        assert len(read(tmp_path / "race.db").runs) >= kept
+    line = [sys.executable, str(script), str(tmp_path / "race.db"), "2"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline().split() for _ in range(4)]
+        assert said == [[str(done), "21"] for done in range(4)]
+        workers = children(process.pid)
+        process.kill()
+    assert len(workers) == 2
+    wait_for(partial(ended, workers))
+    assert len(read(tmp_path / "race.db").runs) >= 3
 
     entries = ["sgd", "adam", Entry("sgd(batch_size=full)")]
     told: list[Progress] = []
     settings: dict[str, Any] = {"trials": 4, "seeds": 3, "steps": 100, "workers": 1}
     resumed = Race("digits", entries, **settings, store=tmp_path / "race.db").run(told.append)
+    assert told[0].done >= 3
     assert len(told) == 1 + 21 - told[0].done
     undisturbed = Race("digits", entries, **settings).run()
     assert numbers(resumed.runs) == numbers(undisturbed.runs)
@@ -415,6 +397,7 @@ def test_a_race_that_is_killed_goes_on_and_ends_as_one_that_was_not(tmp_path: Pa
     assert [replace(row, seconds=0) for row in boards[0]] == [replace(row, seconds=0) for row in boards[1]]
 
 
+@pytest.mark.skipif(not HAS_PROC, reason="reads /proc to find the workers")
 def test_ctrl_c_keeps_what_has_ended_and_leaves_no_worker(tmp_path: Path):
     contest = Race("digits", ["sgd"], trials=4, seeds=2, steps=50, workers=2, store=tmp_path / "race.db")
 

@@ -83,10 +83,19 @@ def started(folder: Path, function: str, workers: int, out: Path) -> ForkServerP
     return command(["race", f"{folder / 'mine.py'}:{function}", "--workers", str(workers), *rules, "--out", str(out)])
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
+    """What a race finds that nobody disturbs, in whichever way it is raced."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "mine.py").write_text(PROBLEM, encoding="utf-8")
+    finish(started(folder, "plain", 1, folder))
+    return numbers(folder)
+
+
 @pytest.mark.parametrize(("function", "workers"), [("plain", 1), ("plain", 2), ("loaders", 1), ("loaders", 2)])
-def test_kills_lose_nothing_repeat_nothing_and_leave_no_process(function: str, workers: int, folder: Path):
-    finish(started(folder, function, 1, folder / "undisturbed"))
-    undisturbed = numbers(folder / "undisturbed")
+def test_kills_lose_nothing_repeat_nothing_and_leave_no_process(
+    function: str, workers: int, folder: Path, undisturbed: list[tuple[Any, ...]]
+):
     assert len(undisturbed) == 2 * (40 + 5)
     chance = random.Random(0)
     killed = races = 0
