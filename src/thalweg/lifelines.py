@@ -1,9 +1,10 @@
 """Processes that end with the one that started them.
 
-A process that is killed cannot tidy up behind itself.  What it has forked must find out by itself that it is gone:
-on Linux the kernel tells it (``PR_SET_PDEATHSIG``), at once and whatever it is doing.  The kernel means the thread that
-forked, though, so a child of another thread than the main one looks for itself, a few times a second.  Elsewhere than
-on Linux children are left to their groups: `end_group` ends a process that leads one, and all its children with it.
+A process that is killed cannot clean up after itself, so the children that it forked must find out that it is gone.
+On Linux the kernel can kill them at that moment, whatever they are doing (``PR_SET_PDEATHSIG``).  But to the kernel the
+*thread* that forked is the parent, so a child forked by any thread but the main one polls for its parent instead, about
+three times per second.  On other systems children only end with their process group: `end_group` kills a process that
+leads a group together with the whole group.
 """
 
 import ctypes
@@ -18,7 +19,7 @@ from typing import Any
 
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 _libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
-_LOOK = 0.3  # seconds
+_POLL = 0.3  # seconds between two looks for the parent
 _held = 0
 _closed_in_children: list[int] = []
 _registered = False
@@ -26,7 +27,7 @@ _registered = False
 
 @contextmanager
 def holding() -> Generator[None]:
-    """While this lasts, processes that are forked end when this one does, even if it is killed.  On Linux only."""
+    """Within this context, forked processes end when this one does, even if it is killed.  On Linux only."""
     global _held
     _register()
     _held += 1
@@ -37,7 +38,7 @@ def holding() -> Generator[None]:
 
 
 def hold(*descriptors: int) -> None:
-    """The same from now on; and `descriptors` are closed in what is forked."""
+    """Let every process forked from now on end when this one does, and close `descriptors` in it."""
     global _held
     _register()
     _held += 1
@@ -45,15 +46,15 @@ def hold(*descriptors: int) -> None:
 
 
 def end_with(parent: int | None) -> None:
-    """End this process when `parent`, which has started it, ends; None to do so no longer.  On Linux only."""
+    """End this process when `parent`, the process that started it, ends; None undoes this.  On Linux only."""
     if _libc is not None:
         _libc.prctl(_SET_DEATH_SIGNAL, signal.SIGKILL if parent else 0, 0, 0, 0)
-        if parent and os.getppid() != parent:  # it was gone before that
+        if parent and os.getppid() != parent:  # it ended before the call above
             os._exit(0)
 
 
 def end_group(pid: int) -> None:
-    """Kill the process `pid`, which has not been waited for, and those in the group that it leads."""
+    """Kill the process `pid`, which must not have been waited for, and its process group if it leads one."""
     with suppress(ProcessLookupError, PermissionError):
         if hasattr(os, "killpg") and os.getpgid(pid) == pid:
             os.killpg(pid, signal.SIGKILL)
@@ -69,7 +70,7 @@ def _register() -> None:
 
 
 class _Forking(threading.local):
-    """Of the thread that forks, for the child, in which that is the only thread there is."""
+    """What the forking thread leaves for the child, where it is the only thread."""
 
     parent: int | None = None
     of_main = False
@@ -98,5 +99,5 @@ def _in_child() -> None:
 
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(_LOOK)
+        time.sleep(_POLL)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,6 +1,7 @@
-"""The signals that stop the command, and how it ends at once where there is nothing to keep.
+"""The signals that stop the command, and an immediate exit for the time before there is anything to save.
 
-In the first tenth of a second, before any code of ours runs, signals are Python's own: Ctrl-C may end in a traceback.
+In the first tenth of a second, before any of our code runs, signals have Python's own handlers: Ctrl-C may then show a
+traceback.
 """
 
 import functools
@@ -12,14 +13,14 @@ STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 
 
 def end_at_once(number: int, frame: object) -> None:
-    """Say which signal it was, and end; an exception may be lost, or become another, while modules are imported."""
+    """Name the signal and exit.  Raising is not enough: an import in progress may swallow or replace an exception."""
     said = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
     os.write(2, f"thalweg: {said}\n".encode())
     os._exit(128 + number)
 
 
 class _Forking(threading.local):
-    """Of the thread that forks: which signals wait in it otherwise."""
+    """The signals that the forking thread had blocked before, to be restored afterwards."""
 
     blocked: set[int] = set()
 
@@ -28,7 +29,7 @@ _forking = _Forking()
 
 
 def _wait() -> None:
-    """Let signals wait while this thread forks: a handler's exception would be lost in what runs at a fork."""
+    """Block signals while this thread forks: an exception raised in the functions that run at a fork is lost."""
     _forking.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
 
 
@@ -37,7 +38,7 @@ def _go_on() -> None:
 
 
 def _as_before() -> None:
-    """In a forked child: signals do what they do in a process that is not ours, even where it waits for a lock."""
+    """Restore Python's default handlers in a forked child; they end it even while it waits for a lock."""
     for number in STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -46,13 +47,13 @@ def _as_before() -> None:
 
 @functools.cache
 def leave_children_alone() -> None:
-    """From now on, let no forked child inherit the handlers."""
+    """Keep children forked from now on from inheriting our handlers."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_wait, after_in_parent=_go_on, after_in_child=_as_before)
 
 
 def end_quietly() -> None:
-    """Have them end the process with a sentence, unless they are ignored, as by nohup."""
+    """Let these signals end the process with one line on stderr, unless they are ignored, as under nohup."""
     leave_children_alone()
     for number in STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:

@@ -1,4 +1,4 @@
-"""Steps of sets of gradients that change, of new optimizers, and of parameters that no kernel takes as they lie."""
+"""Times steps where the set of gradients changes, of new optimizers, and of parameters with gaps in memory."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ Choose = Callable[[int], Sequence[bool]]
 
 
 def measure(rounds: int = 5) -> list[Extra]:
-    """How many times as fast as each of torch's ways a step of Adam is here, where it is not the same every time."""
+    """The speed of Adam's step relative to each of torch's implementations, where no layout can be reused."""
     found: list[Extra] = []
     ways = (OURS, *PAIRS["adam"].ways)
     for title, everyone in _cases(ways).items():

@@ -1,4 +1,4 @@
-"""Measurements beside the table: start-up, subnormal state, memory.  What a process does once is timed in a new one."""
+"""Measurements beside the table, such as start-up and memory.  What a process does only once is timed in a new one."""
 
 import json
 import os
@@ -32,7 +32,7 @@ thalweg.Optimizer(model.parameters(), thalweg.rules.Adam()).step()
 print(json.dumps(time.perf_counter() - start))
 """
 
-# A small step first, so that code and compiler are in memory; then the peak is counted from there.
+# A small step first loads the code and the compiler; the peak is counted from there.
 _MEMORY = """
 import gc, json, os, sys, torch
 from thalweg.bench import contenders, pairs, workloads
@@ -64,7 +64,7 @@ Say = Callable[[str], None]
 
 
 def measure(say: Say) -> list[Extra]:
-    """All extras; those of memory on Linux only."""
+    """All extras; memory is measured on Linux only."""
     say("starting up")
     found = starting()
     say("a thousand steps of zero gradients")
@@ -80,7 +80,7 @@ def measure(say: Say) -> list[Extra]:
 
 
 def starting() -> list[Extra]:
-    """The import, and the first step of a process with and without kernels on disk."""
+    """The time of the import, and of the first step of a process with and without kernels on disk."""
     imported = median(_in_process(_IMPORT) for _ in range(3))
     with tempfile.TemporaryDirectory() as folder:
         cold = _in_process(_FIRST_STEP, THALWEG_CACHE_DIR=folder)

@@ -65,8 +65,8 @@ def _bars(rows: list[Row]) -> Figure:
         })  # fmt: skip
     found = [x for trace in traces for x in trace["x"]]
     low, high = min(0.0, *found), max(0.0, *found)
-    room = 0.3 * (high - low or 1.0)  # for the numbers beside the bars, on a phone too
-    # As many ticks as a phone has room for.
+    room = 0.3 * (high - low or 1.0)  # for the numbers beside the bars, even on a phone
+    # No more ticks than fit on a phone.
     steps = (1,) if high - low > 1.8 else (1, 3) if high - low > 0.8 else (1, 1.5, 2, 3, 5, 7)
     ticks = [10**decade * step for decade in range(-3, 4) for step in steps]
     ticks = [t for t in ticks if low - room < math.log10(t) < high + room]
@@ -116,7 +116,7 @@ def _roofline(rows: list[Row]) -> Figure:
     layout = {
         "xaxis": {"type": "log", "title": {"text": "bytes that the step must move"}, "exponentformat": "SI",
                   "dtick": 1, "ticksuffix": "B"},
-        "yaxis": {"type": "log", "title": {"text": "moved a second"}, "exponentformat": "SI", "dtick": 1,
+        "yaxis": {"type": "log", "title": {"text": "moved per second"}, "exponentformat": "SI", "dtick": 1,
                   "ticksuffix": "B/s"},
         "margin": {"l": 10, "r": 10, "t": 6, "b": 40},
     }  # fmt: skip

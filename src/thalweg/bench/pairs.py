@@ -18,7 +18,7 @@ Params = list[torch.nn.Parameter]
 
 @dataclass(frozen=True)
 class Pair:
-    """An optimizer of torch's, and ours that computes the same: by the torch column of `thalweg.conventions`.
+    """One of torch's optimizers, and our equivalent by the torch column of `thalweg.conventions`.
 
     Attributes:
         theirs: torch's class.
@@ -39,7 +39,7 @@ class Pair:
 
     @property
     def decay(self) -> DecayForm | None:
-        """The form of the weight decay, where there is any."""
+        """The form of the weight decay; None without decay."""
         return self._group["decay_form"] if self._group["weight_decay"] else None
 
     @property

@@ -1,7 +1,7 @@
-"""The plain kernel measures memory bandwidth: the same streams as a rule, with almost no arithmetic.
+"""The plain kernel measures memory bandwidth: it moves the same arrays as a rule, with almost no arithmetic.
 
-Every array that the step reads is read and every one that it writes is written, once, in long contiguous pieces:
-x ← k·x + g.  Bytes over time is the bandwidth attainable with that mix of reads and writes.
+Each array that the step reads is read once and each one that it writes is written once, in long contiguous pieces:
+x ← k·x + g.  Bytes over time is the bandwidth that can be attained with that mix of reads and writes.
 """
 
 import numpy as np
@@ -15,7 +15,8 @@ from thalweg.rule import Rule
 from thalweg.stages import Stages
 
 LARGEST = 2**25
-"""The largest number of elements of an array: far beyond any cache, where bandwidth no longer depends on it."""
+"""The largest number of elements in an array; it is far beyond any cache, so bandwidth no longer depends on the size.
+"""
 
 _PIECE = 2**20
 

@@ -23,7 +23,7 @@ DEFAULT = "default"
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of one thing, in seconds: the median, and the quartiles around it."""
+    """The times of one contender in seconds: the median, the lower and upper quartile, and the number of samples."""
 
     median: float
     low: float
@@ -48,10 +48,10 @@ class Row:
         dtype: of parameters and gradients.
         tensors: how many there are.
         parameters: how many elements these have together.
-        bytes: the minimum bytes to move per element if the gradient is dropped rather than zeroed.
+        bytes: the minimum number of bytes to move per element if the gradient is dropped rather than zeroed.
         zeroing: further bytes per element for zeroing the gradient.
         bandwidth: of the plain kernel in the same run, with arrays of the same size or its largest, in bytes/s.
-        times: by contender: `OURS`, `ZEROING` where the step zeroes the gradient, and torch's ways by name.
+        times: by contender: `OURS`, `ZEROING` if the step zeroes the gradient, and torch's implementations by name.
     """
 
     workload: str
@@ -116,9 +116,9 @@ class Result:
     """A whole run.
 
     Attributes:
-        machine: what it ran on, in words by what they say.
+        machine: descriptions of the machine and the software, by property.
         settings: what was asked for.
-        warnings: why the numbers may be worse than this machine allows, and what was left out.
+        warnings: reasons why times may be longer than this machine allows, and rows that were left out.
         rows: the table.
         extras: further measurements.
     """
@@ -138,7 +138,7 @@ class Result:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: it is no saved result, or one of another format.
+            ValueError: it is not a saved result, or has another format.
         """
         try:
             data = cast("dict[str, Any]", json.loads(text))

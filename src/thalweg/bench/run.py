@@ -16,7 +16,7 @@ from thalweg.bench.workloads import WORKLOADS, Workload
 from thalweg.rule import nearest
 
 _PLAIN = "plain kernel"
-_ARRAYS = 28  # as large as the parameters: what the contenders of a row hold, temporaries included
+_ARRAYS = 28  # how many arrays as large as the parameters the contenders of a row hold, temporaries included
 
 Say = Callable[[str], None]
 
@@ -29,8 +29,8 @@ class Plan:
         workloads: names of `WORKLOADS`.
         rules: names of `thalweg.bench.pairs.PAIRS`.
         kinds: what is timed of each.
-        rounds: number of turns of each contender.
-        threads: of torch and of this engine; None for torch's own choice.
+        rounds: the number of turns of each contender.
+        threads: the number of threads, for torch and for this engine; None for torch's own choice.
         compiled: whether torch's compiled step takes part; it needs a C++ compiler.
         sixteen_bits: whether 16-bit parameters are stepped too, on the one-tensor workloads of the plan.
         extras: whether start-up, subnormals and memory are measured too.
@@ -73,7 +73,7 @@ class Plan:
 
 
 def quick(plan: Plan) -> Plan:
-    """The same plan in less than a minute: fewer rounds and rules, the small workloads, no extras."""
+    """The same plan in less than a minute: three rounds, the small workloads, no 16-bit parameters, no extras."""
     small = [name for name in plan.workloads if WORKLOADS[name].parameters <= 1_000_000]
     return Plan(small or plan.workloads, plan.rules, plan.kinds, 3, plan.threads, plan.compiled, False, False)
 
@@ -132,7 +132,7 @@ def measured(workload: Workload, rule: str, kind: Kind, dtype: torch.dtype, roun
         dtype=str(dtype).removeprefix("torch."),
         tensors=len(workload.shapes),
         parameters=workload.parameters,
-        bytes=moved + (dtype.itemsize if form.clip_norm else 0),  # the norm is of all gradients: they are read twice
+        bytes=moved + (dtype.itemsize if form.clip_norm else 0),  # the norm reads all gradients a second time
         zeroing=dtype.itemsize,
         bandwidth=plain.bytes / times.pop(_PLAIN).median,
         times=times,

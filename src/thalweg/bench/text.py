@@ -14,11 +14,11 @@ _BEGIN, _END = "<!-- thalweg bench: begin -->", "<!-- thalweg bench: end -->"
 
 _HEADINGS = (
     *("thalweg", "zeroing", "torch's best", "", "default"),  # times
-    *("× best", "zeroing", "× default", "floor", "× floor", "zeroing"),  # and what they are beside others
+    *("× best", "zeroing", "× default", "floor", "× floor", "zeroing"),  # relative to others
 )
 _NONE = "–"
 
-# The columns that fit into a terminal of so many characters.
+# The columns that fit into a terminal of at least that width.
 _FIT = {176: tuple(range(len(_HEADINGS))), 92: (0, 2, 3, 5, 9), 0: (0, 2, 5, 9)}
 _WIDE = max(_FIT)
 
@@ -50,7 +50,7 @@ def table(rows: Iterable[Row], width: int) -> Table:
 
 
 def _cells(row: Row) -> list[str]:
-    """What `_HEADINGS` stand over."""
+    """The cells under `_HEADINGS`."""
     zeroing = ZEROING in row.times
     return [
         microseconds(row.times[OURS].median),
@@ -78,7 +78,7 @@ def ratio(x: float) -> str:
 
 
 def digits(x: float) -> str:
-    """A number ≥ 0 to three digits, and all those before the point."""
+    """A number ≥ 0 to three significant digits, with all digits before the decimal point."""
     places = 2 - math.floor(math.log10(x)) if x > 0 else 0
     return f"{round(x, places):,.{min(max(places, 0), 4)}f}"
 

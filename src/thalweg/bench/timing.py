@@ -1,4 +1,4 @@
-"""Times contenders against each other: each in every round, in rotating order, so that busy moments affect all."""
+"""Times contenders against each other: each takes a turn per round, in rotating order, so busy moments affect all."""
 
 import gc
 from collections.abc import Callable, Sequence
@@ -7,11 +7,11 @@ from time import perf_counter
 
 from thalweg.bench.result import Timing
 
-_VISIT = 0.03  # seconds: a contender's turn in a round takes about so long …
-_CALLS = 20  # … and at most so many calls
-_WARM = 2  # calls before any counts; the first compiles
-_LONG = 10.0  # seconds after which no further round begins …
-_LEAST = 3  # … and so many rounds
+_VISIT = 0.03  # seconds that a contender's turn takes, approximately …
+_CALLS = 20  # … with at most this many calls
+_WARM = 2  # calls that are not counted; the first compiles
+_LONG = 10.0  # seconds after which no further round begins, …
+_LEAST = 3  # … if there have been this many
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def measure(contenders: Sequence[Contender], rounds: int) -> dict[str, Timing]:
     seconds: dict[str, list[float]] = {c.name: [] for c in contenders}
     collecting = gc.isenabled()
     gc.collect()
-    gc.disable()  # a collection would hit whoever's turn it is
+    gc.disable()  # a collection would be charged to whichever contender it interrupts
     try:
         began = perf_counter()
         for i in range(rounds):

@@ -9,7 +9,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Workload:
-    """The parameters of a model, as far as an optimizer sees them.
+    """The parameters of a model, as an optimizer sees them.
 
     Attributes:
         name: its name for ``--workloads``.
@@ -39,7 +39,7 @@ def resnet18() -> list[Shape]:
     """ResNet-18 for 1,000 classes.  He et al. 2016, table 1, with the shortcuts as torchvision has them."""
 
     def convolution(n_out: int, n_in: int, size: int) -> list[Shape]:
-        return [(n_out, n_in, size, size), (n_out,), (n_out,)]  # and its batch normalization
+        return [(n_out, n_in, size, size), (n_out,), (n_out,)]  # with its batch normalization
 
     shapes = convolution(64, 3, 7)
     width = 64

@@ -1,9 +1,9 @@
-"""torch.optim's classes, by torch's names and arguments, with torch's numbers and checkpoints: a drop-in.
+"""A drop-in for torch.optim: its classes with its names, arguments, numbers and checkpoints.
 
-``thalweg.optim.Adam(model.parameters(), lr=1e-3)`` is a ``torch.optim.Adam`` whose step is Thalweg's.  The classes
-are made from the torch column of `thalweg.conventions.TABLE`: each takes torch's constructor, and so its signature,
-checks and groups, and reads its groups by that table.  What else a script finds under ``torch.optim``, `lr_scheduler`
-and `LBFGS` for two, it finds here as well, as torch's own.
+``thalweg.optim.Adam(model.parameters(), lr=1e-3)`` is a ``torch.optim.Adam`` whose step is Thalweg's.  The classes are
+made from the torch column of `thalweg.conventions.TABLE`: each uses torch's constructor, with its signature, checks and
+groups, and reads its groups by that table.  Everything else under ``torch.optim``, such as `lr_scheduler` and `LBFGS`,
+is torch's own.
 """
 
 import inspect
@@ -18,7 +18,7 @@ from thalweg.optim import optimizer as optimizer
 from thalweg.optim import swa_utils as swa_utils
 from thalweg.optim.dropin import DropIn, constructor
 
-__all__ = torch.optim.__all__  # pyright: ignore -- as many as this torch has
+__all__ = torch.optim.__all__  # pyright: ignore -- it depends on the version of torch
 
 
 def _class(name: str, convention: Convention) -> type[DropIn]:
@@ -26,9 +26,9 @@ def _class(name: str, convention: Convention) -> type[DropIn]:
     parent = theirs.__mro__[1].__name__  # AdamW is an Adam, as in torch
     ours = globals()[parent] if parent in TABLE["torch"].names else DropIn
     doc = (
-        f"``torch.optim.{name}``: its arguments, its numbers, its checkpoints; stepped by Thalweg.\n\n"
-        "``foreach`` and ``fused`` are accepted and change no number; ``differentiable=True`` and ``capturable=True`` "
-        f"are stepped by torch's own step.\n\n{theirs.__doc__}"
+        f"``torch.optim.{name}``: its arguments, numbers and checkpoints, with Thalweg's step.\n\n"
+        "``foreach`` and ``fused`` are accepted and do not affect the numbers; with ``differentiable=True`` or "
+        f"``capturable=True`` torch's own step runs.\n\n{theirs.__doc__}"
     )
     body = {
         "__doc__": doc,
@@ -40,7 +40,7 @@ def _class(name: str, convention: Convention) -> type[DropIn]:
     return cast("type[DropIn]", type(name, (ours, theirs), body))
 
 
-if TYPE_CHECKING:  # for editors and type checkers, with torch's constructors; what runs is made from the table below
+if TYPE_CHECKING:  # for editors and type checkers, with torch's constructors; the real classes are made below
 
     class SGD(torch.optim.SGD, DropIn): ...  # pyright: ignore
 

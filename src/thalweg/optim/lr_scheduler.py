@@ -1,3 +1,3 @@
-"""Torch's schedulers, which step any optimizer's rates: ``torch.optim.lr_scheduler``, under this package's name."""
+"""Torch's learning rate schedulers, ``torch.optim.lr_scheduler``, under this package's name."""
 
-from torch.optim.lr_scheduler import *  # noqa: F403 # pyright: ignore -- all that torch has there
+from torch.optim.lr_scheduler import *  # noqa: F403 # pyright: ignore -- everything in torch's module

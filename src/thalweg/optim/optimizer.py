@@ -1,3 +1,3 @@
-"""Torch's base class of optimizers, and its hooks: ``torch.optim.optimizer``, under this package's name."""
+"""Torch's base class of optimizers and its hooks, ``torch.optim.optimizer``, under this package's name."""
 
-from torch.optim.optimizer import *  # noqa: F403 # pyright: ignore -- all that torch has there
+from torch.optim.optimizer import *  # noqa: F403 # pyright: ignore -- everything in torch's module

@@ -1,4 +1,4 @@
-"""The form of weight decay, with a warning if it was not chosen."""
+"""The form of weight decay, with a warning where the default is probably not what is meant."""
 
 import math
 import sys
@@ -21,7 +21,7 @@ def form_of(
         ValueError: there is no such form.
 
     Warns:
-        UserWarning: it decays, no form was given, and the rule rescales the gradient that ``l2`` adds the decay to.
+        UserWarning: there is weight decay without a form, and the rule rescales the gradient that ``l2`` adds it to.
     """
     given = group.get("decay_form") or default
     if given is None:
@@ -38,8 +38,8 @@ def form_of(
 
 @cache
 def _rescales(rule: Rule) -> bool:
-    """Whether the step is not proportional to the gradient, in which case l2 decay does not simply shrink weights."""
-    zero, t = cast(Any, 0.0), 10  # enough steps for rules that adapt only after some of them
+    """Whether the step is not proportional to the gradient, so that l2 decay does not simply shrink the weights."""
+    zero, t = cast(Any, 0.0), 10  # late enough for rules that adapt only after a few steps, such as RAdam
     rule = rule.bind({"lr": 1.0})
     once, twice = (cast(float, rule.update(zero, cast(Any, g), rule.init(zero), t)[0]) for g in (1.0, 2.0))
     return not math.isclose(twice, 2 * once, rel_tol=1e-6)

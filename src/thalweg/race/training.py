@@ -198,5 +198,5 @@ def machine() -> Mapping[str, str]:
         "numpy": np.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "threads": "1 a run",
+        "threads": "1 per run",
     }

@@ -1,7 +1,7 @@
 """The update rules, one module per family; every module is discovered, so there is no list to add a rule to.
 
-The classes are attributes: ``rules.Adam(beta2=0.99)``.  ``rules.all()`` gives them by name, those among them that you
-subclassed from `thalweg.rule.Rule` yourself; ``rules.parse("adam(beta2=0.99)")`` reads a rule from text.
+The classes are attributes: ``rules.Adam(beta2=0.99)``.  ``rules.all()`` returns them by name, including your own
+subclasses of `thalweg.rule.Rule`; ``rules.parse("adam(beta2=0.99)")`` reads a rule from text.
 """
 
 import importlib
@@ -43,8 +43,8 @@ def __dir__() -> list[str]:
 def all() -> dict[str, type[Rule]]:
     """Every rule by its class's name, in the order of definition.
 
-    If two rules have the same name, the library's own is returned, or otherwise the one defined last, as when a
-    notebook cell is run again.
+    If several rules have the same name, the library's own is returned, or else the one that was defined last, for
+    instance when a notebook cell was run again.
     """
     found: dict[str, type[Rule]] = {}
     for cls in _classes():
@@ -54,7 +54,7 @@ def all() -> dict[str, type[Rule]]:
 
 
 def names() -> dict[str, tuple[type[Rule], dict[str, Any]]]:
-    """Every name that text may use, in lower case, of rules and variants, with the settings that it implies."""
+    """The rule and the implied settings for every name of a rule or variant, in lower case."""
     found: dict[str, tuple[type[Rule], dict[str, Any]]] = {}
     for name, cls in all().items():
         for said, preset in _said(name, cls):
@@ -67,8 +67,8 @@ def named(name: str, **settings: Any) -> Rule:
     """The rule or variant of that name, in any case, with the given settings in place of its defaults.
 
     Raises:
-        ValueError: no such rule or setting (the nearest is named), a setting out of its range, or a name that both a
-            rule of yours and one of the library's have, so that it is ambiguous.
+        ValueError: no such rule or setting (the nearest is named), a setting out of its range, or an ambiguous name,
+            which both a rule of the library and one of yours have.
     """
     known = names()
     if name.lower() not in known:
@@ -84,7 +84,7 @@ def named(name: str, **settings: Any) -> Rule:
 
 
 def _classes() -> list[type[Rule]]:
-    """Every subclass of `Rule`, those of subclasses after these."""
+    """Every subclass of `Rule`, breadth first."""
     found: list[type[Rule]] = []
     waiting = list(Rule.__subclasses__())
     while waiting:
@@ -95,7 +95,7 @@ def _classes() -> list[type[Rule]]:
 
 
 def _said(name: str, cls: type[Rule]) -> list[tuple[str, dict[str, Any]]]:
-    """The names of a rule in text, with the settings that each implies; variants are not inherited."""
+    """The names of a rule in text, each with the settings that it implies; variants are not inherited."""
     variants = vars(cls).get("variants", {})
     return [(name.lower(), {}), *((variant, dict(settings)) for variant, settings in variants.items())]
 

@@ -15,7 +15,7 @@ def root(r: Value, eps: float, eps_at: str) -> Value:
 def over_root(g: Value, r: Value, eps: float | None, eps_at: str) -> Value:
     """The gradient divided by √r as `root` computes it; without ε, 0 where r is 0."""
     if eps is None:
-        # Never divides by zero: floats would raise, and derivatives would be nan.
+        # The inner `where` avoids a division by zero, which would raise for floats and make derivatives nan.
         return where(r > 0, g / sqrt(where(r > 0, r, 1.0)), 0 * g)
     return g / root(r, eps, eps_at)
 

@@ -9,9 +9,9 @@ from thalweg.rule import Log, Positive, Rate, Rule
 class ASGD(Rule):
     """Averaged stochastic gradient descent.  Polyak & Juditsky 1992; Bottou's form, as torch has it.
 
-    The average is in the state, as ``ax``; from step ``t0`` on it averages all later points.  As in torch, each
-    step computes the rate of the next one.  ``numbers_in``: the precision of that rate and of the average's weight;
-    torch keeps both in its default dtype.
+    The average is ``ax`` in the state; from step ``t0`` on it averages all later points.  As in torch, each step
+    computes the rate of the next one.  ``numbers_in``: the precision of that rate and of the weight of a new point in
+    the average; torch keeps both in its default dtype.
     """
 
     lr: Rate = 1e-2

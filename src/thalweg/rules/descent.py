@@ -31,7 +31,7 @@ def glide(
 
 
 def led_to(v: Value, lr: float, momentum: float, form: str) -> Value:
-    """The offset to the lookahead point, where the momentum alone leads: Nesterov's method takes the gradient there."""
+    """The offset to the lookahead point, where momentum alone leads; Nesterov's method takes the gradient there."""
     return momentum * v if form == "velocity" else -lr * momentum * v
 
 

@@ -86,7 +86,7 @@ class Adam(Rule):
             mu = h.beta1 * (1 - 0.5 * 0.96 ** (t * h.momentum_decay))
             mu_next = h.beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * h.momentum_decay))
             product = single(s.mu_product * single(mu)) if h.product_in == "float32" else s.mu_product * mu
-            # The rate comes first: the sum of two terms of the size of the largest gradient is not finite.
+            # The rate is multiplied in first, since adding two terms as large as the largest gradient would overflow.
             step = h.lr * mu_next / (1 - product * mu_next) * m + h.lr * (1 - mu) / (1 - product) * g
         else:
             step = h.lr * corrected_mean(h, m, g, t, correct=first, ahead=h.nesterov == "constant")
@@ -170,7 +170,7 @@ class RAdam(Rule):
         v = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
         correct2: Number = 1 - h.beta2**t
         m_hat = corrected_mean(h, m, g, t, correct=True, ahead=h.nesterov)
-        # Below the threshold nothing is rectified; clamping to it keeps the division below from being by zero.
+        # Below the threshold nothing is rectified; clamping to it avoids a division by zero below.
         rho_end: Number = maximum(2 / (1 - h.beta2) - 1, h.threshold)
         rho: Number = rho_end - 2 * t * h.beta2**t / correct2
         rectifier: Number = sqrt((rho - 4) * (rho - 2) * rho_end / ((rho_end - 4) * (rho_end - 2) * rho))

@@ -1,6 +1,6 @@
 """SWATS: switching from Adam to SGD when Adam's own steps indicate it.  Keskar & Socher 2017, Algorithm 1.
 
-This is not a rule, but the knowledge of two rules that is needed to switch from one to the other.
+This module defines no rule; it has the part of a switch that depends on the formulas of the two rules.
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from thalweg.rules.descent import SGD, Momentum
 
 
 def successor(first: Rule, then: Rule) -> Rule:
-    """The second rule, with a default in place of the rate that is still to be found.
+    """The second rule, with the default learning rate until the switch finds one.
 
-    ``SGD()`` becomes the paper's, with momentum β₁ and the velocity ``averaged``; a `Momentum` of that form keeps its
-    own momentum.
+    ``SGD()`` becomes the paper's SGD, with momentum β₁ and the velocity ``averaged``; a `Momentum` of that form keeps
+    its own momentum.
 
     Raises:
         ValueError: `first` has no β₁ and β₂ or looks ahead, or `then` is another rule or gives a rate.
@@ -30,13 +30,13 @@ def successor(first: Rule, then: Rule) -> Rule:
 
 
 def averaged(numbers: Mapping[str, float], average: float, rate: float, k: int) -> tuple[float, float]:
-    """λ after step k = 1, 2, …, the moving average of the rates γ that equal the steps, and λ corrected for its bias.
+    """λ, the moving average of the rates γ equivalent to the first rule's steps, and λ corrected for its bias.
 
     Args:
-        numbers: the first rule's; the average decays by its β₂.
+        numbers: the first rule's numbers; the average decays by its β₂.
         average: λ after step k − 1.
         rate: γ, the rate at which gradient descent would move as far as step k.
-        k: the step.
+        k: the step, 1, 2, …
     """
     beta2 = numbers["beta2"]
     average = beta2 * average + (1 - beta2) * rate

@@ -1,9 +1,9 @@
 "use strict";
-// What every page does: draw figures in the page's own colours, and again when light turns to dark.
+// For every page: draws figures in the page's colours, and redraws them when the colour scheme changes.
 const data = JSON.parse(document.getElementById("data").textContent);
 const drawn = new Map();
 
-// "var(--cyan)" becomes the colour that the style sheet has for it now; "var(--cyan)/0.2" the same, translucent.
+// Replaces "var(--cyan)" by its current colour in the style sheet, and "var(--cyan)/0.2" by the same, translucent.
 function resolve(x) {
   if (typeof x === "string") {
     const found = /^var\((--[a-z]+)\)(?:\/([\d.]+))?$/.exec(x);

@@ -1,7 +1,7 @@
 // The report of a race: its figures, and the choices over the curves.
 if (data.ranking) draw("ranking", data.ranking);
 
-// Of many entries the first of the leaderboard are drawn; the others a click away.
+// If there are many entries, only the first of the leaderboard are drawn at first; a click shows the others.
 const FEW = 8;
 const hidden = new Set(data.curves.slice(FEW).map((curve) => curve.entry));
 
@@ -22,8 +22,8 @@ function band(curve, x, y) {
   };
 }
 
-// From the first quarter of the run on, where the entries are close and the question is which is ahead; a
-// double click shows all.  Logarithmic axes do without.
+// The range of the last three quarters of the run, where the entries are close and the question is which is ahead; a
+// double click shows all.  Logarithmic axes do not need it.
 function closer(shown, y) {
   const late = shown.flatMap(({ y: { [y]: { mean } } }) => mean.slice(mean.length >> 2)).filter((v) => v !== null);
   const [low, high] = [Math.min(...late), Math.max(...late)];

@@ -1,6 +1,6 @@
-// Frames are cut from the paths: one for every step.
+// A frame for each step is made by cutting the paths off there.
 const { walks, steps, relief, map, losses } = data;
-if (small()) { // labels take more of a small picture: step back from it
+if (small()) { // labels take up more of a small picture, so the camera steps back
   const { eye } = relief.layout.scene.camera;
   for (const axis in eye) eye[axis] *= 1.15;
 }
@@ -18,7 +18,7 @@ function frame(step, lift) {
   return columns;
 }
 
-// The figure with its trails up to a step; what `draw` needs, and then `show` moves.
+// The figure with its trails up to a step, for `draw`; `show` then only moves the trails.
 function at(figure, step, spatial) {
   const columns = frame(step, figure.lift);
   const style = (w, i) => ({
@@ -48,11 +48,11 @@ function show(step) {
   Plotly.restyle("map", frame(step), moved);
   Plotly.restyle("relief", frame(step, relief.lift), moved);
   Plotly.restyle("losses", { x: [[step, step]] }, [walks.length]);
-  // What is drawn anew when light turns to dark is what is seen now.
+  // When the colour scheme changes, the figures are redrawn as they are now.
   drawn.set("map", at(map, step)).set("relief", keep(at(relief, step, true)));
 }
 
-// The reader may have turned the relief.
+// Keeps the camera where the reader has turned it.
 function keep(figure) {
   const camera = document.getElementById("relief").layout?.scene?.camera;
   return camera ? { ...figure, layout: { ...figure.layout, scene: { ...figure.layout.scene, camera } } } : figure;
