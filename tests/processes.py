@@ -1,4 +1,4 @@
-"""Processes that tests start, and which there are: what a race starts and leaves behind.  Reads /proc."""
+"""Starts the command in a process of its own, and finds what processes a race starts and leaves behind, in /proc."""
 
 import ctypes
 import multiprocessing
@@ -27,12 +27,12 @@ def living() -> Iterator[tuple[int, int]]:
 
 
 def children(pid: int) -> set[int]:
-    """The living processes whose parent `pid` is."""
+    """The living children of `pid`."""
     return {child for child, parent in living() if parent == pid}
 
 
 def tree(pid: int) -> set[int]:
-    """The living processes below `pid`."""
+    """The living descendants of `pid`."""
     parents = dict(living())
     found = {pid}
     while more := {child for child, parent in parents.items() if parent in found} - found:
@@ -46,7 +46,7 @@ def ended(pids: set[int]) -> bool:
 
 
 def wait_for(what: Callable[[], Any], patience: float = 600) -> None:
-    """Wait until something is so; fail after `patience` seconds, by default far more than a busy machine can need."""
+    """Wait until `what()` is true; fail after `patience` seconds, by default far more than a busy machine needs."""
     end = time.monotonic() + patience
     while not what():
         assert time.monotonic() < end
@@ -55,7 +55,7 @@ def wait_for(what: Callable[[], Any], patience: float = 600) -> None:
 
 @contextmanager
 def adopting() -> Generator[None]:
-    """While this lasts, processes below this one whose parent is gone become its children, so that none is missed."""
+    """Within this context, orphaned descendants become children of this process, so that none is missed."""
     libc: Any = ctypes.CDLL(None)
     libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
@@ -65,7 +65,7 @@ def adopting() -> Generator[None]:
 
 
 def command(line: Sequence[str]) -> ForkServerProcess:
-    """The command ``thalweg`` with these arguments, begun in a process that has imported it already."""
+    """Start the command ``thalweg`` with these arguments, forked from a process that has imported it already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["thalweg.cli.racing"])
     process = context.Process(target=cli.main, args=(line,))

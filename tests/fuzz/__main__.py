@@ -14,7 +14,7 @@ CHUNK = 50
 
 
 def campaign(seeds: range, workers: int) -> dict[int, Outcome]:
-    """Run the programs of these seeds; those that failed, by seed."""
+    """Run the programs of these seeds; returns the outcomes of those that failed, by seed."""
     chunks = iter([seeds[i : i + CHUNK] for i in range(0, len(seeds), CHUNK)])
     failed: dict[int, Outcome] = {}
     lock, done, begun = threading.Lock(), 0, time.monotonic()
@@ -33,7 +33,9 @@ def campaign(seeds: range, workers: int) -> dict[int, Outcome]:
                     done += len(chunk)
                     rate = done / (time.monotonic() - begun)
                     print(
-                        f"\r{done} of {len(seeds)}, {rate:.0f} a second, {len(failed)} failed ", end="", file=sys.stderr
+                        f"\r{done} of {len(seeds)}, {rate:.0f} per second, {len(failed)} failed ",
+                        end="",
+                        file=sys.stderr,
                     )
 
     threads = [threading.Thread(target=work) for _ in range(workers)]
@@ -46,7 +48,7 @@ def campaign(seeds: range, workers: int) -> dict[int, Outcome]:
 
 
 def report(failed: dict[int, Outcome]) -> None:
-    """What failed, by kind, and the first of each in full."""
+    """Print the kinds of failure, the most frequent first, with the first seeds of each."""
     kinds = collections.defaultdict[str, list[int]](list)
     for seed, outcome in sorted(failed.items()):
         assert outcome.difference is not None
@@ -56,7 +58,7 @@ def report(failed: dict[int, Outcome]) -> None:
 
 
 def one(seed: int, small: bool) -> bool:
-    """Print the program of a seed and what comes of it, made as short as it goes; whether it passed."""
+    """Print the program of a seed, shortened if it fails and `small`, with its outcome; returns whether it passed."""
     program = draw.program(seed)
     with Server() as server:
         (outcome,) = server.run([program])
@@ -71,12 +73,12 @@ def one(seed: int, small: bool) -> bool:
 
 
 def main() -> int:
-    """Read the arguments."""
+    """Read the arguments and run; returns the exit status."""
     parser = argparse.ArgumentParser("python -m fuzz", description=__doc__)
-    parser.add_argument("--count", type=int, default=10_000, help="how many programs")
+    parser.add_argument("--count", type=int, default=10_000, help="number of programs")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="how many processes")
-    parser.add_argument("--seed", type=int, help="only this one, printed as a script")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="number of processes")
+    parser.add_argument("--seed", type=int, help="run only this seed, and print its program")
     parser.add_argument("--whole", action="store_true", help="with --seed: do not shorten it")
     given = parser.parse_args()
     if given.seed is not None:

@@ -1,6 +1,6 @@
-"""Programs run in processes that may die: a server that has imported torch forks a child, and says how that ended.
+"""Runs programs in processes that may die: a server that has imported torch forks a child and reports how it ended.
 
-A child runs one program after the other until it dies; the next one goes on behind the program that killed it.
+A child runs one program after another until one kills it; the next child continues after that program.
 """
 
 import contextlib
@@ -23,16 +23,16 @@ from fuzz import world
 from fuzz.world import Difference, Program
 
 LONGEST = 180
-"""Seconds that a program may take before it is said to hang: the first to need a kernel compiles it."""
+"""Seconds after which a program counts as hanging; long, since the first program to need a kernel compiles it."""
 
-# Freed memory is overwritten, and what is larger than a page is given back to the system: who still writes there dies.
+# Freed memory is overwritten, and blocks larger than a page return to the system, so that later writes to them crash.
 _TUNABLES = "glibc.malloc.perturb=165:glibc.malloc.mmap_threshold=4096:glibc.malloc.mmap_max=20000"
 _POSITION = struct.Struct("3q")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a program ended: None for as it should."""
+    """The outcome of a program; `difference` is None if it passed."""
 
     program: Program
     difference: Difference | None
@@ -64,7 +64,7 @@ class Server:
         self._process.communicate()
 
     def run(self, programs: Sequence[Program]) -> Iterator[Outcome]:
-        """Run programs, and give their outcomes in order, each as soon as it is there."""
+        """Run programs, and yield their outcomes in order, as they arrive."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([asdict(program) for program in programs]) + "\n")
@@ -82,7 +82,7 @@ def _path(folder: Path) -> str:
 
 
 def serve(requests: Iterable[str], answers: IO[str], errors: IO[bytes]) -> None:
-    """Run what is asked for, until there is nothing more."""
+    """Run the requested programs until there are no more requests."""
     position = mmap.mmap(-1, _POSITION.size)
     for request in requests:
         said: list[dict[str, Any]] = json.loads(request)
@@ -119,7 +119,7 @@ def _child(programs: Sequence[Program], begin: int, answers: IO[str], position: 
             at(0, 0)
             _answer(answers, world.run(programs[n], at))
         status = 0
-    except BaseException:  # as a rule memory that somebody has written to
+    except BaseException:  # usually because a program has overwritten memory
         traceback.print_exc()
         sys.stderr.flush()
     finally:
@@ -153,10 +153,10 @@ def main() -> None:
 
 
 def _warm() -> Any:
-    """What all children need, once: compilers and libraries, and no thread that a fork would lose."""
+    """Load once what all children need, compilers and libraries, without starting threads, which a fork would lose."""
     import torch
 
-    torch.set_num_threads(1)  # small tensors' square roots took a hundred times as long on two, where others compute
+    torch.set_num_threads(1)  # on a busy machine, square roots of small tensors took a hundred times as long with two
     lines = ("ps.append(param((3,)))", "o = optim.Adam(ps)", "give(ps, 0)", "o.step()")
     world.run(Program(lines))
 

@@ -1,6 +1,6 @@
-"""Random programs from seeds: an optimizer, parameters, and what a user may do between steps.
+"""Random programs from seeds: an optimizer, its parameters, and what a user may do between steps.
 
-An action is a function of a `Draw` that gives a line of the program; the table `ACTIONS` says how often each is drawn.
+An action is a function of a `Draw` that returns a line of the program; the table `ACTIONS` has the weight of each.
 """
 
 import random
@@ -10,7 +10,7 @@ from typing import Any
 
 from fuzz.world import Program
 
-# Every setting is a kernel or two to compile: few of each class, each another formula.
+# Each setting takes a kernel or two to compile, so there are few per class, each with a different formula.
 CLASSES: dict[str, Sequence[str]] = {
     "SGD": ("lr=0.05", "lr=0.05, momentum=0.9", "lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.1"),
     "Adagrad": ("lr=0.1", "lr=0.1, initial_accumulator_value=0.5, weight_decay=0.1"),
@@ -41,14 +41,16 @@ GRADIENTS = ("plain", "same layout", "zero", "some zeros", "transposed", "gaps",
 
 @dataclass
 class Draw:
-    """The program so far, and what is known of it.
+    """What is known of the program so far.
 
     Attributes:
-        random: where choices come from.
-        name: of the optimizer's class, or "rule".
-        torches: whether the first world is torch's, which knows its own classes only.
-        exact: whether that world counts steps, and groups have torch's names.
+        random: the source of all choices.
+        name: the name of the optimizer's class, or "rule".
+        make: the call that makes the optimizer.
+        torches: whether the first world is torch's, which knows only torch's own classes.
+        exact: whether both worlds have torch's names in groups and checkpoints.
         shapes: the shape and type of each parameter.
+        last: the last number that `seed` returned.
     """
 
     random: random.Random
@@ -64,7 +66,7 @@ class Draw:
         return self.random.choice(choices)
 
     def often(self, chance: float) -> bool:
-        """True with this chance."""
+        """True with this probability."""
         return self.random.random() < chance
 
     def p(self) -> str:
@@ -81,7 +83,7 @@ class Draw:
         return f"value(o, {self.p()}, {self.random.randrange(3)})"
 
     def seed(self) -> int:
-        """A number of its own."""
+        """A new number."""
         self.last += 1
         return self.last
 
@@ -106,7 +108,7 @@ def give(d: Draw) -> str:
 
 
 def step(d: Draw) -> str:
-    """A step, most often with new gradients."""
+    """A step, usually with new gradients."""
     if d.often(0.75):
         return f"give(ps, {d.seed()}); o.step()"
     return d.one("o.step()", f"o.step(lambda: give(ps, {d.seed()}) or torch.tensor(1.0))",
@@ -117,7 +119,7 @@ def step(d: Draw) -> str:
 def edit_step(d: Draw) -> str | None:
     """The count of steps."""
     if d.name == "SGD":
-        return None  # torch's counts none, and ours begins anew at 0
+        return None  # torch's SGD counts no steps, and ours starts again at 0
     p = d.p()
     return d.one(f"count(o, {p}).zero_()", f"count(o, {p}).fill_({d.random.randrange(50)})",
                  f"count(o, {p}).add_(3)", f"held(o, {p}).update(step=torch.tensor({d.random.randrange(50)}.0))",
@@ -183,7 +185,7 @@ def late(d: Draw) -> str:
 
 
 def hook(d: Draw) -> str:
-    """Hooks that edit."""
+    """Hooks that edit state, parameters or gradients."""
     what = d.one("o.state.clear()", f"{d.v()}.mul_(0.5)", f"give(ps, {d.seed()})", "None", f"{d.p()}.data.mul_(0.5)")
     register = d.one("register_step_pre_hook", "register_step_post_hook")
     inside = what.replace("(o,", "(x,").replace("o.state", "x.state")
@@ -194,7 +196,7 @@ def hook(d: Draw) -> str:
 def default(d: Draw) -> str:
     """Torch's default types and devices."""
     run = step(d)
-    short = "float64" if d.name in ("ASGD", "NAdam") else "bfloat16"  # torch rounds their numbers to this type
+    short = "float64" if d.name in ("ASGD", "NAdam") else "bfloat16"  # torch rounds these two's numbers to the default
     return d.one(f"with default_dtype(torch.float64): {run}", f"with default_dtype(torch.{short}): {run}",
                  f"with default_device('meta'): {run}", f"with default_dtype(torch.float64): {load(d)}",
                  "torch.set_default_dtype(torch.float64)", "torch.set_default_dtype(torch.float32)",
@@ -202,7 +204,7 @@ def default(d: Draw) -> str:
 
 
 def line(*texts: str) -> Action:
-    """An action that is one of some lines; p, q, v, n and s in braces are drawn."""
+    """An action that is one of these lines; names in braces (p, q, v, n, s, k) are replaced by drawn values."""
 
     def drawn(d: Draw) -> str:
         return d.one(*texts).format(p=d.p(), q=d.p(), v=d.v(), n=d.n(), s=d.seed(), k=d.random.randrange(3))
@@ -245,7 +247,7 @@ ACTIONS: dict[Action, float] = {
 
 
 def optimizer(d: Draw) -> tuple[str, tuple[str, str], bool, Sequence[str]]:
-    """The line that makes the optimizer, the worlds, whether these are compared, and the types of parameters."""
+    """The line that makes the optimizer, the worlds, whether the comparison is lenient, and the parameters' types."""
     d.name = d.one(*CLASSES)
     settings = d.one(*CLASSES[d.name])
     params = d.one("ps", "ps", "ps", "[{'params': ps[:1], 'lr': 0.03}, {'params': ps[1:]}]", "named(ps)")
@@ -267,7 +269,7 @@ def optimizer(d: Draw) -> tuple[str, tuple[str, str], bool, Sequence[str]]:
     d.name, d.exact = "rule", False
     services = d.one(*SERVICES)
     d.make = f"thalweg.Optimizer(ps, rules.parse({d.one(*RULES)!r}){', ' if services else ''}{services})"
-    # What is rounded by chance is rounded otherwise in each backend.
+    # Stochastic rounding to bfloat16 differs between backends.
     return f"o = {d.make}", ("eager", "fused"), "bfloat16" in services, ("float32", "float32", "float64", "float16")
 
 
@@ -291,6 +293,6 @@ def program(seed: int) -> Program:
             if d.often(0.5):
                 lines.append(step(d))
     lines.append(step(d))
-    if d.often(0.03):  # what several threads do at once is nobody's number: that nothing dies is all that is asked
+    if d.often(0.03):  # threads that step at once may compute any numbers; they must not crash
         lines.append(f"give(ps, {d.seed()}); concurrently(o.step, {d.one('o.step', 'o.zero_grad', 'o.state.clear')})")
     return Program(tuple(lines), worlds, lenient, versions=True, strict=False)

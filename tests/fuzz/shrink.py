@@ -1,4 +1,4 @@
-"""A failing program made short: lines are left out as long as it fails in the same way."""
+"""Shortens a failing program: lines are left out as long as it still fails in the same way."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from fuzz.world import Program
 
 
 def shrink(outcome: Outcome, server: Server) -> Outcome:
-    """The shortest program that is found by leaving out lines, first many at once."""
+    """The shortest program found by leaving out lines, many at once at first."""
     assert outcome.difference is not None
     kind = outcome.difference.kind
     best = Outcome(_cut(outcome.program, outcome.difference.line), outcome.difference)

@@ -1,7 +1,7 @@
-"""What programs are written in, beside torch itself: parameters, gradients and states of many kinds, from seeds."""
+"""The vocabulary of programs, besides torch itself: parameters, gradients and states of many kinds, from seeds."""
 
 # pyright: basic
-# Strictly nothing is known: what torch hands to its subclasses has no types.
+# The strict mode would reject the arguments that torch passes to tensor subclasses, since they have no types.
 
 import contextlib
 import copy
@@ -34,7 +34,7 @@ _NOBODY = 0  # PROT_NONE, which Python's mmap does not name
 
 
 def random(shape: Sequence[int], dtype: torch.dtype, seed: int, scale: float = 1.0) -> Tensor:
-    """Numbers of magnitudes from 0.1 to 2, so that no update divides by what is nearly zero."""
+    """Numbers with magnitudes from 0.1 to 2, so that no update divides by almost zero."""
     return _random(tuple(shape), dtype, seed % 61, scale).clone()
 
 
@@ -48,7 +48,7 @@ def _random(shape: tuple[int, ...], dtype: torch.dtype, seed: int, scale: float)
 
 @contextlib.contextmanager
 def plain() -> Generator[None]:
-    """Torch's usual defaults, whatever a program has set."""
+    """Torch's usual default type and device, whatever the program has set."""
     device, dtype = torch.get_default_device(), torch.get_default_dtype()
     if device == _CPU and dtype == torch.float32:
         yield
@@ -64,7 +64,7 @@ def plain() -> Generator[None]:
 
 @contextlib.contextmanager
 def default_dtype(dtype: torch.dtype) -> Generator[None]:
-    """Another default type for a while."""
+    """Another default type within this context."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -75,7 +75,7 @@ def default_dtype(dtype: torch.dtype) -> Generator[None]:
 
 @contextlib.contextmanager
 def default_device(device: str) -> Generator[None]:
-    """Another default device for a while."""
+    """Another default device within this context."""
     torch.set_default_device(device)
     try:
         yield
@@ -84,7 +84,7 @@ def default_device(device: str) -> Generator[None]:
 
 
 class Functional(Tensor):
-    """A subclass that sees every function, and changes nothing."""
+    """A subclass whose `__torch_function__` changes nothing."""
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -92,7 +92,7 @@ class Functional(Tensor):
 
 
 class Wrapped(Tensor):
-    """A wrapper without memory of its own, as DTensor and quantized tensors are: what is in `inner` is computed on."""
+    """A wrapper without memory of its own, like DTensor and quantized tensors: operations run on `inner`."""
 
     inner: Tensor
 
@@ -132,7 +132,7 @@ class Wrapped(Tensor):
 
 
 class Dispatching(Tensor):
-    """A subclass over ordinary memory that sees every operation: torch has given it ``__torch_dispatch__``."""
+    """A subclass with ordinary memory whose `__torch_dispatch__` changes nothing."""
 
     @staticmethod
     def __new__(cls, data: Tensor, requires_grad: bool = False) -> "Dispatching":
@@ -151,7 +151,7 @@ def _rewrapped(cls: Any, inner_: Tensor, requires_grad: bool) -> Any:
 
 
 class Counting(TorchDispatchMode):
-    """A mode that sees every operation, and changes nothing."""
+    """A dispatch mode that changes nothing."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return func(*args, **(kwargs or {}))
@@ -167,7 +167,7 @@ def inner(x: Tensor) -> Tensor:
 
 
 def distributed(x: Tensor) -> Any:
-    """A DTensor of these values, on a mesh of this process alone."""
+    """A DTensor of these values, on a mesh with only this process."""
     dist: Any = torch.distributed
     from torch.distributed.tensor import Shard, distribute_tensor
 
@@ -178,27 +178,27 @@ def distributed(x: Tensor) -> Any:
 
 
 def guarded(x: Tensor, at_end: bool) -> Tensor:
-    """The same values in pages of their own, at their end or their start; who touches a page beyond dies."""
+    """The same values in pages of their own, at their end or start; touching the page beyond crashes."""
     page = mmap.PAGESIZE
     size = x.numel() * x.itemsize
-    room = mmap.mmap(-1, (2 + -(-size // page)) * page)
-    begin = ctypes.addressof(ctypes.c_char.from_buffer(room))
-    for edge in (begin, begin + len(room) - page):
+    pages = mmap.mmap(-1, (2 + -(-size // page)) * page)
+    begin = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+    for edge in (begin, begin + len(pages) - page):
         assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(edge), ctypes.c_size_t(page), _NOBODY) == 0
-    offset = len(room) - page - size if at_end else page
-    made = torch.frombuffer(room, dtype=torch.uint8, offset=offset, count=size).view(x.dtype).view(x.shape)
+    offset = len(pages) - page - size if at_end else page
+    made = torch.frombuffer(pages, dtype=torch.uint8, offset=offset, count=size).view(x.dtype).view(x.shape)
     return made.copy_(x)
 
 
 def laid(x: Tensor, how: str) -> Tensor:
-    """The same values, laid out otherwise in memory."""
+    """The same values in another memory layout, where their shape and type have it."""
     if how == "transposed":
         return x.new_empty(x.shape[::-1]).permute(*reversed(range(x.ndim))).copy_(x) if x.ndim > 1 else x
     if how == "gaps":
         return x.repeat_interleave(2, -1)[..., ::2] if x.ndim else x
     if how == "channels_last":
         return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
-    if how == "view":  # in the middle of something larger, at an odd address
+    if how == "view":  # in the middle of a larger tensor, not aligned to a cache line
         return torch.cat([x.new_zeros(3), x.reshape(-1), x.new_zeros(5)])[3 : 3 + x.numel()].view(x.shape)
     if how == "overlapping":
         return x[..., :1].expand(x.shape) if x.ndim else x
@@ -216,7 +216,7 @@ def laid(x: Tensor, how: str) -> Tensor:
 
 
 def param(shape: Sequence[int], dtype: str = "float32", seed: int = 0, how: str = "plain") -> Any:
-    """A parameter of random values: `how` is its layout, or the subclass it is of."""
+    """A parameter of random values; `how` is its layout or its subclass."""
     with plain():
         x = laid(random(shape, getattr(torch, dtype), seed), how)
         if how == "function":
@@ -231,7 +231,7 @@ def param(shape: Sequence[int], dtype: str = "float32", seed: int = 0, how: str 
 
 
 def give(params: Any, seed: int, how: str = "plain", scale: float = 1.0) -> None:
-    """Give parameters gradients; `how` is their layout, or what is special about them."""
+    """Set the gradients of parameters; `how` is their layout, or what else is special about them."""
     with plain(), torch.no_grad():
         for i, p in enumerate([params] if isinstance(params, Tensor) else params):
             p.grad = gradient(p, seed * 1009 + i, how, scale)
@@ -272,19 +272,19 @@ def gradient(p: Tensor, seed: int, how: str, scale: float) -> Any:
 
 
 def states(optimizer: Optimizer, p: Any) -> list[str]:
-    """The names of the values of a parameter's state, sorted, without numbers."""
+    """The sorted names of the tensors in a parameter's state that have its shape."""
     held = optimizer.state.get(p, {})
     return sorted(name for name, x in held.items() if isinstance(x, Tensor) and x.shape == p.shape and name != "step")
 
 
 def value(optimizer: Optimizer, p: Any, k: int = 0) -> Any:
-    """The k-th of the values of a parameter's state; something else where there is none."""
+    """The k-th tensor of a parameter's state; an unrelated tensor if there is none."""
     names = states(optimizer, p)
     return optimizer.state[p][names[k % len(names)]] if names else torch.zeros(3)
 
 
 def alias(optimizer: Optimizer, p: Any, other: Optimizer, q: Any, k: int = 0) -> None:
-    """One tensor for a value of two states."""
+    """Make two parameters' states share one tensor."""
     names = states(optimizer, p)
     if names and states(other, q) == names and inner(p).shape == inner(q).shape and p.dtype == q.dtype:
         name = names[k % len(names)]
@@ -292,7 +292,7 @@ def alias(optimizer: Optimizer, p: Any, other: Optimizer, q: Any, k: int = 0) ->
 
 
 def saved(optimizer: Optimizer) -> Any:
-    """What is read again of an optimizer's `state_dict` from a file."""
+    """An optimizer's `state_dict`, saved to a file and read back."""
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
     file.seek(0)
@@ -300,7 +300,7 @@ def saved(optimizer: Optimizer) -> Any:
 
 
 def again(optimizer: Any, how: str) -> Any:
-    """A copy: ``deepcopy``, ``pickle`` or ``copy``; the first two have parameters of their own."""
+    """A copy by ``deepcopy``, ``pickle`` or ``copy``; the first two copy the parameters too."""
     if how == "pickle":
         return pickle.loads(pickle.dumps(optimizer))
     return copy.deepcopy(optimizer) if how == "deepcopy" else copy.copy(optimizer)
@@ -327,17 +327,17 @@ def named(params: Sequence[Any]) -> list[tuple[str, Any]]:
 
 
 def held(optimizer: Any, p: Any) -> dict[str, Any]:
-    """The state of a parameter, or an empty dictionary where there is none."""
+    """The state of a parameter, or an empty dictionary if there is none."""
     return optimizer.state.get(p, {})
 
 
 def count(optimizer: Any, p: Any) -> Tensor:
-    """The count of a parameter's steps, or another tensor where there is none."""
+    """A parameter's step count, or an unrelated tensor if there is none."""
     return held(optimizer, p).get("step", torch.zeros(()))
 
 
 def flip(optimizer: Any, p: Any, k: int, how: str) -> None:
-    """Put another tensor in the place of a value of a state."""
+    """Replace a tensor of a state by another one."""
     names = states(optimizer, p)
     if not names:
         return
@@ -355,24 +355,24 @@ def flip(optimizer: Any, p: Any, k: int, how: str) -> None:
 
 
 def share(*tensors: Any) -> None:
-    """Move tensors to memory that processes share; wrappers have none to move, and torch dies of it."""
+    """Move tensors to shared memory; wrappers have none to move, and torch crashes on them."""
     for x in tensors:
         if isinstance(x, Tensor) and not isinstance(x, Wrapped | Dispatching):
             x.share_memory_()
 
 
 def numpy(x: Any) -> Any:
-    """A tensor's memory as an array, or another array where NumPy cannot have it."""
+    """A tensor's memory as an array, or an unrelated array if NumPy cannot represent it."""
     return x.detach().numpy() if type(x) is Tensor and x.dtype != torch.bfloat16 else np.zeros(3)
 
 
 def write(kept: list[Any], i: int, number: float) -> None:
-    """Write into what was kept earlier: a tensor, an array, a storage, a state, a table of states."""
+    """Write to something kept earlier: a tensor, an array, a storage, a list of tensors, a state, or all states."""
     if not kept:
         return
     x = kept[i % len(kept)]
     if isinstance(x, Tensor):
-        x.detach().fill_(number if x.ndim else 8 * number)  # a count of steps stays whole
+        x.detach().fill_(number if x.ndim else 8 * number)  # a step count stays a whole number
     elif isinstance(x, np.ndarray):
         x[...] = number
     elif isinstance(x, torch.UntypedStorage):
@@ -386,7 +386,7 @@ def write(kept: list[Any], i: int, number: float) -> None:
 
 
 def backward(params: Sequence[Any]) -> None:
-    """Gradients by autograd, added to what there is."""
+    """Run a backward pass, which adds to existing gradients."""
     trained = [p for p in params if p.requires_grad]
     losses = [(p.abs() ** 2).sum().to(torch.float64) for p in trained if type(p) is nn.Parameter]
     if losses:
@@ -394,12 +394,12 @@ def backward(params: Sequence[Any]) -> None:
 
 
 def collect() -> None:
-    """Have Python let go of what nobody has, but for what is old: all of torch takes half a second."""
+    """Collect garbage except in the oldest generation, where torch's objects would take half a second."""
     gc.collect(1)
 
 
 def raised(task: Callable[[], Any]) -> str:
-    """The name of the error that a task raises, or nothing."""
+    """The name of the error that a task raises, or an empty string."""
     try:
         task()
     except Exception as error:
@@ -413,12 +413,12 @@ def clone(x: Any) -> Any:
 
 
 def version(x: Any) -> int:
-    """How often autograd has seen a tensor changed in place."""
+    """A tensor's version counter: how often it has been changed in place, as autograd sees it."""
     return x._version
 
 
 def concurrently(*tasks: Callable[[], Any], times: int = 20) -> None:
-    """Run tasks at once, each so many times; what they raise is raised."""
+    """Run each task `times` times, all tasks at the same time; the first error is raised here."""
     raised: list[BaseException] = []
 
     def run(task: Callable[[], Any]) -> None:

@@ -1,4 +1,4 @@
-"""A program run in two worlds, line by line, and what differs between them."""
+"""Runs a program in two worlds, line by line, and finds the first difference between them."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ TOLERANCE = {
 
 
 class AsRules:
-    """torch's names as `thalweg.Optimizer` has them."""
+    """torch's names, as `thalweg.Optimizer`s by the torch convention."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def make(params: Any, **keywords: Any) -> Any:
@@ -42,19 +42,19 @@ SOURCES: dict[str, tuple[Any, str]] = {
     "fused": (optim, "numba"),
     "rules": (AsRules(), "auto"),
 }
-"""What ``optim`` is in a world, and the backend there."""
+"""The meaning of ``optim`` in each world, and its backend."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """Lines of Python, and the two worlds that run them, the one that is right first.
+    """Lines of Python, and the two worlds that run them; the first one's results are taken as right.
 
     Attributes:
         lines: the program; a line may itself be several lines of Python.
-        worlds: the two worlds by name; where the first is empty only the second runs, and may not raise.
-        lenient: whether it is enough not to crash and not to raise.
-        versions: whether the counts by which autograd sees changes are compared, too.
-        strict: whether the first world may not raise either; else the program ends there.
+        worlds: the names of the two worlds; if the first is empty, only the second runs, and must not raise.
+        lenient: whether results are not compared: the program only must not crash or raise.
+        versions: whether version counters are compared too.
+        strict: whether the first world must not raise either; otherwise the program ends where it does.
     """
 
     lines: tuple[str, ...]
@@ -70,7 +70,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Difference:
-    """What a program did otherwise in the second world: a kind to count by, the line, and the details."""
+    """What was different in the second world: the kind, by which differences are counted, the line, and details."""
 
     kind: str
     line: int
@@ -78,7 +78,7 @@ class Difference:
 
 
 class World:
-    """What a program sees, and what it has made."""
+    """The namespace of a program: the names that it can use, and those that it has defined."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -97,8 +97,8 @@ class World:
         self.versions: dict[str, tuple[int, int]] = {}
 
     def run(self, code: CodeType, seed: int) -> BaseException | None:
-        """Run a line; the error that it raised."""
-        torch.default_generator.manual_seed(seed)  # of all generators the one that there is: thrice as fast
+        """Run a line; returns the error that it raised."""
+        torch.default_generator.manual_seed(seed)  # three times as fast as torch.manual_seed, which looks for devices
         before = os.environ.get("THALWEG_BACKEND")
         if self.backend != "auto":
             os.environ["THALWEG_BACKEND"] = self.backend
@@ -114,16 +114,16 @@ class World:
         return None
 
     def optimizers(self) -> Iterator[tuple[str, Optimizer]]:
-        """Those that the program has a name for."""
+        """The optimizers in the program's variables, by name."""
         for name, x in self.names.items():
             if isinstance(x, Optimizer):
                 yield name, x
 
     def advanced(self) -> set[str]:
-        """What autograd has seen change since the last call."""
+        """The names of the tensors whose version counters have advanced since the last call."""
         now: dict[str, tuple[int, int]] = {}
         for name, x in self.tensors():
-            with contextlib.suppress(RuntimeError):  # inference tensors count nothing
+            with contextlib.suppress(RuntimeError):  # inference tensors have no version counter
                 now[name] = id(x), x._version
         moved = {name for name, (i, n) in now.items() if self.versions.get(name, (i, n))[0] == i and
                  n > self.versions.get(name, (i, n))[1]}  # fmt: skip
@@ -131,7 +131,7 @@ class World:
         return moved
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Parameters and values of states by a name."""
+        """Parameters and the tensors of their states, by name."""
         for i, p in enumerate(self.names["ps"]):
             yield f"ps[{i}]", p
         for name, optimizer in self.optimizers():
@@ -145,16 +145,16 @@ class World:
 
 @cache
 def compiled(line: str) -> CodeType:
-    """A line of a program as code."""
+    """A line of a program, compiled."""
     return compile(line, "<program>", "exec")
 
 
 def run(program: Program, at: Callable[[int, int], None] = lambda line, world: None) -> Difference | None:
-    """Run a program in its two worlds; the first difference, or None.
+    """Run a program in its two worlds; returns the first difference, or None.
 
     Args:
         program: what to run.
-        at: told before each line which one it is, and in which world: a process that dies cannot say it afterwards.
+        at: called before each line with its index and that of the world, since a process that dies cannot report them.
     """
     worlds = [World(source) for source in program.worlds if source]
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -170,15 +170,15 @@ def run(program: Program, at: Callable[[int, int], None] = lambda line, world: N
 
 def _run(program: Program, worlds: Sequence[World], at: Callable[[int, int], None]) -> Difference | None:
     global _least
-    # What was rounded once stays so; and these two have numbers that torch keeps in float32, or in a parameter's type.
-    # Where all are clipped together, the least exact of the parameters decides for all.
+    # Values rounded to float32 stay inexact when they are cast to float64, and torch keeps some numbers of NAdam and
+    # ASGD in float32.  If all gradients are clipped together, the least exact parameter determines all others' error.
     text = "".join(program.lines)
     named = [torch.float32, torch.float16, torch.bfloat16] if "clip_norm" in text else []
     mixed = [TOLERANCE[dtype] for dtype in named if str(dtype).removeprefix("torch.") in text]
     rounded = any(word in text for word in ("double", "NAdam", "ASGD"))
     _least = max([*mixed, TOLERANCE[torch.float32] if rounded else 0.0])
     _scales.clear()
-    untold: Difference | None = None  # of all differences the least: whatever else differs is said instead
+    unseen: Difference | None = None  # a version counter; any other difference is reported instead
     for n, line in enumerate(program.lines):
         code = compiled(line)
         errors: list[BaseException | None] = []
@@ -193,22 +193,22 @@ def _run(program: Program, worlds: Sequence[World], at: Callable[[int, int], Non
         if right is not None and program.strict:
             return Difference(f"raises {type(right).__name__} in the first world", n, str(right))
         if right is not None:
-            break  # what a step that raises has done until then is nobody's business
-        told = any(word in line for word in ("step(", "load", "fresh", "again", "said")) or n == len(program.lines) - 1
-        if told and len(worlds) == 2 and not program.lenient and "concurrently" not in line:
+            break  # how much a step does before it raises may differ
+        due = any(word in line for word in ("step(", "load", "fresh", "again", "said")) or n == len(program.lines) - 1
+        if due and len(worlds) == 2 and not program.lenient and "concurrently" not in line:
             with verbs.plain(), torch.no_grad():
                 try:
                     found = _differ(*worlds)
-                except Exception as error:  # a tensor that cannot even be read, or lists of other lengths
+                except Exception as error:  # a tensor that cannot be read, or lists of different lengths
                     found = f"cannot be compared: {type(error).__name__}", str(error)
                 missing = worlds[0].advanced() - worlds[1].advanced() if program.versions else set[str]()
             if found is not None:
                 return Difference(found[0], n, found[1])
-            if missing and untold is None and "step(" in line:
+            if missing and unseen is None and "step(" in line:
                 name = min(missing)
                 kind = f"version of {'state' if '.state[' in name else 'parameter'}"
-                untold = Difference(kind, n, f"{name} was changed in place, which autograd is not told")
-    return untold
+                unseen = Difference(kind, n, f"{name} was changed in place, and its version counter was not advanced")
+    return unseen
 
 
 Found = tuple[str, str] | None
@@ -217,7 +217,7 @@ _scales: dict[str, float] = {}
 
 
 def _differ(right: World, other: World) -> Found:
-    """What differs between two worlds now."""
+    """The first difference between two worlds now."""
     for i, (p, q) in enumerate(zip(right.names["ps"], other.names["ps"], strict=True)):
         if found := _unlike(f"ps[{i}]", "parameter", p, q):
             return found
@@ -266,7 +266,7 @@ def _states(where: str, right: Optimizer, p: Tensor, other: Optimizer, q: Tensor
 
 
 def _unlike(where: str, what: str, x: Any, y: Any) -> Found:
-    """How two tensors or numbers differ beyond rounding."""
+    """The difference between two tensors or numbers, if it is more than rounding."""
     if not isinstance(x, Tensor) or not isinstance(y, Tensor) or x.ndim == 0:
         if isinstance(x, Tensor | int | float) and isinstance(y, Tensor | int | float):
             return _far(where, what, torch.as_tensor(x).detach(), torch.as_tensor(y).detach())
@@ -291,7 +291,7 @@ def _far(where: str, what: str, x: Tensor, y: Tensor) -> Found:
     wide = torch.complex128 if x.is_complex() else torch.float64
     x, y = x.to(wide), y.to(wide)
     scale, off = float(x.abs().max()), float((x - y).abs().max())
-    if math.isfinite(scale):  # sums may cancel: rounding is of what they were
+    if math.isfinite(scale):  # after cancellation, rounding errors are still relative to the earlier, larger values
         scale = _scales[where] = max(scale, _scales.get(where, 0.0))
     if off <= tolerance * scale and scale < math.inf:
         return None
