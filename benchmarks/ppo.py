@@ -1,7 +1,7 @@
-"""What Stable-Baselines3's PPO on CartPole gains in frames a second by stepping with Thalweg.
+"""How many more frames per second Stable-Baselines3's PPO on CartPole processes with Thalweg's Adam.
 
-``python benchmarks/ppo.py [ROUNDS]``: both train in turns in one process, from the same seed, so that they see the same
-episodes; medians over the rounds, and the median of the ratios within a round.
+``python benchmarks/ppo.py [ROUNDS]`` trains with each optimizer in turn in one process, from the same seed, so that all
+see the same episodes.  It prints medians over the rounds, and the median of the ratios within a round.
 """
 
 import os
@@ -25,8 +25,8 @@ OPTIMIZERS: dict[str, Any] = {
 }
 
 
-def frames_a_second(name: str) -> float:
-    """Train anew; the frames a second of sampling and learning together, construction left out."""
+def frames_per_second(name: str) -> float:
+    """Train once; returns the frames per second of sampling and learning together, without construction."""
     settings: dict[str, Any] = {"eps": 1e-5} | ({"fused": True} if name.endswith("fused") else {})
     kwargs = {"optimizer_class": OPTIMIZERS[name], "optimizer_kwargs": settings}
     agent = PPO("MlpPolicy", gymnasium.make("CartPole-v1"), policy_kwargs=kwargs, seed=0, device="cpu")
@@ -38,12 +38,12 @@ def frames_a_second(name: str) -> float:
 def main(rounds: int) -> None:
     """Print the table."""
     for name in OPTIMIZERS:
-        frames_a_second(name)  # what is compiled or loaded once is
+        frames_per_second(name)  # compiles and loads what is needed once
     found: dict[str, list[float]] = {name: [] for name in OPTIMIZERS}
     names = list(OPTIMIZERS)
     for i in range(rounds):
         for name in names[i % len(names) :] + names[: i % len(names)]:
-            found[name].append(frames_a_second(name))
+            found[name].append(frames_per_second(name))
     for name, each in found.items():
         ratio = statistics.median(a / b for a, b in zip(each, found["torch"], strict=True))
         print(f"{name:14} {statistics.median(each):7.0f} frames/s   {ratio:.3f} x torch")

@@ -1,10 +1,10 @@
-"""The folder of shared data, the cache of kernels, and the selection of tests that ``THALWEG_BACKEND`` affects.
+"""Fixtures of several files, the cache of kernels, and the selection of tests that ``THALWEG_BACKEND`` affects.
 
 Kernels compiled by tests are cached in ``.pytest_cache`` rather than in the user's cache folder.
 
-`.ci/run` runs the tests twice, the second time with the eager backend.  Most tests are not affected by it: they need no
-optimizer, or name their backend.  Every run records in pytest's cache which tests asked for the default backend.  With
-``--reaches-backend`` only those are run, and those without a record.
+`.ci/run` runs the tests twice, the second time with the eager backend.  Most tests are not affected by that: they need
+no optimizer, or name their backend.  Every run records in pytest's cache which tests asked for the default backend;
+with ``--reaches-backend`` only those and tests without a record are run.
 """
 
 import os
@@ -16,24 +16,32 @@ from typing import Any, cast
 
 import pytest
 
+from fuzz.children import Server
 from thalweg import kernels
 
 _NOTES = "thalweg/reaches-backend"
 _STARTS = {"subprocess.Popen", "os.fork", "os.posix_spawn"}
-"""Audit events of starting a process, which may ask for the backend without our noticing."""
+"""Audit events of starting a process, which may ask for the default backend unnoticed."""
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with golden trajectories and real data, beside the repository."""
+    """The folder with golden trajectories and real data, next to the repository."""
     folder = Path(__file__).resolve().parents[2] / "shared"
     if not folder.is_dir():
         pytest.skip("there is no ../shared beside the repository: golden trajectories and real data are not there")
     return folder
 
 
+@pytest.fixture(scope="module")
+def server() -> Generator[Server]:
+    """Runs programs of `fuzz` in child processes."""
+    with Server() as made:
+        yield made
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--reaches-backend", action="store_true", help="leave out tests that THALWEG_BACKEND cannot reach")
+    parser.addoption("--reaches-backend", action="store_true", help="only tests that THALWEG_BACKEND may affect")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class _Reach:
-    """Records which tests, or their fixtures, ask for the default backend; deselects the others on request."""
+    """Records which tests ask for the default backend, also in their fixtures; deselects the others on request."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -90,7 +98,7 @@ class _Reach:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:
         report = yield
-        # A module's fixture is set up by the first test that uses it, but all of them see its result.
+        # A module's fixture is set up by the first test that uses it, but affects all of them.
         used = {id(f) for fs in cast(Any, item)._fixtureinfo.name2fixturedefs.values() for f in fs}
         report.reaches_backend = self.asked or bool(used & self.fixtures)
         return report

@@ -1,4 +1,4 @@
-"""The bench: contenders do the same work, its arithmetic is right, and its files are read back."""
+"""The bench: contenders do the same work, its arithmetic is right, and its files can be read back."""
 
 import dataclasses
 import io
@@ -228,7 +228,7 @@ def a_row(**changes: object) -> list[dict[str, object]]:
         (edited(further=1), "no saved bench"),
     ],
 )
-def test_what_is_no_result_is_said_to_be_none(saved: str, says: str) -> None:
+def test_a_file_that_is_no_result_is_refused(saved: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Result.from_json(saved)
 
@@ -373,7 +373,7 @@ def test_the_docs_have_a_place_for_the_tables(tmp_path: Path) -> None:
     assert "| W | adam | 50.0 |" in copy.read_text(encoding="utf-8")
 
 
-def test_what_does_not_fit_the_memory_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_do_not_fit_into_memory_are_left_out_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("thalweg.bench.machine.free_memory", lambda: 1_000_000)
     found = bench.run(Plan(["mlp"], ["sgd"], ["step"], rounds=1, extras=False))
     assert found.rows == []

@@ -1,4 +1,4 @@
-"""Compiled kernels on disk: found again, and never believed when they do not hold."""
+"""Compiled kernels on disk: they are found again, and compiled anew if they are damaged or not trustworthy."""
 
 import ctypes
 import hashlib
@@ -33,7 +33,7 @@ def second(x, y):
 
 
 def run(n: int = 1, source: str = SOURCE) -> None:
-    """Load the source as a new process would, and see that it computes what it says."""
+    """Load the source as a new process would, and check what it computes."""
     build._load.cache_clear()  # pyright: ignore[reportPrivateUsage]
     loaded = build.load(source.replace("{n}", str(n)))
     assert ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(loaded.worker.address)(3.0) == 9 + n
@@ -50,7 +50,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is compiled, rather than found."""
+    """The sources that are compiled rather than found."""
     texts: list[str] = []
     compiler = build._compile  # pyright: ignore[reportPrivateUsage]
     monkeypatch.setattr(build, "_compile", lambda text: (texts.append(text), compiler(text))[1])  # pyright: ignore
@@ -91,14 +91,14 @@ def _become(make: Callable[[Path], object]) -> Callable[[Path], object]:
 
 
 def _another(entry: Path) -> None:
-    """The whole, valid entry of another kernel under the name of this one."""
+    """The intact entry of another kernel, under the name of this one."""
     run(5)
     [other] = [path for path in entry.parent.iterdir() if path != entry]
     other.replace(entry)
 
 
 def _as_if(entry: Path) -> None:
-    """An entry whose checksum is right, with machine code that is none."""
+    """An entry with the right checksum, but without valid machine code."""
     key, names = json.loads(entry.read_bytes().split(b"\n")[1][32:])
     entry.write_bytes(build._pack(key, names, b"\0" * 100))  # pyright: ignore[reportPrivateUsage]
 
@@ -146,7 +146,7 @@ def test_a_damaged_entry_is_compiled_anew(damage: str, cache: Path, compiled: li
     holds = damage == "read-only" or (damage == "unreadable" and os.geteuid() == 0)
     assert len(compiled) == (not holds)
     run()
-    assert len(compiled) == (2 if "folder" in damage else not holds)  # in place again, where there can be one
+    assert len(compiled) == (2 if "folder" in damage else not holds)  # a new entry is stored, unless a folder is there
     assert not list(cache.glob("*.tmp"))
 
 
@@ -179,7 +179,7 @@ def test_no_folder_to_write_to(kind: str, tmp_path: Path, monkeypatch: pytest.Mo
     if kind != "below a file":
         path.parent.mkdir()
     FOLDERS[kind](path)
-    if kind == "a name with a zero":  # an environment cannot hold one, a program can
+    if kind == "a name with a zero":  # a real environment cannot contain one
         monkeypatch.setattr(build.os, "environ", {"THALWEG_CACHE_DIR": "a\0b"})
     else:
         monkeypatch.setenv("THALWEG_CACHE_DIR", str(path) * (100 if "long" in kind else 1))
@@ -224,15 +224,15 @@ def worker(x):
 """
 
 
-def test_what_may_raise_is_not_stored(cache: Path, compiled: list[str]) -> None:
-    """Its machine code calls Python by way of Numba, which would have to be there."""
+def test_code_that_may_raise_is_not_stored(cache: Path, compiled: list[str]) -> None:
+    """Its machine code calls Python through Numba, which would have to be loaded."""
     run(source=RAISES)
     run(source=RAISES)
     assert len(compiled) == 2
     assert list(cache.iterdir()) == []
 
 
-def test_numba_is_not_needed_for_what_is_stored(cache: Path, tmp_path: Path) -> None:
+def test_numba_is_not_needed_for_stored_kernels(cache: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import sys, torch, thalweg\n"
@@ -248,7 +248,7 @@ def test_numba_is_not_needed_for_what_is_stored(cache: Path, tmp_path: Path) -> 
 
 
 def test_entries_are_named_by_what_they_hold(cache: Path) -> None:
-    """Not by a pickle, whose reading could run code."""
+    """The name is a hash of the key; the key is JSON rather than a pickle, which could run code when read."""
     run()
     [entry] = cache.iterdir()
     body = entry.read_bytes().removeprefix(b"thalweg kernel 1\n")[32:]

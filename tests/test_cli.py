@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from processes import wait_for
 from thalweg import Entry, rules
 from thalweg.cli import main
 from thalweg.cli.contenders import split
@@ -72,7 +73,7 @@ def test_help(thalweg: Command, arguments: tuple[str, ...]) -> None:
 
 
 def test_every_example_of_the_help_is_a_command_that_can_be_read(thalweg: Command) -> None:
-    """Options and rules are checked; the races are not run."""
+    """Options and rules are parsed; no race runs."""
     for command in ("race", "surfaces"):
         shown = re.sub(r"\\\s+", "", thalweg(command, "--help").out)
         known, examples = re.findall(r"│ (--\w+)", shown), re.findall(rf"thalweg {command} (\S+.*)", shown)
@@ -286,26 +287,13 @@ def test_a_store_of_another_race_is_refused_and_kept(
     assert {path: path.read_bytes() for path in race.iterdir()} == before
 
 
-def test_ctrl_c_keeps_what_has_ended_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    arguments = [
-        "race",
-        "digits",
-        "--rules",
-        "sgd,momentum",
-        "--trials",
-        "8",
-        "--seeds",
-        "2",
-        "--steps",
-        "150",
-        "--workers",
-        "1",
-    ]
+def test_ctrl_c_keeps_finished_runs_and_the_same_command_continues(tmp_path: Path) -> None:
+    settings = ("--trials", "8", "--seeds", "2", "--steps", "150", "--workers", "1")
+    arguments = ("race", "digits", "--rules", "sgd,momentum", *settings)
     line = [sys.executable, "-W", "error", "-m", "thalweg", *arguments]
     process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     store = tmp_path / "races" / "digits" / "race.db"
-    while process.poll() is None and kept(store) < 2:
-        pass
+    wait_for(lambda: process.poll() is not None or kept(store) >= 2)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 130, said
@@ -332,9 +320,7 @@ def kept(store: Path) -> int:
         connection.close()
 
 
-def test_a_fault_of_ours_is_exit_code_1_with_the_lines_to_report(
-    thalweg: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_of_our_own_is_exit_code_1_with_a_traceback(thalweg: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise KeyError("lost")
 
@@ -404,7 +390,7 @@ def test_a_race_tunes_the_schedule(thalweg: Command, tmp_path: Path) -> None:
     assert "'cosin' is no schedule" in bad.sentence
 
 
-def test_a_schedule_that_does_not_fit_is_warned_of_and_raced(thalweg: Command) -> None:
+def test_a_schedule_that_does_not_fit_warns_and_is_raced(thalweg: Command) -> None:
     ended = thalweg("race", "digits", "--rules", "sgd", "--schedule", "linear(5)", *TINY, "--out", "r")
     assert ended.code == 0
     said = " ".join(ended.err.split())

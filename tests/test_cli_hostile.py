@@ -1,4 +1,4 @@
-"""The command given what nobody means: hostile names, option values, folders, outputs; each ends in one sentence."""
+"""The command with absurd input: hostile names, option values, folders, outputs; each error is one sentence."""
 
 import csv
 import os
@@ -22,7 +22,7 @@ Command = Callable[..., tuple[object, str, str]]
 
 @pytest.fixture
 def thalweg(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs the command in this process, in a folder of its own: its code, and what it says on stdout and stderr."""
+    """Runs the command in this process, in a folder of its own; returns the exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
 
@@ -90,7 +90,7 @@ CASES = [(command, option) for command, (_, options) in OPTIONS.items() for opti
 def test_whatever_an_option_is_given(
     command: str, option: str, thalweg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is raced or timed here; what is refused is refused before that, in one short sentence."""
+    """No race or bench runs; a value is refused before that, in one short sentence."""
     monkeypatch.setattr("thalweg.race.Race.run", lambda *_: _stop())  # pyright: ignore
     monkeypatch.setattr("thalweg.cli.benching._measure", lambda *_: _stop())  # pyright: ignore
     for value in VALUES:
@@ -123,8 +123,8 @@ def test_whatever_an_argument_is(command: str, argument: str, thalweg: Command, 
     assert not list(tmp_path.iterdir())
 
 
-def _races(names: list[str]) -> dict[str, str]:
-    """Names with two neighbours turned round."""
+def _swapped(names: list[str]) -> dict[str, str]:
+    """Names with two neighbouring letters swapped, and what they should be."""
     return {
         name[:i] + name[i + 1] + name[i] + name[i + 2 :]: name
         for name in names
@@ -133,16 +133,16 @@ def _races(names: list[str]) -> dict[str, str]:
     }
 
 
-def test_a_name_with_two_letters_turned_round_is_found() -> None:
+def test_a_name_with_two_letters_swapped_is_found() -> None:
     known = list(rules.names())
-    for written, meant in _races(known).items():
+    for written, meant in _swapped(known).items():
         if written not in known:
             assert nearest(written, known) == f"; did you mean {meant!r}"
     assert nearest("adma", known) == "; did you mean 'adam'"
     assert nearest("x" * 100_000, known) == ""
 
 
-def test_what_is_said_can_be_read() -> None:
+def test_messages_are_short_printable_and_without_passwords() -> None:
     assert (
         readable("no postgresql+psycopg://me:sec:ret@x@host/name here")
         == "no postgresql+psycopg://me:***@host/name here"
@@ -213,7 +213,7 @@ def test_a_full_disk_keeps_the_table_and_says_where_the_runs_are(raced: Path, th
 def test_a_leaderboard_that_is_read_only_is_replaced(raced: Path, thalweg: Command) -> None:
     table = raced / "leaderboard.csv"
     table.unlink(missing_ok=True)
-    table.mkdir()  # what even the superuser cannot write to
+    table.mkdir()  # not even the superuser can write to it as a file
     code, out, err = thalweg("report", str(raced))
     assert code == 2
     assert "leaderboard.csv cannot be written (Is a directory); every run is kept" in err

@@ -1,4 +1,4 @@
-"""In a container: a user without a name or a home, on a disk that is read-only."""
+"""As in a container: a user without a name or home, on a read-only disk."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ import thalweg
 PACKAGE = Path(thalweg.__file__).parents[1]
 PLACES = [Path(sysconfig.get_paths()["purelib"]), Path(sys.base_prefix), PACKAGE]
 
-# In namespaces of its own, where nothing that it mounts is seen from outside.
+# Runs in a mount namespace of its own, so the mounts are not visible outside.
 INSIDE = """
 set -e
 mount -t tmpfs tmpfs /mnt

@@ -78,7 +78,7 @@ def test_keras_clips_each_variable_by_its_own_norm() -> None:
         assert found == pytest.approx(wanted, rel=1e-15)
 
 
-def test_keras_clips_all_by_their_norm_with_nothing_added() -> None:
+def test_keras_clips_by_the_global_norm_without_an_epsilon() -> None:
     share = 2.0 / math.hypot(3.0, 4.0, 8.0)
     found = walk("keras", "SGD", [[3.0, 4.0]], learning_rate=0.5, global_clipnorm=2.0)
     assert found[0] == pytest.approx([1.0 - 0.5 * 3 * share, -2.0 - 0.5 * 4 * share], rel=1e-15)
@@ -89,7 +89,7 @@ def test_keras_decays_before_the_step_whatever_the_optimizer() -> None:
     assert found[0] == pytest.approx([1.0 * 0.95 - 1.5, -2.0 * 0.95 - 2.0], rel=1e-15)
 
 
-def test_where_optax_has_no_epsilon_nothing_over_nothing_is_nothing() -> None:
+def test_without_epsilon_optax_takes_zero_over_zero_as_zero() -> None:
     settings = {"learning_rate": 0.5, "initial_accumulator_value": 0.0, "eps": 0.0}
     assert walk("optax", "adagrad", [[0.0, 4.0]], **settings)[0] == [1.0, -2.5]
 

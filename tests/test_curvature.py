@@ -1,4 +1,4 @@
-"""Newton's method against closed forms, torch's own Hessian and scikit-learn's optimum; and what it refuses."""
+"""Newton's method against closed forms, torch's own Hessian and scikit-learn's optimum; and its errors."""
 
 import re
 from collections.abc import Callable

@@ -1,7 +1,6 @@
 """The short form of ``make fuzz``: the first few hundred random programs, the same every time."""
 
 import dataclasses
-from collections.abc import Iterator
 
 import pytest
 
@@ -10,12 +9,6 @@ from fuzz.children import Server
 from fuzz.world import Program
 
 CHUNKS, LENGTH = 8, 40
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as made:
-        yield made
 
 
 @pytest.mark.parametrize("first", range(0, CHUNKS * LENGTH, LENGTH))
@@ -28,7 +21,7 @@ def test_random_programs(first: int, server: Server) -> None:
             assert at is None, f"seed {seed}\n{found.program}\n# line {at.line + 1} {at.kind}: {at.text}"
 
 
-def test_programs_are_drawn_again_from_their_seeds() -> None:
+def test_a_seed_gives_the_same_program_again() -> None:
     assert [draw.program(seed) for seed in range(50)] == [draw.program(seed) for seed in range(50)]
     assert len({draw.program(seed) for seed in range(50)}) == 50
 
@@ -48,7 +41,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_what_is_wrong_in_one_world_is_seen(kind: str, server: Server) -> None:
+def test_a_difference_between_worlds_is_found(kind: str, server: Server) -> None:
     wrong = f"if optim is not torch.optim: {WRONG[kind]}"
     lines = ("ps.append(param((3,)))", "o = optim.Adam(ps, lr=0.1)", "give(ps, 0); o.step()", wrong)
     right = Program(lines[:-1], ("torch", "eager"))

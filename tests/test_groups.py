@@ -1,4 +1,4 @@
-"""Parameter groups by recipe."""
+"""Recipes for parameter groups."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_vectors_are_not_decayed() -> None:
     assert decays == {"0.weight": 0.1, "2.weight": 0.1, "3.weight": 0.1, "1.weight": 0, "1.bias": 0, "2.bias": 0}
 
 
-def test_what_is_not_trained_is_left_out() -> None:
+def test_frozen_parameters_and_empty_groups_are_left_out() -> None:
     own = model()
     own[0].requires_grad_(False)  # pyright: ignore
     names = [name for group in groups.no_decay(own) for name, _ in group["params"]]

@@ -1,9 +1,7 @@
-"""Memory between pages that nobody may touch: a kernel that reads or writes one element too far dies.
+"""Memory between guard pages, where reading or writing one element too far crashes.
 
-Parameters, gradients and states of odd sizes, of every type, lie at the very end of a page, or at its start.
+Parameters, gradients and states of odd sizes and every type end at the end of a page, or start at its start.
 """
-
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,12 +12,6 @@ from fuzz.world import Program
 SIZES = (1, 3, 7, 17, 31, 65, 1023)
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 WHERE = ("guarded", "guarded at the start")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as made:
-        yield made
 
 
 def program(make: str, dtype: str, where: str) -> Program:

@@ -1,6 +1,6 @@
-"""What torch's own tests ask of its optimizers, asked of torch's and of ours: hooks, gradients of steps, fake tensors.
+"""What torch's own tests check of its optimizers: hooks, differentiable steps, fake tensors, saved types.
 
-The settings are torch's descriptions of its optimizers (``optim_db``); what is right is what torch's class does.
+Settings come from torch's descriptions of its optimizers (``optim_db``); the expected result is that of torch's class.
 """
 
 import copy
@@ -26,7 +26,7 @@ every = pytest.mark.parametrize("name", NAMES)
 
 
 def settings(name: str, **keywords: Any) -> Iterator[dict[str, Any]]:
-    """All that torch describes for a CPU, with foreach, fused and differentiable where they are supported."""
+    """All of torch's descriptions for a CPU, with foreach, fused and differentiable if they are supported."""
     common = cast(Any, common_optimizers)
     info = next(info for info in common.optim_db if info.optim_cls.__name__ == name)
     for given in common._get_optim_inputs_including_global_cliquey_kwargs("cpu", torch.float32, info, **keywords):
@@ -45,7 +45,7 @@ def parameter(dtype: torch.dtype = torch.float32) -> nn.Parameter:
 
 
 def outcome(does: Callable[[], Any]) -> tuple[Any, str]:
-    """What a call gives, or the kind of its error and its words."""
+    """What a call returns, or the type of its error and the message."""
     try:
         return does(), ""
     except Exception as error:
@@ -116,7 +116,7 @@ def test_hooks_see_and_may_change_what_torchs_see(name: str) -> None:
         torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=0)
 
 
-# ------------------------------------------------------------ gradients of the step, and its bits
+# ------------------------------------------------------------ gradients of the step, groups of several formulas
 
 TENSORS: list[tuple[str, dict[str, Any]]] = [
     *((name, {"lr": 0.01}) for name in NAMES),
@@ -137,7 +137,7 @@ def test_autograd_sees_what_torchs_shows_it(name: str, given: dict[str, Any], se
     def gradients(cls: Any) -> Any:
         p = parameter(seen)
         start = p.detach().clone().requires_grad_()
-        p = start.clone()  # the step is in place, on what autograd does not save
+        p = start.clone()  # the step changes it in place, which a leaf that requires gradients does not allow
         hyper = {
             key: torch.tensor(x, dtype=seen, requires_grad=True) for key, x in given.items() if not isinstance(x, bool)
         }
@@ -190,7 +190,7 @@ def test_groups_of_one_optimizer_may_be_of_several_formulas(name: str) -> None:
         torch.testing.assert_close(ends[:2], ends[2:], rtol=1e-7, atol=1e-12)
 
 
-def test_differentiable_may_end_and_the_state_goes_on() -> None:
+def test_steps_continue_from_the_state_of_differentiable_ones() -> None:
     for name, given in (("SGD", {"momentum": 0.9}), ("Adam", {}), ("NAdam", {})):
         ends: list[Tensor] = []
         for cls in classes(name):
@@ -229,21 +229,20 @@ def meta(cls: Any, given: dict[str, Any]) -> Any:
 @kind
 def fake(cls: Any, given: dict[str, Any]) -> Any:
     with FakeTensorMode():
-        p = nn.Parameter(torch.randn(3, 2))
-        p.grad = torch.randn(3, 2)
-        optimizer = cls([p], **given)
-        for _ in range(2):
-            optimizer.step()
-        return {key: x.shape for key, x in optimizer.state_dict()["state"].get(0, {}).items()}
+        return shapes(cls([parameter()], **given))
 
 
 @kind
 def left_fake(cls: Any, given: dict[str, Any]) -> Any:
     with FakeTensorMode():
-        p = nn.Parameter(torch.randn(3, 2))
-        p.grad = torch.randn(3, 2)
-    optimizer = cls([p], **given)
-    optimizer.step()
+        p = parameter()
+    return shapes(cls([p], **given))
+
+
+def shapes(optimizer: Any) -> dict[str, torch.Size]:
+    """The shapes of the state after two steps."""
+    for _ in range(2):
+        optimizer.step()
     return {key: x.shape for key, x in optimizer.state_dict()["state"].get(0, {}).items()}
 
 
@@ -266,7 +265,7 @@ def capturable_later(cls: Any, given: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("what", STEPS)
 @every
-def test_what_is_not_plain_goes_as_in_torch(name: str, what: str) -> None:
+def test_special_steps_do_as_in_torch(name: str, what: str) -> None:
     for given in settings(name, skip=("differentiable",)):
         ours, theirs = (outcome(functools.partial(STEPS[what], cls, copy.deepcopy(given))) for cls in classes(name))
         assert ours == theirs, given
@@ -286,7 +285,7 @@ def test_states_are_saved_in_torchs_types(name: str) -> None:
     torch.testing.assert_close(saved[0], saved[1], rtol=1e-6, atol=1e-12)
 
 
-def test_what_a_script_finds_under_torchs_name_it_finds_here() -> None:
+def test_every_name_of_torchs_module_is_found_here() -> None:
     assert set(torch.optim.__all__) <= set(dir(optim))
     for name in {*torch.optim.__all__} - {*NAMES, "lr_scheduler", "swa_utils"}:
         assert getattr(optim, name) is getattr(torch.optim, name)
@@ -314,7 +313,7 @@ def test_betas_may_be_tensors(name: str) -> None:
 
 
 @every
-def test_messages_say_no_more_than_is_wrong(name: str) -> None:
+def test_what_is_allowed_is_added_only_to_errors_about_values(name: str) -> None:
     with pytest.raises(ValueError, match=r"^optimizer got an empty parameter list$"):
         getattr(optim, name)([])
     with pytest.raises(

@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 def described(function: str) -> list[Any]:
-    """Each description of that kind; none is left out: what torch describes for the CPU, ours do as well."""
+    """All of torch's descriptions of that kind for the CPU."""
     return [
         pytest.param(info, given, id=f"{info.optim_cls.__name__}-{i}")
         for info in DESCRIBED

@@ -100,13 +100,16 @@ def test_groups_may_be_edited() -> None:
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop"])
 def test_a_grad_scaler(name: str) -> None:
+    scales: list[float] = []
+
     def scaled(optimizer: Any) -> Callable[[Tensor], None]:
         scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=3)
 
         def step(loss: Tensor) -> None:
             optimizer.zero_grad()
-            # An overflow now and then: that step is left out, and the scale is halved.
-            loss = loss * float("inf") if round(float(loss.detach()) * 1e6) % 4 == 0 else loss
+            # Every fifth loss overflows: the scaler leaves that step out, and halves the scale.
+            scales.append(scaler.get_scale())
+            loss = loss * float("inf") if len(scales) % 5 == 0 else loss
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()
@@ -114,6 +117,8 @@ def test_a_grad_scaler(name: str) -> None:
         return step
 
     both(name, scaled, steps=20)
+    assert scales[:20] == scales[20:]
+    assert scales[5] == scales[4] / 2, "a step was left out"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +150,7 @@ def test_sparse_gradients_are_refused_where_torch_refuses_them(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adagrad"])
-def test_sparse_gradients_take_no_decay(name: str) -> None:
+def test_weight_decay_is_refused_with_sparse_gradients(name: str) -> None:
     own = nn.Embedding(10, 3, sparse=True)
     optimizer = getattr(optim, name)(own.parameters(), weight_decay=0.1)
     own(torch.tensor([1])).sum().backward()
@@ -161,7 +166,7 @@ def test_autograd_sees_a_differentiable_step(name: str) -> None:
         factor = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
         p = torch.randn(4, dtype=torch.float64, requires_grad=True).clone()
         optimizer = cls([p], lr=0.1, differentiable=True)
-        # torch's own Adamax and Rprop write over what autograd saved: their slopes are known for one step only.
+        # torch's own Adamax and Rprop overwrite what autograd has saved, so only one step can be differentiated.
         for i in range(1 if name in ("Adamax", "Rprop") else 3):
             p.grad = factor * torch.linspace(1 + i, 2, 4, dtype=torch.float64)
             optimizer.step()

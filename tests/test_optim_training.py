@@ -1,4 +1,4 @@
-"""Ways to train: compiled models, parametrizations, accumulated gradients, two processes, tensors in safetensors."""
+"""Ways to train: compiled models and steps, parametrizations, accumulated gradients, two processes, mixed precision."""
 
 import copy
 from collections.abc import Callable
@@ -20,7 +20,7 @@ X = torch.randn(12, 6, generator=torch.Generator().manual_seed(1))
 
 
 class Symmetric(nn.Module):
-    """What a parametrization may be: of a square matrix, the symmetric one with its upper half."""
+    """A parametrization: the symmetric matrix with the upper half of `w`."""
 
     def forward(self, w: Tensor) -> Tensor:
         return w.triu() + w.triu(1).mT
@@ -98,7 +98,9 @@ def test_two_processes_train_as_with_torch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", TABLE["torch"].names)
 def test_the_states_tensors_go_through_safetensors(name: str, tmp_path: Path) -> None:
-    numpy = pytest.importorskip("safetensors.torch", reason="safetensors is not installed; it comes with 'clients'")
+    safetensors = pytest.importorskip(
+        "safetensors.torch", reason="safetensors is not installed; it comes with 'clients'"
+    )
     settings: dict[str, Any] = {"SGD": {"momentum": 0.9}}.get(name, {})
 
     def step(model: nn.Module, optimizer: Any) -> None:
@@ -110,13 +112,13 @@ def test_the_states_tensors_go_through_safetensors(name: str, tmp_path: Path) ->
     optimizer = getattr(thalweg.optim, name)(model.parameters(), lr=0.01, **settings)
     for _ in range(3):
         step(model, optimizer)
-    state = copy.deepcopy(optimizer.state_dict())  # which holds the optimizer's own tensors
+    state = copy.deepcopy(optimizer.state_dict())  # a state_dict contains the optimizer's own tensors
     tensors = {f"{i}.{n}": x for i, held in state["state"].items() for n, x in held.items() if isinstance(x, Tensor)}
-    numpy.save_file({n: x.contiguous() for n, x in tensors.items()}, tmp_path / "state.safetensors")
+    safetensors.save_file({n: x.contiguous() for n, x in tensors.items()}, tmp_path / "state.safetensors")
 
     twin = copy.deepcopy(model)
     again = getattr(thalweg.optim, name)(twin.parameters(), lr=0.01, **settings)
-    for full, x in numpy.load_file(tmp_path / "state.safetensors").items():
+    for full, x in safetensors.load_file(tmp_path / "state.safetensors").items():
         i, _, key = full.partition(".")
         assert x.dtype == state["state"][int(i)][key].dtype
         state["state"][int(i)][key] = x
@@ -177,8 +179,8 @@ UNSCALES: dict[str, tuple[Any, tuple[Any, ...], dict[str, Any], bool]] = {
 
 
 @pytest.mark.parametrize("name", UNSCALES)
-def test_who_unscales(name: str) -> None:
-    # Lightning and others refuse to clip for an optimizer that unscales by itself.
+def test_only_optimizers_that_must_unscale_by_themselves(name: str) -> None:
+    # Lightning and others refuse to clip gradients for an optimizer that unscales them itself.
     cls, arguments, keywords, own = UNSCALES[name]
     model = network()
     optimizer = cls(model.parameters(), *arguments, **keywords)

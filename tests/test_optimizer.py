@@ -49,16 +49,17 @@ def test_a_step_is_the_rule(rule: Rule, backend: str) -> None:
 
 
 @backends
-def test_gradients_are_cleared_in_the_same_pass(backend: str) -> None:
+def test_a_step_may_clear_the_gradients_that_it_has_used(backend: str) -> None:
     p = parameter()
-    opt = optimizer(p, Adam(), backend)
+    opt = optimizer(p, SGD(lr=1.0), backend)
     p.grad = torch.ones_like(p)
     opt.step(zero_grad=True)
     assert p.grad is None or not p.grad.any()
+    torch.testing.assert_close(p.detach(), start() - 1)
 
 
 @backends
-def test_parameters_without_gradient_are_left(backend: str) -> None:
+def test_parameters_without_gradients_stay(backend: str) -> None:
     ours, theirs = model(), model()
     opt, other = optimizer(ours, Adam(lr=0.1), backend), torch.optim.Adam(theirs, lr=0.1)
     for i in range(6):
@@ -98,8 +99,8 @@ def test_complex_parameters_are_pairs_as_in_torch(name: str, backend: str) -> No
 
 
 @backends
-def test_complex_averages_and_look_ahead(backend: str) -> None:
-    # The same as on the pairs of reals.
+def test_complex_averages_and_lookahead(backend: str) -> None:
+    # Complex numbers are stepped like pairs of reals.
     rule = Momentum(lr=0.1, nesterov="lookahead")
     p = torch.nn.Parameter(torch.tensor([1 + 2j, -1j, 0.5], dtype=torch.complex64))
     q = torch.nn.Parameter(torch.view_as_real(p.detach()).clone())
@@ -152,7 +153,7 @@ def test_groups_have_their_own_rule_rate_and_options(backend: str) -> None:
 
 
 @backends
-def test_a_group_s_numbers_may_be_changed_at_any_time(backend: str) -> None:
+def test_the_numbers_of_a_group_may_be_changed_at_any_time(backend: str) -> None:
     p, q = parameter(), parameter()
     opt, other = optimizer(p, Adam(), backend), torch.optim.Adam([q])
     for i, g in enumerate(gradients(6)):
@@ -164,7 +165,7 @@ def test_a_group_s_numbers_may_be_changed_at_any_time(backend: str) -> None:
     same([p], [q])
 
 
-# ------------------------------------------------------------------------------------------------ what torch's does too
+# ------------------------------------------------------------------------------------------------- as in torch.optim
 
 
 @backends
@@ -259,7 +260,7 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], said: str) 
         thalweg.Optimizer([parameter()], SGD(), **settings)
 
 
-def test_a_rule_given_otherwise_says_how() -> None:
+def test_a_rule_given_as_a_class_is_refused_with_an_example() -> None:
     with pytest.raises(TypeError, match=r"rules.Adam\(lr=1e-3\) or 'adam\(lr=1e-3\)'"):
         thalweg.Optimizer([parameter()], Adam)  # pyright: ignore[reportArgumentType]
 
@@ -280,14 +281,14 @@ def test_a_rule_as_text_and_its_rate() -> None:
 @pytest.mark.parametrize(
     "rule", [Adam(), thalweg.rules.Lion(), thalweg.rules.RMSProp(), thalweg.rules.RAdam()], ids=str
 )
-def test_a_decay_without_a_form_says_which_it_takes(rule: thalweg.Rule) -> None:
+def test_decay_without_a_form_warns_which_one_is_used(rule: thalweg.Rule) -> None:
     with pytest.warns(
         UserWarning, match=r"weight_decay is 0.1 with .* \(decay_form='l2'.*'scaled' for .* AdamW"
     ) as seen:
         opt = thalweg.Optimizer([parameter()], rule, weight_decay=0.1)
     assert [warning.filename for warning in seen] == [__file__], "it names the line that is to be changed"
     assert opt.param_groups[0]["decay_form"] == "l2"
-    # Neither where the form is given, nor where nothing decays, nor where the rule does not rescale the gradient.
+    # No warning if a form is given, if there is no decay, or if the rule does not rescale the gradient.
     thalweg.Optimizer([parameter()], rule, weight_decay=0.1, decay_form="l2")
     thalweg.Optimizer([{"params": [parameter()], "weight_decay": 0.1, "decay_form": "scaled"}], rule)
     thalweg.Optimizer([parameter()], rule)
@@ -336,8 +337,8 @@ SCHEDULERS: dict[str, Callable[[Any], Any]] = {
 @backends
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.filterwarnings("ignore:The epoch parameter")  # SequentialLR's own
-def test_torch_s_schedulers_drive_it(name: str, backend: str) -> None:
-    # OneCycleLR and CyclicLR move the momentum, too.
+def test_torchs_schedulers_drive_it(name: str, backend: str) -> None:
+    # OneCycleLR and CyclicLR change the momentum, too.
     p, q = parameter(), parameter()
     opt, other = optimizer(p, Momentum(lr=0.1), backend), torch.optim.SGD([q], lr=0.1, momentum=0.9)
     schedules = [SCHEDULERS[name](o) for o in (opt, other)]

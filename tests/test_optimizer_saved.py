@@ -48,7 +48,7 @@ KINDS = [
 ]
 
 
-# Every kind of state in one type; representative ones in the other types, too.
+# Every kind of state in float64, and representative ones in the other types.
 TYPED = [
     *((text, torch.float64) for text in KINDS),
     *((text, dtype) for text in ("adam", "nadam", "rmsprop_nesterov") for dtype in (torch.float32, torch.bfloat16)),
@@ -58,7 +58,7 @@ TYPED = [
 @backends
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("text", "dtype"), TYPED, ids=str)
-def test_going_on_is_as_if_nothing_had_been(text: str, way: str, dtype: torch.dtype, backend: str) -> None:
+def test_training_resumes_as_if_never_stopped(text: str, way: str, dtype: torch.dtype, backend: str) -> None:
     def fresh(params: list[Any]) -> thalweg.Optimizer:
         return thalweg.Optimizer(
             params, rules.parse(text), ema=0.9, weight_decay=0.01, decay_form="l2", clip_norm=1.0, backend=backend
@@ -85,7 +85,7 @@ def test_going_on_is_as_if_nothing_had_been(text: str, way: str, dtype: torch.dt
 
 
 @backends
-def test_16_bit_parameters_have_float32_state_and_numbers_float64(backend: str) -> None:
+def test_16_bit_parameters_have_float32_state_and_float64_numbers(backend: str) -> None:
     p = parameter(dtype=torch.bfloat16)
     opt = optimizer(p, rules.parse("nadam"), backend)
     drive(opt, [p], 2)
@@ -96,7 +96,7 @@ def test_16_bit_parameters_have_float32_state_and_numbers_float64(backend: str) 
     saved = opt.state_dict()
     opt.load_state_dict(saved)
     assert {name: x.dtype for name, x in opt.state[p].items()} == kept
-    # As in torch, a state is converted to the parameters' type.
+    # As in torch, loaded state is converted to the parameters' type.
     q = parameter(dtype=torch.float64)
     other = optimizer(q, rules.parse("nadam"), backend)
     other.load_state_dict(saved)
@@ -106,7 +106,7 @@ def test_16_bit_parameters_have_float32_state_and_numbers_float64(backend: str) 
 
 @backends
 @pytest.mark.parametrize("ema", [None, 0.9])
-def test_a_state_saved_in_eval_goes_back_to_training(ema: float | None, backend: str) -> None:
+def test_a_state_saved_in_eval_mode_can_go_back_to_training(ema: float | None, backend: str) -> None:
     rule = rules.Momentum(nesterov="lookahead")
     p, q = parameter(), parameter()
     opt, other = (optimizer(x, rule, backend, ema=ema) for x in (p, q))
@@ -138,7 +138,7 @@ def test_the_state_is_tensors_numbers_and_texts(backend: str, tmp_path: Path) ->
 
     for rule in ALL:
         p = parameter()
-        # With an average of the weights there is another formula to compile; it does not depend on the options.
+        # An average of the weights is one more formula to compile, which does not depend on the rule's options.
         opt = optimizer(p, rule, backend, ema=0.5 if rule == type(rule)() else None)
         drive(opt, [p], 1)
         assert plain(opt.state_dict())
@@ -231,7 +231,7 @@ WRAPPED: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize(("saved", "own"), WRAPPED.values(), ids=WRAPPED)
 @pytest.mark.parametrize("drop_in", [False, True])
-def test_names_of_wrapped_models_are_those_of_what_they_wrap(saved: str, own: str, drop_in: bool) -> None:
+def test_parameter_names_match_whatever_wraps_the_model(saved: str, own: str, drop_in: bool) -> None:
     def made(names: list[str]) -> tuple[Any, list[Any]]:
         params = [parameter(start(3)) for _ in names]
         named = list(zip(names, params, strict=True))

@@ -22,7 +22,7 @@ backends = pytest.mark.parametrize("backend", BACKENDS)
 
 @backends
 @pytest.mark.parametrize("limit", [1e-3, 1.0, 1e3])
-def test_clipping_by_norm_is_torch_s(limit: float, backend: str) -> None:
+def test_clipping_by_norm_is_torchs(limit: float, backend: str) -> None:
     ours, theirs = model(), model()
     opt = thalweg.Optimizer(
         [{"params": ours[:2]}, {"params": ours[2:]}], SGD(lr=1.0), clip_norm=limit, weight_decay=0.1, backend=backend
@@ -43,7 +43,7 @@ def test_clipping_by_norm_is_torch_s(limit: float, backend: str) -> None:
 @backends
 @pytest.mark.parametrize("limit", [0.1, 1.0])
 @pytest.mark.parametrize("norm", [None, 0.5])
-def test_clipping_by_value_is_torch_s_and_comes_first(limit: float, norm: float | None, backend: str) -> None:
+def test_clipping_by_value_is_torchs_and_comes_first(limit: float, norm: float | None, backend: str) -> None:
     ours, theirs = model(), model()
     opt = optimizer(ours, Momentum(lr=1.0), backend, clip_value=limit, clip_norm=norm, weight_decay=0.1)
     other = torch.optim.SGD(theirs, lr=1.0, momentum=0.9, weight_decay=0.1)
@@ -62,7 +62,7 @@ def test_clipping_by_value_is_torch_s_and_comes_first(limit: float, norm: float 
 
 @backends
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
-def test_clipping_what_is_not_finite_is_torch_s(wrong: float, backend: str) -> None:
+def test_clipping_nonfinite_gradients_is_torchs(wrong: float, backend: str) -> None:
     ours, theirs = model(), model()
     opt, other = optimizer(ours, SGD(lr=1.0), backend, clip_norm=0.5), torch.optim.SGD(theirs, lr=1.0)
     for params in (ours, theirs):
@@ -102,7 +102,7 @@ def test_decay_as_torch(form: str, name: str, maximize: bool, backend: str) -> N
 )
 @pytest.mark.parametrize("form", ["l2", "scaled", "independent"])
 def test_decay_is_the_same_around_every_rule(rule: Rule, form: str, backend: str) -> None:
-    # By hand: λ = 0.3, η₀ = 0.1, and a rate that falls.
+    # By hand, with λ = 0.3, η₀ = 0.1 and a decreasing rate.
     p = parameter()
     opt = optimizer(p, rule, backend, weight_decay=0.3, decay_form=form)
     theta, state = start(), rule.init(start())
@@ -122,7 +122,7 @@ def test_decay_is_the_same_around_every_rule(rule: Rule, form: str, backend: str
 
 
 @backends
-def test_independent_decay_does_not_know_the_rate(backend: str) -> None:
+def test_independent_decay_does_not_depend_on_the_rate(backend: str) -> None:
     # Without gradients, the weights shrink by the factor 1 − λ per step, at any learning rate.
     for lr in (1e-3, 1.0):
         p = parameter()
@@ -134,7 +134,7 @@ def test_independent_decay_does_not_know_the_rate(backend: str) -> None:
 
 
 @backends
-def test_decay_of_look_ahead_is_at_theta(backend: str) -> None:
+def test_decay_with_lookahead_applies_to_theta(backend: str) -> None:
     rule = Momentum(lr=0.1, form="velocity", nesterov="lookahead")
     p = parameter()
     opt = optimizer(p, rule, backend, weight_decay=0.3, decay_form="scaled")
@@ -151,7 +151,7 @@ def test_decay_of_look_ahead_is_at_theta(backend: str) -> None:
 
 
 def stepped(opt: thalweg.Optimizer) -> str:
-    """The state of all parameters that were ever stepped."""
+    """The state of all parameters that have been stepped, as text."""
     return str({k: v for k, v in opt.state_dict()["state"].items() if v and v["step"] > 0})
 
 
@@ -199,7 +199,7 @@ def test_an_infinite_gradient_is_seen_before_it_is_clipped_by_value(backend: str
 
 
 @backends
-def test_what_is_not_finite_is_passed_on_unless_told_otherwise(backend: str) -> None:
+def test_nonfinite_gradients_are_applied_by_default(backend: str) -> None:
     p = parameter()
     opt = optimizer(p, SGD(), backend)
     p.grad = torch.full_like(p, math.nan)
@@ -212,7 +212,7 @@ def test_what_is_not_finite_is_passed_on_unless_told_otherwise(backend: str) -> 
 
 
 @backends
-def test_the_average_is_torch_s(backend: str) -> None:
+def test_the_average_is_torchs(backend: str) -> None:
     net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 1)).double()
     opt = optimizer(list(net.parameters()), Adam(lr=0.1), backend, ema=0.9)
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.9))  # pyright: ignore[reportUnknownArgumentType]
@@ -253,10 +253,10 @@ def test_eval_puts_theta_in_place(rule: Rule, backend: str) -> None:
 def test_eval_and_back_is_exact(rule: Rule, ema: float | None, dtype: torch.dtype, backend: str) -> None:
     ps, qs = ([parameter(start(n), dtype) for n in (7, 1, 40)] for _ in range(2))
     opt, undisturbed = (optimizer(x, rule, backend, ema=ema) for x in (ps, qs))
-    opt.eval()  # before the first step: harmless
+    opt.eval()  # has no effect before the first step
     opt.train()
     for i in range(5):
-        drive(opt, ps[: 2 + i % 2], 1, seed=i)  # the last one now and then has no gradient
+        drive(opt, ps[: 2 + i % 2], 1, seed=i)  # the last one has no gradient in every other step
         drive(undisturbed, qs[: 2 + i % 2], 1, seed=i)
         ps[2].grad = qs[2].grad = None
         opt.eval()
@@ -271,7 +271,7 @@ def test_eval_and_back_is_exact(rule: Rule, ema: float | None, dtype: torch.dtyp
 
 @backends
 def test_nesterov_with_a_changing_momentum_is_algorithm_8_3(backend: str) -> None:
-    # By hand, on a bowl: the gradient at the lookahead point of the momentum known then, the step with its own.
+    # By hand, on a bowl: the gradient is taken with the last step's momentum, the step with its own.
     curvature = torch.linspace(0.5, 2.0, 7, dtype=torch.float64)
     p = parameter()
     opt = optimizer(p, Momentum(lr=0.1, form="velocity", nesterov="lookahead"), backend)
@@ -292,8 +292,8 @@ def test_nesterov_with_a_changing_momentum_is_algorithm_8_3(backend: str) -> Non
 
 
 @backends
-def test_a_parameter_that_missed_steps_still_knows_its_theta(backend: str) -> None:
-    # Its lookahead point was computed with numbers that have changed since.
+def test_a_parameter_that_missed_steps_still_has_its_theta(backend: str) -> None:
+    # The hyperparameters have changed since its lookahead point was computed.
     p, other = parameter(), parameter()
     opt = optimizer([p, other], Momentum(lr=0.1, form="velocity", nesterov="lookahead"), backend)
     drive(opt, [p, other], 2)

@@ -1,6 +1,8 @@
-"""Where parameters and gradients lie, seen natively, against what Python says; and what is left to Python."""
+"""Native code sees the same addresses of parameters and gradients as Python, or leaves them to Python."""
 
+import weakref
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from thalweg import rules
 from thalweg.kernels import layout
 from thalweg.kernels.parameters import Parameters, Written
 
-native = pytest.mark.skipif(layout.find() is None, reason="torch's objects are not as native code knows them")
+native = pytest.mark.skipif(layout.find() is None, reason="native code does not know this torch's objects")
 
 LEFT, FOUND, ABSENT = "left to Python", "found", "absent"
 
@@ -83,8 +85,8 @@ CHANGES: dict[Callable[[list[Tensor]], None], str] = {
 
 @native
 @pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__)
-def test_what_is_looked_at(change: Callable[[list[Tensor]], None]) -> None:
-    """Native code has the addresses that Python says, or leaves a parameter to Python."""
+def test_changes_are_seen(change: Callable[[list[Tensor]], None]) -> None:
+    """Native code has the addresses that Python reports, or leaves the parameter to Python."""
     params = parameters()
     looked = Parameters([params])
     asked = looked.look()
@@ -93,7 +95,7 @@ def test_what_is_looked_at(change: Callable[[list[Tensor]], None]) -> None:
     looked.records["home"] = 1
     looked.note([p.data_ptr() for p in params])
     assert looked.look() == []
-    kept = [p.grad for p in params]  # alive, whatever happens to them
+    kept = [p.grad for p in params]  # keeps their memory from being used again for new gradients
     change(params)
     asked = looked.look()
     assert asked == ([1] if CHANGES[change] == LEFT else [])
@@ -102,11 +104,11 @@ def test_what_is_looked_at(change: Callable[[list[Tensor]], None]) -> None:
             assert p.grad is not None
             assert looked.records["data"][i] == p.data_ptr()
             assert looked.records["grad"][i] == p.grad.data_ptr()
-    assert len(kept) == 5
+    del kept
 
 
 @native
-def test_other_lists_are_seen() -> None:
+def test_changed_lists_of_parameters_are_seen() -> None:
     params = parameters()
     looked = Parameters([params])
     params[2], params[3] = params[3], params[2]
@@ -120,11 +122,12 @@ def test_other_lists_are_seen() -> None:
 def test_gradients_are_dropped_and_freed() -> None:
     params = parameters()
     looked = Parameters([params])
-    held = params[0].grad
+    held, values = params[0].grad, cast(Tensor, params[0].grad).clone()
+    others = [weakref.ref(cast(Tensor, p.grad)) for p in params[1:]]
     assert looked.drop()
     assert all(p.grad is None for p in params)
-    assert held is not None
-    assert held.isfinite().all()  # who else has it keeps it
+    assert [reference() for reference in others] == 4 * [None]
+    assert torch.equal(cast(Tensor, held), values), "a gradient that somebody else holds is not freed"
     assert looked.look() == []
     assert looked.drop()
 
@@ -140,23 +143,22 @@ def test_overlapping_memory_is_found() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("nobody", [True, False])
-def test_without_knowing_torchs_objects_steps_are_eager(monkeypatch: pytest.MonkeyPatch, nobody: bool) -> None:
-    if nobody:
+@pytest.mark.parametrize("unknown", [True, False])
+def test_without_knowing_torchs_objects_steps_are_eager(monkeypatch: pytest.MonkeyPatch, unknown: bool) -> None:
+    if unknown:
         monkeypatch.setattr(layout, "find", lambda: None)
     p = torch.zeros(3, requires_grad=True)
     optimizer = thalweg.Optimizer([p], rules.SGD(lr=1.0), backend="numba")
     p.grad = torch.ones(3)
     optimizer.step()
     torch.testing.assert_close(p.detach(), -torch.ones(3))
-    expected = "Eager" if nobody or layout.find() is None else "Fused"
+    expected = "Eager" if unknown or layout.find() is None else "Fused"
     assert type(optimizer._engine).__name__ == expected  # pyright: ignore[reportPrivateUsage]
 
 
-def test_a_torch_whose_objects_are_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An offset that is wrong by one word is noticed: what is found is compared with what Python says."""
-    if layout.find() is None:
-        pytest.skip("torch's objects are not as native code knows them")
+@native
+def test_a_wrong_offset_in_torchs_objects_is_noticed() -> None:
+    """An offset that is off by one word contradicts what Python reports."""
     found = layout._found()  # pyright: ignore[reportPrivateUsage]
     assert layout._agrees(found)  # pyright: ignore[reportPrivateUsage]
     for name in ("offset", "sizes", "strides", "ndim", "numel", "keys"):

@@ -1,4 +1,4 @@
-"""Animations: they draw the computed paths, in the lectures' colours, in one file."""
+"""Animations draw the computed paths, in the colours of the lectures, in one file."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ def draw(name: str, folder: Path, texts: tuple[str | Rule, ...] = LECTURES, **se
 
 @pytest.mark.parametrize("name", problems.surfaces)
 @pytest.mark.parametrize("noise", [0.0, 0.1])
-def test_what_moves_is_the_path(name: str, noise: float, tmp_path: Path) -> None:
+def test_the_animation_has_the_computed_paths(name: str, noise: float, tmp_path: Path) -> None:
     surface = problems.surfaces[name]
     texts = ("sgd(lr=5e-4)", "nesterov(lr=1e-4)", "adam(lr=0.05)")
     data = draw(name, tmp_path, texts, steps=30, noise=noise, seed=3).data
@@ -37,7 +37,7 @@ def test_what_moves_is_the_path(name: str, noise: float, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", problems.surfaces)
-def test_a_page_is_one_file_with_a_trail_and_a_mark_for_everyone(name: str, tmp_path: Path) -> None:
+def test_a_page_is_one_file_with_a_trail_for_every_rule(name: str, tmp_path: Path) -> None:
     page = draw(name, tmp_path, steps=40)
     assert page.loads == ["data:,"]
     assert page.styles
@@ -53,10 +53,10 @@ def test_the_lectures_colours(tmp_path: Path) -> None:
     walks = draw("ravine", tmp_path, steps=5).data["walks"]
     assert [w["colour"] for w in walks] == [palette.LECTURES[text] for text in LECTURES]
     assert [w["colour"] for w in walks] == [f"var(--{c})" for c in ("cyan", "magenta", "chalk", "green", "blue")]
-    assert len({w["mark"] for w in walks}) == len(walks)  # without colours, too
+    assert len({w["mark"] for w in walks}) == len(walks)  # they can be told apart without colours, too
 
 
-def test_two_of_a_kind_have_colours_of_their_own(tmp_path: Path) -> None:
+def test_entries_of_one_rule_have_different_colours(tmp_path: Path) -> None:
     walks = draw("bowl", tmp_path, ("sgd(lr=0.1)", "sgd(lr=0.2)", "sgd(lr=0.3)"), steps=5).data["walks"]
     assert len({w["colour"] for w in walks}) == 3
     assert palette.colours(["sgd(batch_size=8)", "sgd", "Adam(lr=0.1)"])[1:] == ["var(--cyan)", "var(--blue)"]
@@ -76,19 +76,21 @@ def test_the_caption_says_what_is_seen_at_the_saddle(tmp_path: Path) -> None:
         assert f"{text} reached loss" in said
 
 
-def test_a_walk_that_leaves_the_numbers_is_drawn_as_far_as_it_went(tmp_path: Path) -> None:
+def test_a_diverging_path_is_drawn_as_far_as_it_is_finite(tmp_path: Path) -> None:
     (walk,) = draw("rosenbrock", tmp_path, ("sgd(lr=1)",), steps=50).data["walks"]
     assert 2 <= len(walk["x"]) < 51
     assert all(np.isfinite(walk["x"]))
 
 
-def test_names_are_only_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_names_are_escaped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("thalweg.report.walks.spelled", lambda _: HOSTILE)  # pyright: ignore
     path = surfaces.write(problems.surfaces["bowl"], [rules.SGD(lr=0.1)], tmp_path / "bowl.html", steps=3)
-    assert HOSTILE not in path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    assert HOSTILE not in text
+    assert "&lt;/script&gt;" in text
 
 
-def test_who_zigzags_in_the_ravine_and_who_is_first(tmp_path: Path) -> None:
+def test_the_caption_names_who_zigzags_and_who_is_first(tmp_path: Path) -> None:
     said = draw("ravine", tmp_path).words
     assert said.index("momentum reached loss") < min(said.index(f"{text} reached loss") for text in ("adagrad", "sgd"))
     assert "momentum zigzags" in said

@@ -1,4 +1,4 @@
-"""Formulas as text: derived from the trace, well-formed, in the letters of the field."""
+"""Formulas as text: derived from the trace, well-formed, in the usual letters."""
 
 import re
 
@@ -11,7 +11,7 @@ from thalweg.printers.plain import plain
 from thalweg.rule import Rule, annotations
 
 each = pytest.mark.parametrize("rule", ALL, ids=str)
-# Names that only Python has; letters of one sign, and words of mathematics, may be seen.
+# Names that belong to the code only; single letters and mathematical words may appear in formulas.
 RAW = {
     *(name for cls in RULES.values() for name in annotations(cls) if len(name) > 2),
     *(field for cls in RULES.values() for field in cls.State._fields if len(field) > 2),
@@ -35,9 +35,12 @@ def test_latex_is_well_formed(rule: Rule) -> None:
         if kind == "begin":
             opened.append(name)
     assert not opened
-    assert text.count(r"\frac{") == len(re.findall(r"\\frac\{", text))
+    for fraction in re.finditer(r"\\frac", text):
+        numerator = closing(text, fraction.end())
+        denominator = closing(text, numerator + 1)
+        assert min(numerator - fraction.end(), denominator - numerator) > 1, "neither part is empty"
     assert not re.search(r"\^\{[^{}]*\}\^|_\{[^{}]*\}_|\{\}|--|\+ -|- -", text), "double scripts, empty groups or signs"
-    # Every line defines one thing, and every command is LaTeX's.
+    # Every line has one definition, and every command is one of LaTeX's.
     cases = re.compile(r"\\begin\{cases\}((?!\\begin).)*?\\end\{cases\}")
     while cases.search(text):
         text = cases.sub("", text)
@@ -50,8 +53,19 @@ def test_latex_is_well_formed(rule: Rule) -> None:
     assert set(re.findall(r"\\([A-Za-z]+)", text)) <= known
 
 
+def closing(text: str, start: int) -> int:
+    """The position of the brace that closes the one at `start`."""
+    assert text[start] == "{", text[start:]
+    depth = 0
+    for i, c in enumerate(text[start:], start):
+        depth += (c == "{") - (c == "}")
+        if depth == 0:
+            return i
+    raise AssertionError(f"never closed: {text[start:]}")
+
+
 @each
-def test_no_names_of_python_leak(rule: Rule) -> None:
+def test_no_names_of_the_code_appear(rule: Rule) -> None:
     for text in (thalweg.latex(rule), "\n".join(plain(rule))):
         assert not RAW & set(re.findall(r"[A-Za-z_][A-Za-z_0-9]*", text.replace("\\", " ").replace(r"\_", "_")))
 

@@ -37,7 +37,7 @@ def accuracy(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 class Pairs(Dataset[Any]):
-    """Items made one at a time, counting how often they are."""
+    """A data set that counts how many items are read."""
 
     def __init__(self, items: list[Any]) -> None:
         self.items = items
@@ -52,7 +52,7 @@ class Pairs(Dataset[Any]):
 
 
 class Endless(IterableDataset[Any]):
-    """No length."""
+    """A data set without a length."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter([(X[0], 1)])
@@ -172,7 +172,7 @@ def test_evaluation_is_exact_over_chunks_and_gives_the_training_mode_back():
         assert metric == float(accuracy(model(x), y))
 
 
-def test_a_fingerprint_is_the_same_for_the_same_and_another_for_each_change():
+def test_a_fingerprint_is_reproducible_and_changes_with_each_part():
     changed: list[dict[str, Any]] = [
         {},
         {"name": "other"},
@@ -201,7 +201,7 @@ def test_a_fingerprint_is_the_same_for_the_same_and_another_for_each_change():
     assert prints == [problem(**change).fingerprint() for change in changed]
 
 
-def test_where_the_data_come_from_is_no_part_of_the_fingerprint():
+def test_the_source_of_the_data_is_not_part_of_the_fingerprint():
     assert problem(source="here").fingerprint() == problem(source="there").fingerprint()
 
 

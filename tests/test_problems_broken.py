@@ -91,7 +91,7 @@ TEXTS = {
 
 
 def cases() -> dict[str, str]:
-    """The broken files by what is wrong with them."""
+    """The text of each broken file, by what is wrong with it."""
     found: dict[str, str] = {}
     for place in PLACES:
         for error in ERRORS:
@@ -148,7 +148,7 @@ def test_a_broken_file_is_one_sentence_with_its_line(
 
 
 def end(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> object:
-    """The exit code of a small race on a problem's text."""
+    """The exit code of a small race with this text as the problem's file."""
     (folder / "broken.py").write_text(text, encoding="utf-8")
     monkeypatch.chdir(folder)
     small = ("--rules", "sgd(lr=0.01)", "--seeds", "2", "--steps", "40", "--workers", "1")

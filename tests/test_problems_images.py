@@ -1,4 +1,4 @@
-"""MNIST's files: read, refused when they are not what they say, and downloaded over a server of our own."""
+"""MNIST's files: how they are read, refused when damaged, and downloaded, from a server of our own."""
 
 import gzip
 import hashlib
@@ -76,7 +76,7 @@ def test_real_images(shared: Path):
     assert x.shape[1] == 784
     assert (float(x.min()), float(x.max())) == (0.0, 1.0)
     assert int(y.bincount(minlength=10).min()) > 500
-    # MNIST's mean and deviation are widely published as 0.1307 and 0.3081; this part of it is near.
+    # The mean and standard deviation of MNIST are widely published as 0.1307 and 0.3081; this part of it is close.
     assert float(x.mean()) == pytest.approx(0.1307, abs=0.005)
     assert float(x.std()) == pytest.approx(0.3081, abs=0.005)
 
@@ -145,7 +145,7 @@ def test_a_missing_folder_or_file_is_named(tmp_path: Path):
 
 @settings(max_examples=200)
 @given(st.binary(max_size=64), st.sampled_from([1, 3]), st.sampled_from([b"", b"\x1f\x8b\x08\0", b"\0\0\x08\x01"]))
-def test_no_bytes_do_anything_but_read_or_raise(
+def test_any_bytes_are_read_exactly_or_refused(
     tmp_path_factory: pytest.TempPathFactory, tail: bytes, n: int, head: bytes
 ):
     path = tmp_path_factory.getbasetemp() / "any.idx"
@@ -164,7 +164,7 @@ MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
 
 
 class Mirror(BaseHTTPRequestHandler):
-    """Serves folders that behave differently; counts what is asked for."""
+    """A server whose folders behave differently; it records what is asked for."""
 
     def do_GET(self) -> None:
         asked: list[str] = self.server.asked  # pyright: ignore
@@ -257,7 +257,7 @@ def test_offline_the_sentence_says_what_to_do(tmp_path: Path, monkeypatch: pytes
     assert list(tmp_path.iterdir()) == []
 
 
-def test_more_than_any_such_file_has_is_cut_off(tmp_path: Path, at: At, monkeypatch: pytest.MonkeyPatch):
+def test_a_download_that_is_too_large_is_stopped(tmp_path: Path, at: At, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(download, "_MOST", 100)
     with pytest.raises(ValueError, match=r"sent more than 100 bytes"):
         get([at("good")], tmp_path)

@@ -1,4 +1,4 @@
-"""The user's own problem, from a file."""
+"""Problems from the user's own files."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Races that run: pairing, divergence, failure, determinism, and going on after a kill."""
+"""Races that run: pairing, divergence, failure, determinism, and resuming after a kill."""
 
 import inspect
 import json
@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def race(problem: Problem, *entries: str, **changes: Any) -> Results:
 
 
 def numbers(runs: tuple[Run, ...]) -> str:
-    """All that a plan decides: everything but the time it took and the machine."""
+    """Everything that a plan determines: all but times and machine."""
     timeless = [replace(run, seconds=0.0, machine={}, curve=replace(run.curve, seconds=())) for run in runs]
     return json.dumps([asdict(run) for run in timeless])
 
@@ -92,16 +93,18 @@ def test_a_race_tunes_picks_the_best_and_tests_it():
 
 
 class Watched(nn.Linear):
-    """Keeps its first weights and the inputs it was trained on."""
+    """Keeps its first weights, the inputs it was trained on, and the weights that it was trained and evaluated with."""
 
     seen: list["Watched"] = []
 
     def __init__(self) -> None:
         super().__init__(3, 1)
         self.first, self.inputs = self.weight.detach().clone(), list[Tensor]()
+        self.trained, self.evaluated = list[Tensor](), list[Tensor]()
         Watched.seen.append(self)
 
     def forward(self, input: Tensor) -> Tensor:
+        (self.trained if self.training else self.evaluated).append(self.weight.detach().clone())
         if self.training:
             self.inputs.append(input.clone())
         return super().forward(input)
@@ -167,7 +170,7 @@ def test_an_error_in_the_users_loss_is_recorded_with_the_step_and_the_race_goes_
     assert len(results.of("sgd(lr=0.01)", "final")) == 3
 
 
-def test_a_metric_that_is_not_a_number_is_no_result():
+def test_a_metric_that_is_nan_is_no_result():
     def metric(prediction: Tensor, target: Tensor) -> float:
         in_a_run = any(frame.function == "_evaluated" for frame in inspect.stack())
         return math.nan if in_a_run else 0.0
@@ -176,7 +179,7 @@ def test_a_metric_that_is_not_a_number_is_no_result():
     assert results.runs[0].message == "the validation error is nan at step 0"
 
 
-def test_dropout_and_noise_from_elsewhere_repeat_and_the_callers_random_numbers_stay():
+def test_all_random_numbers_repeat_and_the_callers_generators_are_left_alone():
     class Noisy(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -197,7 +200,7 @@ def test_dropout_and_noise_from_elsewhere_repeat_and_the_callers_random_numbers_
 
 
 def test_a_run_counts_as_it_was_at_its_best_point_on_validation_data():
-    # Towards weights that fit the training set, and away from those that fit validation and test: the first is best.
+    # Training moves the weight away from those that fit validation and test data, so the first point is the best.
     x = torch.ones(8, 1)
     problem = line(
         model=lambda: nn.Linear(1, 1, bias=False), train=(x, x), validation=(x, -x), test=(x, -2 * x), batch_size=8
@@ -209,16 +212,29 @@ def test_a_run_counts_as_it_was_at_its_best_point_on_validation_data():
     assert final.test_metric == pytest.approx((weight + 2) ** 2, rel=1e-5)
 
 
-def test_look_ahead_and_averaged_weights_are_evaluated_where_they_count():
-    results = race(line(), "nesterov(lr=0.01)", "sgd(lr=0.01, ema=0.99)", "sgd(lr=0.01)")
-    ends = {e.name: results.of(e.name, "final")[0].test_loss for e in results.plan.entries}
-    # The average of the weights lags behind the weights.
-    assert ends["sgd(lr=0.01, ema=0.99)"] > 1.1 * ends["sgd(lr=0.01)"]
-    assert all(run.status == "finished" for run in results.runs)
+def test_lookahead_rules_are_evaluated_at_theta():
+    contest = Race(line(model=Watched), ["nesterov(lr=0.01, momentum=0.5)"], trials=1, seeds=1, steps=10, workers=1)
+    Watched.seen.clear()
+    contest.run()
+    trained, evaluated = Watched.seen[-1].trained, Watched.seen[-1].evaluated
+    assert len(trained) == 10
+    # It is evaluated on several splits after each step.
+    thetas = [w for i, w in enumerate(evaluated) if i == 0 or not torch.equal(w, evaluated[i - 1])]
+    assert len(thetas) == 11
+    assert torch.equal(trained[0], thetas[0])
+    for (before, theta), ahead in zip(pairwise(thetas), trained[1:], strict=False):
+        assert not torch.equal(ahead, theta)
+        torch.testing.assert_close(ahead, theta + 0.5 * (theta - before), rtol=1e-5, atol=1e-6)
+
+
+def test_the_average_of_the_weights_is_evaluated():
+    results = race(line(), "sgd(lr=0.01, ema=0.99)", "sgd(lr=0.01)")
+    averaged, plain = (results.of(e.name, "final")[0].test_loss for e in results.plan.entries)
+    assert averaged > 1.1 * plain, "the average lags behind the weights"
 
 
 def test_a_schedule_is_laid_out_over_the_steps_of_its_entry():
-    # The rate falls to 0 at the end of the run, however many steps that is: the weights come to rest.
+    # The rate falls to 0 at the end of the run, however many steps it has, so the weights come to rest.
     entries = [f"sgd(lr=0.1, batch_size={size}, schedule='linear(1.0)')" for size in (1, 8)]
     results = race(line(), *entries, "sgd(lr=0.1, batch_size=1)", trials=1, steps=200)
     moves = {
@@ -238,7 +254,7 @@ def test_a_switch_is_made_on_the_way_and_its_rates_are_recorded():
     results = race(line(), *texts, steps=40)
     half, given, auto = (results.of(text, "final")[0] for text in texts)
     losses = half.curve.validation_loss
-    assert losses[-1] == pytest.approx(losses[len(losses) // 2 + 1], rel=1e-4) != losses[1]  # it rests from half on
+    assert losses[-1] == pytest.approx(losses[len(losses) // 2 + 1], rel=1e-4) != losses[1]  # it rests after the switch
     assert half.rule == "Switch(SGD(lr=0.1), SGD(lr=1e-09), at=0.5)"
     assert given.settings == {"lr": given.settings["lr"], **{f"then.{n}": x for n, x in Adam(lr=0.1).numbers.items()}}
     assert {run.settings["then.lr"] for run in results.of(texts[1], "tune")} == {0.1}
@@ -260,7 +276,7 @@ def test_of_several_schedules_each_run_has_its_own():
     assert verdict.judge(results).rows[0].schedule == entry.schedules[int(best.settings["schedule"])]
 
 
-def test_what_does_not_fit_the_steps_is_warned_of():
+def test_a_schedule_that_does_not_fit_the_steps_warns():
     with pytest.warns(UserWarning, match=r"the schedule linear\(30\) of adam does not fit its 20 steps"):
         Race(line(), [Entry("adam", schedule="linear(30)")], steps=20)
 
@@ -270,7 +286,7 @@ def test_a_race_is_as_long_as_its_problem_says():
     assert Race(line(steps=7), ["sgd"], steps=9).plan.steps == 9
 
 
-def test_progress_is_told_at_the_start_and_after_every_run():
+def test_progress_is_reported_at_the_start_and_after_every_run():
     told: list[Progress] = []
     Race(line(), ["sgd(lr=1e30)", "sgd"], trials=3, seeds=2, steps=5, workers=1).run(told.append)
     assert told[0].run is None
@@ -284,7 +300,7 @@ def test_problems_from_lambdas_and_local_classes_go_to_workers_with_the_same_num
     class Local(nn.Linear):
         pass
 
-    # The very first run kills its worker, once: it is begun again in another one.
+    # The very first run kills its worker, once, and is started again in another one.
     parent, marker = os.getpid(), tmp_path / "killed"
 
     def model() -> nn.Module:
@@ -314,8 +330,8 @@ def test_a_run_that_always_kills_its_worker_stops_the_race_and_leaves_no_record(
     assert race(line(model=model), "sgd(lr=0.1)", store=tmp_path / "race.db").complete
 
 
-def test_what_cannot_be_sent_runs_here_or_is_refused():
-    lock = threading.Lock()  # which no process can hand to another
+def test_a_problem_that_cannot_be_pickled_runs_here_or_is_refused():
+    lock = threading.Lock()  # cannot be pickled
 
     def model() -> nn.Module:
         with lock:
@@ -371,7 +387,7 @@ RACE = """
 
 
 @pytest.mark.skipif(not HAS_PROC, reason="reads /proc to find the workers")
-def test_a_race_that_is_killed_goes_on_and_ends_as_one_that_was_not(tmp_path: Path):
+def test_a_killed_race_resumes_and_ends_like_an_undisturbed_one(tmp_path: Path):
     script = tmp_path / "race.py"
     script.write_text(textwrap.dedent(RACE.format(steps=100)))
     line = [sys.executable, str(script), str(tmp_path / "race.db"), "2"]
@@ -398,7 +414,7 @@ def test_a_race_that_is_killed_goes_on_and_ends_as_one_that_was_not(tmp_path: Pa
 
 
 @pytest.mark.skipif(not HAS_PROC, reason="reads /proc to find the workers")
-def test_ctrl_c_keeps_what_has_ended_and_leaves_no_worker(tmp_path: Path):
+def test_ctrl_c_keeps_finished_runs_and_leaves_no_worker(tmp_path: Path):
     contest = Race("digits", ["sgd"], trials=4, seeds=2, steps=50, workers=2, store=tmp_path / "race.db")
 
     def press(progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""Between two runs of one command something is edited: none of it goes unnoticed, and the message says what."""
+"""Edits between two runs of the same command: each is noticed, and the message says what has changed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -138,7 +138,7 @@ def test_an_edit_is_noticed_in_a_problem_that_no_file_made(what: str, folder: Pa
 
 
 def of_text(text: str, folder: Path) -> str:
-    """The plan's hash of a problem and a rule that are made by code without a file."""
+    """The hash of the plan whose problem and rule are made by code that is in no file."""
     scope: dict[str, Any] = {"__name__": "typed", "__file__": str(folder / "mine.py")}
     exec(compile(text, "<typed>", "exec"), scope)
     entries = [planning.Entry(scope["Mine"]())]
@@ -155,7 +155,7 @@ def test_loaded_tensors_are_parts_of_the_problem(file: str, said: str, folder: P
         contest(folder).run()
 
 
-def test_what_a_closure_holds_is_a_part_though_no_file_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_changed_value_in_a_closure_is_noticed_without_changed_code(folder: Path, monkeypatch: pytest.MonkeyPatch):
     contest(folder).run()
     monkeypatch.setenv("FACTOR", "1")
     with pytest.raises(StoreError, match="the metric differs though no code has changed"):
@@ -199,7 +199,7 @@ def test_other_versions_are_refused_unless_they_are_allowed(folder: Path, monkey
 @pytest.mark.parametrize(
     "error", [OSError(28, "No space left on device"), MemoryError("all of it"), RuntimeError("lock")]
 )
-def test_a_fault_of_the_surroundings_is_no_result(error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_error_of_the_system_is_not_recorded(error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch):
     def broken(*_: Any, **__: Any) -> None:
         raise error
 

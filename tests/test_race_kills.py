@@ -1,6 +1,6 @@
-"""Races whose processes are killed: nothing is lost, nothing is done twice, and no process is left.
+"""Races whose processes are killed lose nothing, repeat nothing, and leave no process behind.
 
-``THALWEG_KILLS=100`` kills that often in each way to race, rather than a few times.
+``THALWEG_KILLS=100`` is the number of kills for each way to race; by default there are only a few.
 """
 
 import os
@@ -32,7 +32,7 @@ import thalweg
 BESIDE = {}
 
 def beside():
-    '''A DataLoader's and a pool's processes, and one that a thread forks, as long as this one lives.'''
+    '''Keep processes of a DataLoader and a pool, and one that a thread has forked, for the life of this process.'''
     if os.getpid() not in BESIDE:
         loader = iter(DataLoader(torch.arange(10**6), num_workers=1, multiprocessing_context="fork"))
         pool = multiprocessing.get_context("fork").Pool(1)
@@ -114,13 +114,13 @@ def test_kills_lose_nothing_repeat_nothing_and_leave_no_process(
 
 
 def disturb(process: ForkServerProcess, out: Path, chance: random.Random, most: int) -> int:
-    """Kill workers of a race, one after another, and the driver in the end; how many were killed."""
+    """Kill workers of a race, one after another, and finally the driver; returns the number of kills."""
     assert process.pid
     known = children(os.getpid())
     count = 0
     while count < most:
         had = len(rows(out))
-        if chance.random() < 0.8:  # else it may be killed before it has begun
+        if chance.random() < 0.8:  # otherwise it may be killed before it has begun
             wait_for(lambda had=had: len(rows(out)) > had or not process.is_alive())
         time.sleep(0.2 * chance.random())
         leaders = [pid for pid in tree(process.pid) if leads(pid)]
@@ -138,7 +138,7 @@ def disturb(process: ForkServerProcess, out: Path, chance: random.Random, most: 
         if process.pid in victims:
             return count
     process.join()
-    assert process.exitcode in (0, 2)  # at its end, or as three workers were killed in the same run
+    assert process.exitcode in (0, 2)  # it was complete, or three workers were killed in the same run
     return count
 
 
@@ -156,7 +156,7 @@ def finish(process: ForkServerProcess) -> None:
 
 
 def rows(out: Path) -> Rows:
-    """Every run in a store as it is written, by its key; none where there is no store yet."""
+    """Every row of a store's runs by its key; none if there is no store yet."""
     if not (out / "race.db").is_file():
         return {}
     with closing(sqlite3.connect(out / "race.db", timeout=30)) as connection:
@@ -169,7 +169,7 @@ def rows(out: Path) -> Rows:
 
 
 def numbers(out: Path) -> list[tuple[Any, ...]]:
-    """What each run of a race has found, in one order."""
+    """The results of each run of a race, in a fixed order."""
     with closing(sqlite3.connect(out / "race.db")) as connection:
         columns = "entry, phase, trial, seed, status, best_step, validation_metric, test_metric, test_loss"
         return connection.execute(f"select {columns} from run order by entry, phase, trial, seed").fetchall()

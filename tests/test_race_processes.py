@@ -31,7 +31,7 @@ def slow(x):
     time.sleep(600)
 
 class Reader(nn.Linear):
-    '''Says where its process would import from, what stands in its standard input, and what it need not have loaded.'''
+    '''Records where its process would import from, its standard input, and which slow modules are loaded.'''
 
     def __init__(self):
         super().__init__(3, 1)
@@ -125,12 +125,10 @@ QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("delay", [0.3])
-def test_a_signal_at_any_time_is_one_sentence(number: signal.Signals, delay: float, folder: Path):
+def test_a_signal_is_one_sentence_and_ends_all_processes(number: signal.Signals, folder: Path):
     process = subprocess.Popen(installed("plain", 2, "--steps", "200000"), cwd=folder, **QUIET)
-    # From the moment that the command can know of the signal.
-    wait_for(lambda: caught(process.pid) >> (signal.SIGTERM - 1) & 1)
-    time.sleep(delay)
+    wait_for(lambda: caught(process.pid) >> (signal.SIGTERM - 1) & 1)  # before that, a signal has its default effect
+    time.sleep(0.3)
     below = tree(process.pid)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
@@ -142,7 +140,7 @@ def test_a_signal_at_any_time_is_one_sentence(number: signal.Signals, delay: flo
 
 
 def caught(pid: int) -> int:
-    """The signals that a process has handlers for, as bits."""
+    """The signals for which a process has handlers, as bits."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
 
@@ -167,7 +165,7 @@ def test_a_forked_process_ends_by_a_signal_from_its_first_moment_on(number: sign
 
 
 def test_ctrl_c_ends_a_race_whose_metric_waits_for_a_pool(folder: Path):
-    """The metric hangs in a worker, with processes of its own: they end with it."""
+    """The metric hangs in a worker with processes of its own, which end with it."""
     text = (folder / "mine.py").read_text(encoding="utf-8")
     hanging = textwrap.dedent("""
         def hangs(prediction, target):

@@ -66,7 +66,7 @@ def test_a_number_out_of_its_range_is_refused(cls: type[Rule], name: str) -> Non
 
 
 @pytest.mark.parametrize(("cls", "name"), OPTIONS)
-def test_an_option_that_is_none_is_refused(cls: type[Rule], name: str) -> None:
+def test_an_unknown_option_is_refused(cls: type[Rule], name: str) -> None:
     for value in ("elsewhere", -1, -1.0, (), "None"):
         with pytest.raises(ValueError, match=f"^{cls.__name__}'s {name} is .*; allowed is ") as refused:
             cls(**{name: value})
@@ -139,13 +139,13 @@ def test_a_call_is_read(text: str, name: str, arguments: dict[str, Any]) -> None
         "adam(lr=" + "-" * 20000 + "1)",
     ],
 )  # fmt: skip
-def test_what_is_no_call_is_refused(text: str) -> None:
+def test_text_that_is_not_a_call_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="cannot be read"):
         rules.parse(text)
 
 
 @given(text=st.text(max_size=40) | st.from_regex(r"adam\([a-z_]{1,8}=.{0,12}\)", fullmatch=True))
-def test_any_text_is_a_rule_or_a_sentence(text: str) -> None:
+def test_any_text_is_a_rule_or_refused_in_a_sentence(text: str) -> None:
     try:
         assert isinstance(rules.parse(text), Rule)
     except ValueError as refused:
@@ -168,7 +168,7 @@ def test_any_text_is_a_rule_or_a_sentence(text: str) -> None:
         ("qqqqqqq", "the rules are adadelta, adagrad, adam"),
     ],
 )
-def test_what_no_rule_has_is_refused_with_the_nearest(text: str, said: str) -> None:
+def test_unknown_names_are_refused_with_the_nearest(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
         rules.parse(text)
 
@@ -186,7 +186,7 @@ def test_names_and_their_variants() -> None:
         assert getattr(rules, cls.__name__) is cls
 
 
-def test_a_rule_of_one_s_own_is_found_and_takes_no_names_from_others() -> None:
+def test_a_users_rule_is_found_and_inherits_no_variants() -> None:
     class Slow(rules.Adam):
         """Adam at a tenth of the rate."""
 
@@ -247,6 +247,6 @@ assert str(rules.parse("amsgrad")) == "Adam(amsgrad=True)" and str(rules.parse("
 """
 
 
-def test_a_rule_of_a_name_that_the_library_has_is_never_taken_for_it() -> None:
-    # In a process of its own: a class cannot be undefined.
+def test_a_users_rule_with_a_name_of_the_librarys_is_never_taken_for_it() -> None:
+    # Runs in its own process, since classes cannot be undefined.
     subprocess.run([sys.executable, "-c", TWO_OF_A_NAME], check=True, timeout=120)

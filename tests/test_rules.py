@@ -1,4 +1,4 @@
-"""Every rule against outside numbers: torch.optim, transcriptions of the papers, Keras' and optax' trajectories."""
+"""Every rule against outside numbers: torch.optim, transcriptions of the papers, trajectories of Keras and optax."""
 
 import itertools
 import json
@@ -72,7 +72,7 @@ def torch_cases() -> Iterator[tuple[str, Rule, dict[str, Any]]]:
 
 @pytest.fixture
 def torch_in_float64() -> Iterator[None]:
-    # torch keeps NAdam's product of momenta and ASGD's rates in the default type.
+    # torch stores NAdam's product of momenta and ASGD's rates in the default type.
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     yield
@@ -92,7 +92,7 @@ def test_as_torch(name: str, rule: Rule, theirs: dict[str, Any]) -> None:
         torch.testing.assert_close(point, p.detach(), rtol=1e-12, atol=1e-15)
     kept = opt.state[p]
     for field in state._fields:
-        # torch's state goes by the same names.
+        # torch's state has the same names.
         ours = getattr(state, field)
         if ours is not ABSENT and field in kept:
             torch.testing.assert_close(torch.as_tensor(ours), kept[field], rtol=1e-12, atol=1e-15)
@@ -147,7 +147,7 @@ def radam(x: Array, gs: Array, lr: float, b1: float, b2: float, eps: float) -> I
 
 
 def adam(x: Array, gs: Array, lr: float, eps: float, form: str) -> Iterator[Array]:
-    """Goodfellow et al. 2016, Algorithm 8.7, and the forms that lecture notes have of it; moments 0.9 and 0.999."""
+    """Goodfellow et al. 2016, Algorithm 8.7, and its forms in lecture notes, with β₁ = 0.9 and β₂ = 0.999."""
     s, r = np.zeros_like(x), np.zeros_like(x)
     for t, g in enumerate(gs, 1):
         s, r = 0.9 * s + (1 - 0.9) * g, 0.999 * r + (1 - 0.999) * g**2
@@ -318,7 +318,7 @@ def test_as_keras(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", golden("optax"))
 def test_as_optax(case: dict[str, Any]) -> None:
-    # optax' lion decays its weights unless told not to.
+    # optax's lion has weight decay by default.
     follow(OPTAX[case["optimizer"]](case["kwargs"]), case, 1e-12, decay=1e-3 if case["optimizer"] == "lion" else 0.0)
 
 
@@ -367,7 +367,7 @@ def test_floats_give_what_tensors_give(rule: Rule) -> None:
 
 @each_stable
 def test_a_population_is_its_members(rule: Rule) -> None:
-    # vmap over three runs of different rates: what a population of models is.
+    # vmap over three runs with different rates.
     rates = torch.tensor([0.1, 0.01, 1.0], dtype=torch.float64)
     p, gs = torch.stack([start(seed=i) for i in range(3)]), torch.stack([gradients(6, seed=i) for i in range(3)])
 
@@ -382,13 +382,13 @@ def test_a_population_is_its_members(rule: Rule) -> None:
 
 @each_stable
 def test_an_update_can_be_differentiated(rule: Rule) -> None:
-    g = gradients(3)[:, 2:].requires_grad_()  # roots have no derivative at 0
+    g = gradients(3)[:, 2:].requires_grad_()  # without zeros, where roots have no derivative
     p = start()[2:].requires_grad_()
 
     def last(p: Tensor, g: Tensor) -> Tensor:
         return run(rule, p, g)[0][-1]
 
-    # Signs are flat, all others follow their gradients.
+    # The derivative of a sign is 0; gradcheck compares all others with differences.
     assert torch.autograd.gradcheck(last, (p, g), eps=1e-7, atol=1e-5, rtol=1e-4)
 
 
@@ -398,7 +398,7 @@ def test_an_update_can_be_differentiated(rule: Rule) -> None:
     seed=st.integers(0, 1000),
     name=st.sampled_from(["adam(eps=0)", "rmsprop(eps=0)", "adagrad(eps=0)", "adamax(eps=0)", "lion", "rprop"]),
 )
-def test_adaptive_steps_do_not_know_the_scale_of_the_loss(scale: float, seed: int, name: str) -> None:
+def test_adaptive_steps_do_not_depend_on_the_scale_of_the_loss(scale: float, seed: int, name: str) -> None:
     rule, p, gs = rules.parse(name), start()[2:], gradients(10, seed=seed)[:, 2:]
     here, there = run(rule, p, gs)[0][-1], run(rule, p, scale * gs)[0][-1]
     torch.testing.assert_close(here, there, rtol=1e-9, atol=1e-12)
@@ -421,12 +421,12 @@ def test_forms_of_momentum_agree_at_a_constant_rate(lr: float, momentum: float, 
 
 
 @each
-def test_a_gradient_that_is_not_a_number_shows(rule: Rule) -> None:
+def test_a_nan_in_the_gradient_shows_in_the_result(rule: Rule) -> None:
     p, g = start(), gradients(1)[0]
     g[3] = math.nan
     new, state = rule.update(p, g, rule.init(p), 1)
     shows = new
-    if isinstance(rule, Lion | Rprop):  # the sign of nan is 0: such a parameter stays, and its state has the nan
+    if isinstance(rule, Lion | Rprop):  # the sign of nan is 0, so the parameter stays and its state becomes nan
         assert new[3] == p[3]
         shows = state[0]
     assert shows.isnan().tolist() == [False] * 3 + [True] + [False] * 3

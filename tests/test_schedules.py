@@ -42,7 +42,7 @@ def sgd(lr: float = 1.0, momentum: float = 0.0) -> torch.optim.SGD:
 
 
 def driven(make: Make, steps: int = STEPS, setting: str = "lr") -> list[float]:
-    """What torch's scheduler sets, step by step."""
+    """The values that torch's scheduler sets, step by step."""
     optimizer = sgd(momentum=0.5)
     scheduler = make(optimizer)
     seen: list[float] = []
@@ -54,7 +54,7 @@ def driven(make: Make, steps: int = STEPS, setting: str = "lr") -> list[float]:
 
 
 def closed(make: Make, steps: int = STEPS) -> list[float]:
-    """What torch's scheduler gives by its own closed form."""
+    """The values of torch's own closed form."""
     scheduler: Any = make(sgd())
     seen: list[float] = []
     for t in range(steps):
@@ -330,14 +330,14 @@ FORMULAS: dict[str, tuple[Callable[[int], float], Schedule]] = {
 
 @pytest.mark.parametrize(("formula", "schedule"), named(FORMULAS))
 def test_equals_transformers_formula(formula: Callable[[int], float], schedule: Schedule) -> None:
-    # Not past the end: there transformers' cosine rises again, and ours holds.
+    # Only up to the end: past it transformers' cosine rises again, while ours keeps its last value.
     same(schedule, [formula(t) for t in range(N)])
 
 
 def _timm_cycles(
     shape: Callable[[float], float], first: int, mult: float, decay: float, limit: int, low: float
 ) -> list[float]:
-    """Timm's cycles, walked through one after another: cycle i has first·multⁱ steps and starts at decayⁱ."""
+    """Timm's cycles, one after another: cycle i has first·multⁱ steps and starts at decayⁱ."""
     seen: list[float] = []
     cycle, begin, period = 0, 0.0, float(first)
     for t in range(2000):

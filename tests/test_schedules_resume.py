@@ -22,7 +22,7 @@ FOLLOWED = ("lr", "momentum", "weight_decay")
 
 
 class Training(NamedTuple):
-    """Schedules as text, and where training stops and ends."""
+    """Schedules as text, and the steps at which training stops and ends."""
 
     texts: dict[str, str]
     stop: int
@@ -33,7 +33,7 @@ def _within(schedule: Schedule, high: float) -> str:
     return str(schedule.clip(0, high).resolve(TOTAL))
 
 
-# Factors of the base values, or the values themselves; some of the rate's also depend on what training observes.
+# Schedules that give factors of the base values, or the values themselves; some of the rate's also depend on metrics.
 rates = st.one_of(random_factors, random_values, st.builds(Schedule.__mul__, random_factors, random_plateaus))
 trainings = st.builds(
     Training,
@@ -54,12 +54,12 @@ def made(training: Training, params: list[Any], backend: str) -> thalweg.Optimiz
 
 
 def train(opt: thalweg.Optimizer, params: list[Any], begin: int, end: int) -> list[tuple[float, ...]]:
-    """The steps from `begin` to `end`, each with its own gradients; the values that each was taken with."""
+    """Take the steps from `begin` to `end`, each with its own gradients; returns the hyperparameters of each step."""
     seen: list[tuple[float, ...]] = []
     for t in range(begin, end):
         seen.append(tuple(opt.param_groups[0][name] for name in FOLLOWED))
         drive(opt, params, 1, seed=t)
-        opt.observe(1.0 + (7 * t % 11) / 11)  # a metric that goes up and down
+        opt.observe(1.0 + (7 * t % 11) / 11)  # a metric that rises and falls
     return seen
 
 
@@ -85,7 +85,7 @@ def test_stopping_anywhere_changes_nothing(backend: str, training: Training) -> 
     seen += train(again, params, training.stop, training.end)
     assert seen == values
     assert all(torch.equal(p, q) for p, q in zip(params, weights, strict=True))
-    # And the values are those of the schedules, at the number of steps taken before.
+    # The values are those of the schedules at the number of steps taken before.
     for column, name in enumerate(FOLLOWED):
         schedule = schedules.parse(training.texts[name])
         if not schedule.data_driven:
@@ -113,7 +113,7 @@ def test_another_process_goes_on_as_this_one_would(tmp_path_factory: Any, severa
 
 
 def _go_on(file: Path) -> None:
-    """What the other process does: it knows the schedules by their text, and the rest from the file."""
+    """The other process: it gets the schedules as text, and everything else from the file."""
     results: list[Any] = []
     for texts, stop, end, params, state in torch.load(file, weights_only=True):
         training = Training(texts, stop, end)

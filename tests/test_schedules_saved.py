@@ -97,7 +97,7 @@ def test_as_torch_resumes_exactly(schedule: Schedule, stop: int, more: int) -> N
     file.seek(0)
     saved = torch.load(file, weights_only=True)
     again = sgd()
-    # torch goes on at a wrong rate if the scheduler is made after the optimizer has been loaded.
+    # torch resumes at a wrong rate if the scheduler is made after the optimizer has been loaded.
     if more % 2:
         again.load_state_dict(saved[0])
         resumed = resolved.as_torch(again)
@@ -142,7 +142,7 @@ def test_plateau_goes_on_from_its_state(fresh: Schedule, before: list[float], af
     assert schedule.data_driven
     for metric in before:
         schedule.observe(metric, t=20)
-    assert again == schedule, "what was observed is no part of what a schedule is"
+    assert again == schedule, "what a schedule has observed does not affect equality"
     again.load_state_dict(json.loads(json.dumps(schedule.state_dict())))
     for metric in after:
         schedule.observe(metric)
@@ -156,7 +156,7 @@ def test_plateau_beside_a_warm_up() -> None:
     for schedule in (after, beside):
         for t in range(0, 10, 2):
             schedule.observe(1.0, t)
-    assert after(10) == 1.0, "the part that is not in force yet observes nothing"
+    assert after(10) == 1.0, "a part that has not begun observes nothing"
     assert beside(10) == 0.25
     for t in (10, 12, 14):
         after.observe(1.0, t)

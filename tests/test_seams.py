@@ -1,11 +1,11 @@
 # ruff: noqa: E501 (a case is a line)
-"""Whatever is done to an optimizer between its steps: what comes of it is what comes of it in torch.
+"""Whatever is done to an optimizer between its steps has the same effect as in torch.
 
-A case is a few lines of Python; each runs with torch's classes and with ours, in a process that may die, and what they
-have is compared after every line.  `fuzz` has the words that cases are written in.
+A case is a few lines of Python, in the vocabulary of `fuzz`.  Each runs with torch's classes and with ours, in a process
+that may die, and the two are compared after every step.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -32,12 +32,6 @@ PARAMS = "ps += [param((5, 4), seed=1), param((3,), seed=2), param((5, 4), seed=
 Lines = str | Sequence[str]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as made:
-        yield made
-
-
 def train(first: int, last: int) -> list[str]:
     return [f"give(ps, {seed}); o.step()" for seed in range(first, last)]
 
@@ -51,22 +45,22 @@ REFUSED = {
     "a parameter of inference", "a parameter of one element, expanded", "conjugate",
     "parameters distributed", "parameter moved in its storage onto its gradient",
 }  # fmt: skip
-"""Cases that some or all of torch's classes refuse: where they do, ours may do as they like but die."""
-NOBODYS = {"two values one tensor", "values overlapping", "value is the parameter", "value is the gradient"}
-"""Cases whose numbers depend on which of a formula's operations torch does first: no error and no crash are asked."""
+"""Cases that some or all of torch's classes refuse.  If they do, ours must not crash; what they do is up to them."""
+UNDEFINED = {"two values one tensor", "values overlapping", "value is the parameter", "value is the gradient"}
+"""Cases whose numbers depend on the order of operations in torch's step; ours must only not raise or crash."""
 
 
 def programs(
     text: Lines, own: Sequence[str] = tuple(OPTIMIZERS), params: Sequence[str] = (PARAMS,), case: str = ""
 ) -> list[Program]:
-    """A case for each optimizer in each world; plain steps come before and after it."""
+    """A case for each optimizer in each world, with plain steps before and after it."""
     found: list[Program] = []
     for world in WORLDS:
         for name in own if world == "fused" else [name for name in own if name in SOME]:
             if name == "SGD" and "'step'" in "".join(lines(text)):
-                continue  # torch's counts none
+                continue  # torch's SGD counts no steps
             made = (*params, f"o = optim.{OPTIMIZERS[name]}", *train(0, 3), *lines(text), *train(10, 13))
-            found.append(Program(made, ("torch", world), lenient=case in NOBODYS, strict=case not in REFUSED))
+            found.append(Program(made, ("torch", world), lenient=case in UNDEFINED, strict=case not in REFUSED))
     return found
 
 
@@ -237,7 +231,7 @@ AROUND: dict[str, Lines] = {
 
 @pytest.mark.parametrize("around", AROUND)
 def test_around(around: str, server: Server) -> None:
-    # torch rounds the numbers of NAdam and of ASGD to the default type; ASGD reads its own back, which meta has not.
+    # torch rounds the numbers of NAdam and ASGD to the default type, and ASGD reads its own, which meta tensors lack.
     own = ("SGD", "Adam", "amsgrad", "RMSprop", "RAdam", "Adagrad")
     check(server, programs(AROUND[around], own if "by default" in around else tuple(OPTIMIZERS), case=around))
 
@@ -269,7 +263,9 @@ def test_parameters(kind: str, server: Server) -> None:
 @pytest.mark.parametrize("how", GRADIENTS)
 def test_gradients(how: str, server: Server) -> None:
     edits = [f"give(ps, {seed}, {how!r}); o.step()" for seed in (4, 5)]
-    own = [name for name in OPTIMIZERS if how != "own" or name != "amsgrad"]  # AdamW's decay is of the gradient, too
+    own = [
+        name for name in OPTIMIZERS if how != "own" or name != "amsgrad"
+    ]  # AdamW's decay then changes the gradient, too
     check(server, programs([*edits, *train(6, 7), edits[0]], own))
 
 
@@ -300,7 +296,7 @@ def test_gradients_moved(moved: str, server: Server) -> None:
 
 @pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate parameters")
 def test_a_parameter_twice_in_a_group(server: Server) -> None:
-    """Stepped twice, as in torch; but its SGD reads the momentum of both before it steps either."""
+    """It is stepped twice, as in torch.  SGD is left out: torch reads both momenta before it steps either."""
     own = tuple(name for name in OPTIMIZERS if name != "SGD")
     twice = "ps += [param((5, 4), seed=1), param((3,), seed=2)]; ps.append(ps[0])"
     check(server, programs(train(4, 6), own, params=[twice]))
@@ -309,11 +305,11 @@ def test_a_parameter_twice_in_a_group(server: Server) -> None:
 def test_sparse_gradients(server: Server) -> None:
     sparse = ["give(ps, 4, 'sparse'); o.step()", "give(ps, 5, 'sparse'); o.step()"]
     check(server, programs(sparse, ("Adagrad",)))
-    # The drop-in makes them dense, as torch's SGD does; a rule that needs more than their rows refuses them.
+    # The drop-in makes them dense, as torch's SGD does; `thalweg.Optimizer` refuses them for rules with momentum.
     check(server, [program for program in programs(sparse, ("SGD",)) if "rules" not in program.worlds])
 
 
-# ------------------------------------------------------------------------------------------------- what autograd is told
+# ------------------------------------------------------------------------------------------------------ version counters
 
 VERSIONS: dict[str, Lines] = {
     "plain": "give(ps, 4); o.step()",
@@ -335,7 +331,7 @@ def test_versions(case: str, server: Server) -> None:
 
 
 def holds(server: Server, text: Lines, worlds: Sequence[str] = ("eager", "fused")) -> None:
-    """That nothing is raised, assertions least of all."""
+    """Check that nothing is raised; the programs contain assertions."""
     check(server, [Program(tuple(lines(text)), ("", world)) for world in worlds])
 
 
@@ -380,7 +376,7 @@ def test_clip_each(case: str, server: Server) -> None:
     holds(server, CLIP_EACH[case])
 
 
-# ------------------------------------------------------------------------------------------- rounding by chance, rules
+# ---------------------------------------------------------------------------------- stochastic rounding, users' rules
 
 USERS_RULE = """
 from typing import NamedTuple
@@ -419,7 +415,7 @@ NOISE: dict[str, Lines] = {
 
 
 @pytest.mark.parametrize("case", NOISE)
-def test_rounding_by_chance(case: str, server: Server) -> None:
+def test_stochastic_rounding(case: str, server: Server) -> None:
     holds(server, NOISE[case])
 
 
@@ -441,7 +437,7 @@ def test_rules_of_many_states(n: int, server: Server) -> None:
     [("NAdam", 1.7e38), ("Adam", 1.7e38), ("Rprop", 1e-20), ("Rprop", 1e-18)],
 )
 def test_extremes(name: str, scale: float, server: Server) -> None:
-    # Of gradients this large one step: where their sign turns, torch's own averages are no longer finite.
+    # Only one step with gradients this large: when their sign changes, torch's own averages are no longer finite.
     edits = [f"give(ps, {seed}, scale={scale}); o.step()" for seed in range(1 if scale > 1 else 3)]
     made = (PARAMS, f"o = optim.{OPTIMIZERS[name]}", *edits)
     check(server, [Program(made, ("torch", world)) for world in WORLDS])

@@ -1,3 +1,5 @@
+"""Stores: records come back as they were, and damaged, foreign or busy databases are refused in one sentence."""
+
 import itertools
 import json
 import math
@@ -60,13 +62,13 @@ def new(request: pytest.FixtureRequest, tmp_path: Path) -> New:
 
 
 def same(one: Run, other: Run) -> bool:
-    """Equal, nan as well."""
+    """Equality in which nan equals nan."""
     return repr(asdict(one)) == repr(asdict(other))
 
 
 def test_a_plan_comes_back_from_its_document_with_its_hash():
     assert Plan.from_document(PLAN.document) == PLAN
-    # Pinned: plans that users have must be found again.  Where this changes, raise FORMAT.
+    # Pinned, since users' races are found by their plans' hashes.  If this must change, increase FORMAT.
     assert PLAN.hash == "b209d38f3dcfcdc4b52443556cc623f1102a866f26f1b4e9fdc5d68bde00b637"
 
 
@@ -108,7 +110,7 @@ def known(x: float) -> float:
 
 @given(runs)
 @settings(max_examples=50, deadline=None)
-def test_a_run_comes_back_as_it_was_with_nan_for_what_is_not_finite(run: Run):
+def test_a_run_comes_back_as_it_was_with_nan_for_infinities(run: Run):
     with Store.open("sqlite://", PLAN) as store:
         store.add(run)
         (back,) = store.runs()
@@ -315,7 +317,7 @@ JUNK = ["null", "''", "'x'", "-1", "1e300", "x'00ff'", "'[]'", "'{\"a\": 1}'", "
 
 
 @pytest.mark.parametrize("table", ["plan", "run"])
-def test_no_value_that_is_changed_is_believed(table: str, good: bytes, tmp_path: Path):
+def test_a_changed_value_is_noticed(table: str, good: bytes, tmp_path: Path):
     (tmp_path / "race.db").write_bytes(good)
     whole = read(tmp_path / "race.db")
     connection = sqlite3.connect(tmp_path / "race.db")
@@ -405,7 +407,7 @@ def test_a_store_of_the_first_format_can_still_be_read(tmp_path: Path):
 
 
 @pytest.mark.parametrize("half", [[], ["plan"], ["run"], ["plan", "run"]])
-def test_what_a_killed_process_had_begun_to_make_is_finished(half: list[str], tmp_path: Path):
+def test_a_half_made_store_is_completed(half: list[str], tmp_path: Path):
     Store.open(tmp_path / "whole.db", PLAN).close()
     _sql(*(_definition(tmp_path / "whole.db", table) for table in half))(tmp_path / "race.db")
     with pytest.raises(StoreError, match="holds no race"):
@@ -511,7 +513,7 @@ def test_one_race_at_a_time_on_a_file(tmp_path: Path):
     "url",
     ["postgresql+nothing://me:secret@host/x", "postgresql://me@host/x?password=secret", "a:secret@b://"],
 )
-def test_no_password_is_told(url: str):
+def test_passwords_are_never_shown(url: str):
     with pytest.raises(StoreError) as caught:
         Store.open(url, PLAN)
     assert "secret" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Switching rules: the time, the initial state, checkpoints; SWATS against its algorithm in NumPy."""
+"""Switching rules: when, with which initial state, checkpoints; SWATS against its algorithm in NumPy."""
 
 import copy
 import io
@@ -27,7 +27,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass
 class Swats:
-    """Results of Algorithm 1: the points, the step after which it switched, and the rate."""
+    """Results of Algorithm 1: the points, the step after which it switched, and the learning rate found."""
 
     points: list[Array]
     switched: int | None = None
@@ -81,7 +81,7 @@ def test_auto_is_algorithm_1(
     noises = noise * rng.normal(size=(40, len(h)))
     expected = swats(w, lambda w, k: h * w + noises[k - 1], 40, alpha, beta1, beta2, 1e-8, tolerance)
 
-    # In two tensors: the rate is that of all parameters of the group together.
+    # In two tensors, since the rate is estimated from all parameters of the group together.
     whole = torch.from_numpy(w)
     params = [torch.nn.Parameter(part.clone()) for part in (whole[:1], whole[1:]) if len(part)]
     switch = Switch(Adam(lr=alpha, beta1=beta1, beta2=beta2), SGD(), at="auto", tolerance=tolerance)
@@ -92,7 +92,7 @@ def test_auto_is_algorithm_1(
         for p, part in zip(params, (g[:1], g[1:]), strict=False):
             p.grad = part.clone()
         opt.step()
-        # The noise of rounding may decide a comparison with the tolerance only where the difference is near it.
+        # Rounding could only change this comparison if the difference were within rounding of the tolerance.
         assert isinstance(opt.param_groups[0]["rule"], Momentum) == (
             expected.switched is not None and k >= expected.switched
         )
@@ -103,8 +103,8 @@ def test_auto_is_algorithm_1(
         np.testing.assert_allclose(found, expected.points[k - 1], rtol=1e-9, atol=1e-12)
 
 
-def test_auto_keeps_the_paths_of_rounding_apart() -> None:
-    """In float32 the rate is found as in float64: the step is computed, not taken from a difference of two points."""
+def test_auto_finds_the_same_rate_in_float32() -> None:
+    """The step is computed by the rule; the difference of two points would be lost in rounding."""
     rates: list[float] = []
     for dtype in (torch.float32, torch.float64):
         p = parameter(torch.full((3,), 1e4, dtype=torch.float64), dtype)
@@ -188,7 +188,7 @@ def test_each_group_switches_by_itself(backend: str) -> None:
     assert [group["lr"] for group in opt.param_groups] == [0.1, Lion().lr, 0.5]
 
 
-def test_a_step_that_is_left_out_is_not_counted() -> None:
+def test_a_skipped_step_is_not_counted() -> None:
     p = parameter()
     opt = thalweg.Optimizer([p], Switch(Adam(), SGD(), at=2), nonfinite="skip")
     for factor in (1.0, float("nan"), 1.0):
@@ -199,8 +199,8 @@ def test_a_step_that_is_left_out_is_not_counted() -> None:
 
 
 @backends
-def test_schedules_go_on_over_the_switch(backend: str) -> None:
-    """Each hyperparameter follows its own where a rule has it, always at the number of applied steps."""
+def test_schedules_continue_across_the_switch(backend: str) -> None:
+    """Each hyperparameter follows its schedule while the active rule has it, at the number of steps applied."""
     p = parameter()
     follow = {
         "lr": schedules.linear(10),
@@ -276,7 +276,7 @@ def test_what_is_saved_goes_on_bit_for_bit(
             params, switch, schedule=schedules.cosine(20, end=0.1), ema=0.9, weight_decay=0.1,
             decay_form="independent", backend=backend,
         )  # fmt: skip
-        # One that has been used, and may have switched, takes a checkpoint as a new one does.
+        # An optimizer that has been used, and may have switched, loads a checkpoint like a new one.
         kept = [p.detach().clone() for p in params]
         drive(opt, params, elsewhere, seed=7)
         for p, x in zip(params, kept, strict=True):
@@ -367,13 +367,13 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("make", "kind", "says"), REFUSED)
-def test_what_does_not_go_together_is_refused(make: Callable[[], Any], kind: type[Exception], says: str) -> None:
+def test_invalid_settings_are_refused(make: Callable[[], Any], kind: type[Exception], says: str) -> None:
     with pytest.raises(kind, match=says):
         make()
 
 
-def test_without_a_switch_a_step_does_not_know_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor does one after the switch: the two functions of the way are called while it lies ahead, and then no more."""
+def test_only_steps_before_a_switch_look_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a switch, and after it, neither of the two functions is called."""
     from thalweg.optimizer import switching
 
     calls: list[str] = []

@@ -88,19 +88,19 @@ BYTES = [
 
 
 @pytest.mark.parametrize(("text", "expected"), BYTES)
-def test_bytes_a_parameter(text: str, expected: int) -> None:
+def test_bytes_per_parameter(text: str, expected: int) -> None:
     rule = rules.parse(text)
     assert trace.bytes_per_parameter(rule) == expected
     assert trace.bytes_per_parameter(rule, torch.float64) == 2 * expected
-    # 16-bit parameters: p and g are half as long, the state is kept in float32.
+    # With 16-bit parameters, p and g are half as long and the state is in float32.
     assert trace.bytes_per_parameter(rule, torch.bfloat16) == expected - 6
     assert trace.bytes_per_parameter(rule, torch.bfloat16, torch.bfloat16) == expected // 2
-    # Clipping and decay move nothing more; an average is read and written.
+    # Clipping and decay move no further bytes; an average is read and written.
     assert trace.bytes_per_parameter(rule, form=Stages(clip_norm=True, clip_value=True, decay="scaled")) == expected
     assert trace.bytes_per_parameter(rule, form=Stages(ema=True)) == expected + 8
 
 
-def test_every_rule_s_bytes_are_known() -> None:
+def test_the_bytes_of_every_rule_are_known() -> None:
     assert {type(rules.parse(text)) for text, _ in BYTES} == set(RULES.values())
 
 

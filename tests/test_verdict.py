@@ -1,3 +1,5 @@
+"""Verdicts: who is ahead, in words that hold for any race, and the statistics behind them."""
+
 import csv
 import io
 import math
@@ -38,7 +40,7 @@ def final(name: str, seed: int, metric: float, status: Status = "finished", best
 
 
 def race(higher: bool = True, best: int = 1, **metrics: Sequence[float]) -> Results:
-    """A race whose entries reached these metrics, seed by seed; nan is a run that diverged."""
+    """A race whose entries reached these metrics, one per seed; nan stands for a run that diverged."""
     runs: list[Run] = []
     for name, values in metrics.items():
         runs += [trial(name, i) for i in range(len(RATES))]
@@ -87,7 +89,7 @@ def test_those_behind_are_named_with_difference_interval_and_p():
     assert found.sentences[0].startswith("a is behind b by 0.1486 (95 % interval 0.14")
 
 
-def test_a_difference_between_others_than_the_best_is_said_too():
+def test_a_difference_among_the_others_is_reported_too():
     wide = [1.5, 0.5, 1.3, 0.6, 1.0]  # the best mean, and too far apart to be shown ahead of anything
     found = verdict.judge(race(a=LOW, b=HIGH, c=wide))
     assert found.leaders == ("c", "b", "a")
@@ -107,7 +109,7 @@ def test_no_run_at_all_and_none_that_finished():
 
 
 @pytest.mark.parametrize(("best", "edges"), [(0, {"lr": "lowest"}), (1, {}), (2, {}), (3, {"lr": "highest"})])
-def test_a_best_rate_at_the_edge_is_said(best: int, edges: dict[str, str]):
+def test_a_best_rate_at_the_edge_is_reported(best: int, edges: dict[str, str]):
     found = verdict.judge(race(best=best, a=HIGH, b=LOW))
     assert all(row.edges == edges for row in found.rows)
     assert any("the lowest of those tried: a lower one" in w for w in found.warnings) == (best == 0)
@@ -121,7 +123,7 @@ def test_what_has_not_run_yet_is_not_lost():
     assert not any("no result" in warning for warning in verdict.judge(Results(results.plan, tuned)).warnings)
 
 
-def test_an_unfinished_race_and_few_seeds_are_said():
+def test_an_unfinished_race_and_few_seeds_are_reported():
     results = race(a=HIGH, b=LOW[:3])
     warnings = verdict.judge(results).warnings
     assert warnings[0].startswith("The race is not finished: 16 runs have ended")
@@ -146,7 +148,7 @@ FLOAT32 = [float(np.float32(x)) for x in HIGH]
 @pytest.mark.parametrize("scale", [1.0, 100.0, 1e-3])
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_a_spread_of_rounding_is_no_spread(kind: Any, scale: float, seeds: int):
-    """The same difference in every seed, but for the rounding of metrics in float32."""
+    """The difference is the same in every seed, except for the rounding of metrics to float32."""
 
     def rounded(values: Sequence[float]) -> list[float]:
         return [scale * float(kind(x)) for x in values[:seeds]]
@@ -168,11 +170,11 @@ def test_a_spread_above_rounding_is_one():
     assert pair.p == pytest.approx(float(cast(Any, stats).ttest_1samp([9, 8, 9, 10, 9], 0).pvalue))
 
 
-def test_many_seeds_are_not_said_to_be_without_chance():
+def test_a_p_value_that_underflows_is_shown_as_small():
     rng = np.random.default_rng(0)
     a = list(rng.normal(0.9, 0.001, 400))
     found = verdict.judge(race(a=a, b=list(rng.normal(0.5, 0.001, 400))))
-    assert found.pairs[0].p == 0  # less than there are numbers for
+    assert found.pairs[0].p == 0  # smaller than the smallest float
     assert "p = less than 0.0001" in found.sentences[0]
 
 
@@ -208,12 +210,12 @@ def test_the_words_are_true_however_far_the_race_has_come(means: list[list[float
     best = max((sign * row.test_metric for row in found.rows if row.seeds), default=nan)
     for row in found.rows:
         if row.seeds and sign * row.test_metric == best and row.entry not in found.headline:
-            assert f"The mean of {row.entry}, " in said  # none with a better mean is passed over
+            assert f"The mean of {row.entry}, " in said  # an entry with a better mean is always mentioned
         if row.seeds and row.entry in found.leaders and sign * row.test_metric < best:
             assert f" {row.entry} has the best mean" not in f" {found.headline}" or "The mean of" in said
 
 
-def test_who_lost_a_seed_or_has_some_left_is_not_passed_over():
+def test_entries_with_lost_or_unfinished_seeds_are_mentioned():
     found = verdict.judge(race(a=[nan, *HIGH[1:]], b=LOW, c=NEAR))
     assert (
         "The mean of a, 0.9527 over the 4 that finished, is no worse; it lost 1 of its final runs"
@@ -232,7 +234,7 @@ def test_a_tie_is_nobodys():
     assert verdict.judge(race(a=[0.9], b=[0.9])).headline.startswith("a and b have the best accuracy")
 
 
-def test_time_to_target_is_a_median_that_counts_those_who_never_get_there():
+def test_time_to_target_is_a_median_that_counts_runs_that_never_reach_it():
     times = {t.entry: t for t in verdict.judge(race(a=HIGH, b=[0.95, 0.95, 0.95, 0.5, 0.5], c=[0.5] * 5)).times}
     assert [(times[n].reached, times[n].seeds) for n in "abc"] == [(5, 5), (3, 5), (0, 5)]
     assert (times["b"].step, times["b"].examples, times["b"].seconds) == (100, 6400, 2.0)
@@ -240,7 +242,7 @@ def test_time_to_target_is_a_median_that_counts_those_who_never_get_there():
     assert verdict.time_to_target(race(a=HIGH), target=0.8)[0].step == 50
 
 
-def test_csv_has_the_columns_and_empty_cells_for_what_is_not_known():
+def test_csv_has_the_columns_and_empty_cells_for_unknown_values():
     names: dict[str, Any] = {'a,"x"': HIGH, "b": [nan] * 5}
     text = verdict.to_csv(verdict.judge(race(**names)).rows)
     rows = list(csv.DictReader(io.StringIO(text)))
@@ -290,7 +292,7 @@ def test_the_interval_of_five_covers_about_as_much_as_it_says():
     rng = np.random.default_rng(1)
     found = [verdict.interval(list(rng.normal(0.9, 0.02, 5))) for _ in range(300)]
     covered = np.mean([low <= 0.9 <= high for low, high in found])
-    # 93 %, give or take three standard deviations; the plain percentile bootstrap has 83 %.
+    # 93 % within three standard deviations; the plain percentile bootstrap covers 83 %.
     assert 0.885 <= covered <= 0.975
 
 
@@ -305,12 +307,12 @@ def test_the_interval_of_five_covers_about_as_much_as_it_says():
         ([], nan),
     ],
 )
-def test_a_paired_test_that_has_nothing_to_go_by_shows_nothing(differences: list[float], p: float):
+def test_a_paired_test_without_spread_or_values(differences: list[float], p: float):
     assert verdict.paired_test(differences).p == pytest.approx(p, nan_ok=True)
 
 
 @given(st.lists(st.floats(-1, 1), min_size=3, max_size=8))
-def test_turning_the_differences_round_turns_the_interval_and_keeps_p(d: list[float]):
+def test_negated_differences_negate_the_interval_and_keep_p(d: list[float]):
     one, other = verdict.paired_test(d), verdict.paired_test([-x for x in d])
     assert other.p == pytest.approx(one.p)
     assert (other.low, other.high) == pytest.approx((-one.high, -one.low))

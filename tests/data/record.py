@@ -1,8 +1,8 @@
-"""Steps Keras 3.15.1 and optax 0.2.8 on jax, and writes keras.json and optax.json beside this file.
+"""Records trajectories of Keras 3.15.1 and optax 0.2.8 on jax in keras.json and optax.json, next to this file.
 
-Run by hand where these are installed; the tests read what it wrote.  The format is that of ../shared/golden, with
-arguments that no trajectory there has.  Left out is optax.rmsprop(centered=True, bias_correction=True): its first
-variance is the difference of two equal numbers, whose rounding it then divides by.
+It is run by hand where these are installed; the tests read the files.  Their format is that of ../shared/golden, with
+arguments that no trajectory there has.  optax.rmsprop(centered=True, bias_correction=True) is left out: its first
+variance is the difference of two equal numbers, so the step divides by their rounding.
 """
 
 # pyright: basic, reportMissingImports=false
@@ -54,7 +54,7 @@ OPTAX = [
 
 
 def keras_walk(name, theirs, start, gradients):
-    """Where Keras goes."""
+    """The points after each step of Keras."""
     variable = keras.Variable(start, dtype="float64")
     optimizer = getattr(keras.optimizers, name)(learning_rate=RATES[0], **theirs)
     optimizer.build([variable])
@@ -65,7 +65,7 @@ def keras_walk(name, theirs, start, gradients):
 
 
 def optax_walk(name, theirs, start, gradients):
-    """Where optax goes."""
+    """The points after each step of optax."""
     rates = jax.numpy.asarray(RATES)
     optimizer = getattr(optax, name)(lambda count: rates[count], **theirs)
     p = jax.numpy.asarray(start)
