@@ -1,4 +1,4 @@
-# `make race` and `make test` need Python 3.11 or later and nothing else; everything lands in .venv.
+# `make race` and `make test` need nothing but Python 3.11 or later; everything is installed in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -10,7 +10,7 @@ race: .venv/lab
 test: .venv/dev
 	$(BIN)/python -m pytest -n 2 $(TESTS)
 
-# Random programs, torch's optimizers against ours; each in a process that may die.
+# Runs random programs with torch's optimizers and with ours, in processes that may die.
 fuzz: .venv/dev
 	PYTHONPATH=tests $(BIN)/python -m fuzz --count 10000
 
@@ -25,8 +25,8 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# What races need, and what tests need beside: pip rather than uv or poetry, as the constraints pin a CPU build of torch
-# that only pip finds on our machines.
+# .venv/lab has what races need, .venv/dev also what tests need.  Installed by pip rather than uv or poetry, since the
+# constraints pin a CPU build of torch that only pip finds on our machines.
 .venv/lab .venv/dev: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "thalweg needs Python 3.11 or later; set PYTHON=/path/to/python3.11")'
 	test -d .venv || $(PYTHON) -m venv .venv
