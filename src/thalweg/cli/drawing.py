@@ -30,7 +30,7 @@ def surfaces(
             known[name], contenders.split(rules), out or Path("races", "surfaces", f"{name}.html"),
             start=None if start is None else _point(start), noise=noise, seed=seed, **options,
         )  # fmt: skip
-    Console(highlight=False).print(f"The moving picture: {path}", soft_wrap=True, markup=False)
+    Console(highlight=False).print(f"The animation: {path}", soft_wrap=True, markup=False)
 
 
 def _point(text: str) -> tuple[float, float]:

@@ -20,7 +20,7 @@ _LONGEST = 200  # letters of one word, such as a path or an argument
 _MOST = 1_500  # letters of a sentence
 _PASSWORD = re.compile(r"(\w[\w+.-]*:/+[^\s/:@]*):\S*@")
 
-# typer exports one of its errors about the command line, and not their common base.
+# The common base of typer's errors about the command line, which typer does not export.
 _UsageError: Any = typer.BadParameter.__base__
 
 

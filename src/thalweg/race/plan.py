@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
-import scipy  # which loads its own modules when they are first used: workers use none, and they take a second
+import scipy  # loads its modules only when they are first used; they take a second, and workers need none
 import torch
 
 from thalweg import __version__, schedules
@@ -81,7 +81,7 @@ def make(
 
 
 def versions() -> dict[str, str]:
-    """Of what the numbers of a race depend on."""
+    """The versions of the software that the numbers of a race depend on."""
     return {"thalweg": __version__, "torch": torch.__version__, "python": ".".join(platform.python_version_tuple()[:2])}
 
 

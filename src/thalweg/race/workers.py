@@ -35,8 +35,7 @@ from thalweg.store import Plan, Run
 ATTEMPTS = 3
 """How many times a run is started, each time by a new worker, before the race stops because it kills them."""
 
-# Before anything else can be imported a worker gets the paths of its parent: with -P the folder that it is started in
-# is none of them.
+# A worker gets its parent's import paths before it imports anything else; -P keeps the current folder out of its own.
 _START = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
@@ -56,16 +55,16 @@ class Source:
 
     def __init__(self, problem: Problem | str, data: Path | None = None) -> None:
         self.problem, self.data = problem, data
-        self.paths = [path for path in sys.path if isinstance(cast(Any, path), str)]  # before its folder is one, too
+        self.paths = [path for path in sys.path if isinstance(cast(Any, path), str)]  # without the problem's folder
 
     def load(self) -> Problem:
         """The problem."""
         return problems.get(self.problem, data=self.data) if isinstance(self.problem, str) else self.problem
 
     def parts(self, problem: Problem, planned: Mapping[str, str]) -> dict[str, str]:
-        """Of the parts of a problem that was loaded here, as `Problem.parts` has them, those that may be others.
+        """The parts of the problem in this process that may differ from the plan, as `Problem.parts` names them.
 
-        A problem that was sent has the parts that it had, but for the modules that it was not sent with.
+        If the problem itself was sent, these are only the modules that it was sent without.
         """
         if not isinstance(self.problem, str):
             return problem.files()
@@ -102,7 +101,7 @@ class Fault:
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
-        """A fault of this error, which says in a note where it came from."""
+        """A fault with this error, to which a note with the worker's traceback is added."""
         error.add_note("In a worker process:\n" + "".join(traceback.format_exception(error)))
         try:
             packed = cloudpickle.dumps(error)
@@ -117,7 +116,7 @@ class Fault:
 def pack(source: Source, job: Job) -> list[bytes] | None:
     """A race for workers, in the order in which they must read it; None if it cannot be sent to them.
 
-    The problem goes before the entries: a rule of the user's may live in the problem's file.
+    The problem comes before the entries, whose rules may be defined in the problem's file.
     """
     try:
         return [cloudpickle.dumps(part) for part in (sys.path, source, job)]
@@ -147,7 +146,7 @@ def apart(source: Source, packed: list[bytes], workers: int, tasks: deque[Task],
                 for future in done:
                     keep(future.result())
         finally:
-            crew.dismiss()  # before the threads are waited for, as they wait for the workers
+            crew.dismiss()  # before the executor waits for its threads, which wait for the workers
 
 
 class _Crew:
@@ -162,7 +161,7 @@ class _Crew:
         self._dismissed = False
 
     def do(self, task: Task) -> Run:
-        """The run of a task, by the worker of this thread; a worker that died is replaced, and the run begun again."""
+        """The run of a task, done by this thread's worker; if that dies, a new one starts the run again."""
         ended = ""
         for _ in range(ATTEMPTS):
             worker: subprocess.Popen[bytes] | None = getattr(self._of_thread, "worker", None)
@@ -187,7 +186,7 @@ class _Crew:
         with self._lock:
             if self._dismissed:
                 raise EOFError
-            # In a session of its own, Ctrl-C reaches this process only, which then ends the workers.
+            # Workers have sessions of their own, so that Ctrl-C reaches only this process, which then ends them.
             worker = subprocess.Popen(
                 [sys.executable, "-P", "-c", _START, json.dumps(self._source.paths), str(os.getpid())],
                 stdin=subprocess.PIPE,
@@ -198,7 +197,7 @@ class _Crew:
         return worker
 
     def _buried(self, worker: subprocess.Popen[bytes]) -> str:
-        """End the children of a worker that has ended; how it did."""
+        """End the children of a worker that has ended; returns how it ended."""
         with self._lock:
             if worker in self._all:
                 self._all.remove(worker)
@@ -219,20 +218,20 @@ class _Crew:
             self._all.clear()
 
     def close(self) -> None:
-        """Close the pipes, from which no thread reads any more."""
+        """Close the pipes, once no thread reads from them."""
         for worker in self._ended:
             for pipe in (worker.stdin, worker.stdout):
-                with suppress(OSError):  # what was not sent any more
+                with suppress(OSError):  # unsent data cannot be flushed
                     cast("IO[bytes]", pipe).close()
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:
-    lifelines.end_group(worker.pid)  # its children may live on where it does not
+    lifelines.end_group(worker.pid)  # a worker's children may outlive it
     worker.wait()
 
 
 def _send(worker: subprocess.Popen[bytes], *things: Any) -> None:
-    with suppress(OSError):  # it has ended: what it said before is still to be read
+    with suppress(OSError):  # it has ended, but its last answer can still be read
         for thing in things:
             _channel(worker).send(thing)
 

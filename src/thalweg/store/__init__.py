@@ -1,6 +1,6 @@
 """Records of races: what was planned and what each run gave, in SQLite or PostgreSQL.
 
-A store holds one race.  Every run is a row from the moment it ends; a race that was killed goes on from its rows.
+A store holds one race.  Every run is a row from the moment it ends; a race that was killed continues from its rows.
 """
 
 from thalweg.store.claim import claim

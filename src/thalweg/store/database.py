@@ -50,7 +50,7 @@ _WAIT = 30.0
 _PATIENCE = 600.0
 """Seconds before giving up on that lock."""
 _OPENING = int.from_bytes(b"thalweg")
-"""PostgreSQL's number for the lock of those who open a store."""
+"""The number of the PostgreSQL lock that is held while a store is opened."""
 
 T = TypeVar("T")
 
@@ -201,7 +201,7 @@ def _engine(url: sa.URL, *, write: bool) -> sa.Engine:
         return sa.create_engine(url)
     engine = sa.create_engine(url, connect_args={"timeout": _WAIT})
 
-    # Python's driver begins no transaction before it writes: two processes would each see that there are no tables.
+    # Left alone, Python's driver begins a transaction only to write, so two processes could both create the tables.
     @event.listens_for(engine, "connect")
     def _(connection: Any, record: Any) -> None:
         connection.isolation_level = None
@@ -258,7 +258,7 @@ def _tables_of(connection: sa.Connection, name: str) -> set[str]:
 
 
 def _alone(connection: sa.Connection) -> None:
-    """Wait, until the transaction ends, for others that open a store: each would see that there are no tables.
+    """Keep others from opening a store until this transaction ends, since both could create the tables.
 
     In SQLite the transaction waits when it begins.
     """
