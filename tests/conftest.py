@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import settings
 
 from fuzz.children import Server
 from thalweg import kernels
+
+settings.register_profile("thalweg", settings.default, deadline=None)  # no test fails because the machine is busy
+settings.load_profile("thalweg")
 
 _NOTES = "thalweg/reaches-backend"
 _STARTS = {"subprocess.Popen", "os.fork", "os.posix_spawn"}

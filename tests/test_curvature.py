@@ -51,7 +51,7 @@ def small_model() -> tuple[nn.Module, Callable[[], Tensor], Callable[..., Tensor
     return model, lambda: nn.functional.cross_entropy(model(x), y), of_params
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n=st.integers(1, 200), seed=st.integers(0, 2**31))
 def test_quadratic_is_solved_in_one_step(n: int, seed: int) -> None:
     torch.manual_seed(seed)

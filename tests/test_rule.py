@@ -87,7 +87,7 @@ def test_ranges_in_words(allowed: Range, said: str) -> None:
     assert str(allowed) == said
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(rule=any_rule())
 def test_text_and_back(rule: Rule) -> None:
     for text in (str(rule), repr(rule)):

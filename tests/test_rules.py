@@ -392,7 +392,7 @@ def test_an_update_can_be_differentiated(rule: Rule) -> None:
     assert torch.autograd.gradcheck(last, (p, g), eps=1e-7, atol=1e-5, rtol=1e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     scale=st.floats(1e-3, 1e3),
     seed=st.integers(0, 1000),
@@ -404,7 +404,7 @@ def test_adaptive_steps_do_not_depend_on_the_scale_of_the_loss(scale: float, see
     torch.testing.assert_close(here, there, rtol=1e-9, atol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(lr=st.floats(1e-3, 1), momentum=st.floats(0, 0.99), seed=st.integers(0, 1000))
 def test_forms_of_momentum_agree_at_a_constant_rate(lr: float, momentum: float, seed: int) -> None:
     gs, size = gradients(10, seed=seed), dict[str, Any](momentum=momentum)

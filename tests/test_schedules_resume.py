@@ -70,7 +70,7 @@ def undisturbed(training: Training, backend: str) -> tuple[list[tuple[float, ...
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @given(trainings)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_stopping_anywhere_changes_nothing(backend: str, training: Training) -> None:
     values, weights = undisturbed(training, backend)
     params: list[Any] = [parameter(start(n)) for n in (7, 1)]
@@ -94,7 +94,7 @@ def test_stopping_anywhere_changes_nothing(backend: str, training: Training) -> 
 
 
 @given(st.lists(trainings, min_size=8, max_size=8))
-@settings(deadline=None, max_examples=2, phases=[Phase.generate])
+@settings(max_examples=2, phases=[Phase.generate])
 def test_another_process_goes_on_as_this_one_would(tmp_path_factory: Any, several: list[Training]) -> None:
     file = tmp_path_factory.mktemp("stopped") / "saved.pt"
     saved: list[Any] = []

@@ -37,7 +37,6 @@ from thalweg.schedules import (
 
 
 @given(random_schedules)
-@settings(deadline=None)
 def test_text_json_and_pickle_read_back(schedule: Schedule) -> None:
     for back in (
         parse(str(schedule)),
@@ -56,7 +55,6 @@ def test_text_json_and_pickle_read_back(schedule: Schedule) -> None:
 
 
 @given(random_schedules)
-@settings(deadline=None)
 def test_values_are_finite_and_hold_after_the_end(schedule: Schedule) -> None:
     resolved = schedule.resolve(TOTAL)
     values = [resolved(t) for t in range(TOTAL)]
@@ -66,7 +64,6 @@ def test_values_are_finite_and_hold_after_the_end(schedule: Schedule) -> None:
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=6), st.integers(10, 10_000))
-@settings(deadline=None)
 def test_fractions_of_one_fill_the_total(weights: list[int], total: int) -> None:
     parts: list[Schedule] = [warmup(weight / sum(weights)) for weight in weights]
     schedule = parts[0]
@@ -81,7 +78,7 @@ def test_fractions_of_one_fill_the_total(weights: list[int], total: int) -> None
 
 
 @given(random_factors, st.integers(0, 40), st.integers(0, 40))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_as_torch_resumes_exactly(schedule: Schedule, stop: int, more: int) -> None:
     def sgd() -> torch.optim.Optimizer:
         return torch.optim.SGD([torch.zeros(1)], lr=0.1)
@@ -114,7 +111,6 @@ def test_as_torch_resumes_exactly(schedule: Schedule, stop: int, more: int) -> N
 
 
 @given(random_plateaus, st.lists(st.floats(-2, 2), max_size=60))
-@settings(deadline=None)
 def test_plateau_equals_torch(schedule: Any, metrics: list[float]) -> None:
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     expected = theirs.ReduceLROnPlateau(
@@ -135,7 +131,6 @@ def test_plateau_equals_torch(schedule: Any, metrics: list[float]) -> None:
 
 
 @given(random_plateaus, st.lists(st.floats(-2, 2), max_size=30), st.lists(st.floats(-2, 2), max_size=30))
-@settings(deadline=None)
 def test_plateau_goes_on_from_its_state(fresh: Schedule, before: list[float], after: list[float]) -> None:
     schedule = (warmup(10).then(fresh) * 0.5).clip(high=0.4)
     again = parse(str(schedule))
@@ -286,7 +281,6 @@ pieces = st.sampled_from(
 
 
 @given(st.text(max_size=30) | st.lists(pieces, max_size=20).map("".join))
-@settings(deadline=None)
 def test_any_other_text_is_refused_as_such(text: str) -> None:
     try:
         found = parse(text)

@@ -109,7 +109,7 @@ def known(x: float) -> float:
 
 
 @given(runs)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_run_comes_back_as_it_was_with_nan_for_infinities(run: Run):
     with Store.open("sqlite://", PLAN) as store:
         store.add(run)

@@ -62,7 +62,7 @@ def swats(
 
 
 @backends
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     alpha=st.floats(1e-4, 1e-1),
     beta1=st.floats(0, 0.95),
@@ -266,7 +266,7 @@ SWITCHES = [*(Switch(*pair, at=4) for pair in PAIRS), Switch(Adam(), SGD(), at="
 @backends
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("switch", SWITCHES, ids=str)
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(stop=st.integers(0, 8), more=st.integers(1, 6), elsewhere=st.integers(0, 6))
 def test_what_is_saved_goes_on_bit_for_bit(
     switch: Switch, way: str, backend: str, stop: int, more: int, elsewhere: int

@@ -183,7 +183,7 @@ metrics = st.lists(st.one_of(values, st.floats(0, 1)), min_size=3, max_size=3)
 
 
 @given(st.lists(metrics, min_size=2, max_size=4), st.data(), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_words_are_true_however_far_the_race_has_come(means: list[list[float]], data: st.DataObject, higher: bool):
     named: dict[str, Any] = dict(zip("abcd", means, strict=False))
     whole = race(higher, **named)
@@ -274,7 +274,7 @@ def test_holm_lies_between_no_correction_and_bonferroni_and_keeps_the_order(p: l
 
 
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=7), st.floats(-10, 10))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_an_interval_holds_the_mean_lies_within_the_values_and_moves_with_them(x: list[float], shift: float):
     low, high = verdict.interval(x)
     assert min(x) - 1e-9 <= low <= float(np.mean(x)) + 1e-9
