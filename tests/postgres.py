@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, on loopback, where there is one installed."""
+"""Starts a PostgreSQL server for the tests, on loopback, if PostgreSQL is installed."""
 
 import importlib.util
 import itertools
@@ -21,10 +21,10 @@ _stores = itertools.count()
 
 @contextmanager
 def server(folder: Path) -> Generator[sa.URL]:
-    """The URL of a server that keeps its data in `folder`; skips the test where there is none."""
+    """The URL of a server that keeps its data in `folder`; skips the test if none can be started."""
     begin = [_installed("initdb"), "-D", str(folder / "data"), "-U", "me", "-A", "trust", "-E", "UTF8", "--locale=C"]
     prefix: list[str] = []
-    if os.geteuid() == 0:  # which PostgreSQL refuses: so it sees another user's id, whose files are still ours
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root, so in a user namespace it sees another id
         prefix = ["unshare", "--map-user=1000", "--map-group=1000"]
         if not shutil.which("unshare") or subprocess.run([*prefix, "true"], capture_output=True).returncode:
             pytest.skip("PostgreSQL does not run as root, and there are no user namespaces here")
@@ -55,7 +55,10 @@ def fresh(url: sa.URL) -> str:
 def _installed(tool: str) -> str:
     if importlib.util.find_spec("psycopg") is None:
         pytest.skip("psycopg is not installed")
-    folders = [os.environ.get("PATH", ""), *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]  # Debian's, no PATH's
+    folders = [
+        os.environ.get("PATH", ""),
+        *map(str, Path("/usr/lib/postgresql").glob("*/bin")),
+    ]  # Debian
     found = shutil.which(tool, path=os.pathsep.join(folders))
     if found is None:
         pytest.skip("PostgreSQL is not installed")

@@ -85,12 +85,12 @@ def _changes(rule: Rule) -> int:
 
 
 def _well_posed(rule: Rule) -> bool:
-    """False for rules whose corrected variance is exactly 0 at the first step, except for rounding."""
+    """False for rules whose corrected variance at the first step is nothing but rounding."""
     return not (rule.options.get("centered") and rule.options.get("bias_correction"))
 
 
-# Every option, in a step with stages.  A kernel takes a second to compile: pairs of options are tried without stages,
-# in test_optimizer.
+# Every option, in a step with stages.  Since a kernel takes a second to compile, pairs of options are tried without
+# stages only, in test_optimizer.
 FORMULAS = [rule for rule in ALL if _changes(rule) <= 1 and _well_posed(rule)]
 
 
@@ -208,7 +208,7 @@ def test_nothing_compiles_again(compiled: list[str]) -> None:
 
 @pytest.mark.parametrize("backend", ["numba", "eager"])
 def test_a_parameter_that_moves(backend: str) -> None:
-    """`p.data = …` gives a parameter other memory, of another layout even, without changing the object."""
+    """`p.data = …` gives a parameter other memory, even in another layout, and the object stays the same."""
     p = torch.zeros(3, 4, 5, 5, requires_grad=True)
     optimizer = thalweg.Optimizer([p], rules.Momentum(lr=1.0, momentum=0.5), backend=backend)
     for i in range(4):
@@ -222,7 +222,7 @@ def test_a_parameter_that_moves(backend: str) -> None:
 
 
 def test_the_same_parameter_twice_is_stepped_twice() -> None:
-    """As torch steps it, though it warns."""
+    """As in torch, which warns of it."""
     p = torch.zeros(3, requires_grad=True)
     with pytest.warns(UserWarning, match="duplicate"):
         optimizer = thalweg.Optimizer([p, p], rules.SGD(lr=1.0))
@@ -279,8 +279,8 @@ def test_the_same_bits_whatever_the_threads(own: bool, monkeypatch: pytest.Monke
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch may have another OpenMP runtime, or none")
-def test_threads_of_torchs_are_found_and_know_their_numbers() -> None:
-    """Without this, training would be correct but slower, and no other test would fail."""
+def test_torchs_threads_are_found_and_know_their_numbers() -> None:
+    """If they were not, training would be correct but slower, and no other test would fail."""
     parallel, number = launch._openmp()  # pyright: ignore[reportPrivateUsage]
     assert parallel
     assert number
@@ -314,7 +314,7 @@ def test_a_table_is_cut_evenly(counts: list[int]) -> None:
     assert (abs(done[cuts] - ideal) <= cost.max() / 2 + 1e-6).all()
 
 
-def test_many_threads_each_with_its_own() -> None:
+def test_threads_with_optimizers_of_their_own() -> None:
     expected = train(rules.Adam(), "numba", lambda: parameters(torch.float32, [(300, 301), (9,)]))[0]
     results: list[list[Tensor]] = []
 
@@ -331,7 +331,10 @@ def test_many_threads_each_with_its_own() -> None:
 
 
 def of_child() -> list[Tensor]:
-    """More than our kernels do on one thread, each less than torch's own do: those hang in a forked child."""
+    """More elements than our kernels step on one thread, but each tensor small enough for torch to use only one.
+
+    Torch's own operations hang in a forked child if they use several.
+    """
     return parameters(torch.float32, [(150, 150), (9,), (150, 150), (150, 149), (40,)])
 
 
@@ -374,7 +377,7 @@ def test_no_subnormal_state_is_left() -> None:
 
 @pytest.mark.parametrize("backend", ["numba", "eager"])
 def test_a_16_bit_state_is_right_in_the_mean(backend: str) -> None:
-    """0.001 of the gradient is less than bfloat16 can add to the state: rounded to nearest it would stay behind."""
+    """Each step adds 0.001 of the gradient, which is too little for bfloat16: rounded to nearest, it would be lost."""
     n, steps = 20_000, 100
     p = torch.zeros(n, requires_grad=True)
     optimizer = thalweg.Optimizer([p], rules.Adam(), backend=backend, state_dtype=torch.bfloat16)
@@ -384,7 +387,7 @@ def test_a_16_bit_state_is_right_in_the_mean(backend: str) -> None:
     v = optimizer.state[p]["exp_avg_sq"]
     assert v.dtype == torch.bfloat16
     exact = 1 - 0.999**steps
-    # Every step rounds by up to 2⁻⁸ of the value, uniformly: an error of the mean of less than this, 5 sigma.
+    # Every step rounds by at most 2⁻⁸ of the value, uniformly, so the error of the mean is less than this (5 sigma).
     assert abs(float(v.double().mean()) - exact) < 5 * exact * 2**-8 * steps**0.5 / n**0.5
     neighbours = torch.corrcoef(torch.stack([v[:-1].float(), v[1:].float()]))[0, 1]
     assert abs(float(neighbours)) < 5 / n**0.5
@@ -407,6 +410,7 @@ def test_the_table_is_small() -> None:
     optimizer.step()
     [bucket] = optimizer._engine._buckets.values()  # pyright: ignore
     arrays: list[Any] = [x for x in vars(bucket).values() if hasattr(x, "nbytes")]  # pyright: ignore
+    assert any(x is bucket.table for x in arrays)
     assert sum(int(x.nbytes) for x in arrays) < 0.01 * p.nbytes
 
 
@@ -437,8 +441,8 @@ def _process(cache: Path) -> "subprocess.Popen[str]":
     )
 
 
-def test_kernels_are_kept_on_disk(tmp_path: Path) -> None:
-    """Three processes start at once with an empty cache; a fourth finds everything compiled."""
+def test_kernels_are_stored_on_disk(tmp_path: Path) -> None:
+    """Three processes start together with an empty cache; a fourth finds all kernels there."""
     out = ""
     for process in [_process(tmp_path) for _ in range(3)]:
         out, err = process.communicate(timeout=120)
@@ -464,7 +468,7 @@ def test_a_folder_that_others_can_write_is_not_used(tmp_path: Path, monkeypatch:
     assert list(kernels.iterdir()) == []
 
 
-def test_a_backend_that_is_not() -> None:
+def test_an_unknown_backend_is_refused() -> None:
     with pytest.raises(ValueError, match=r"backend is 'nmba'; allowed is .*'numba'"):
         thalweg.Optimizer([torch.zeros(1, requires_grad=True)], rules.SGD(), backend="nmba")
 

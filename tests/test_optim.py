@@ -71,7 +71,7 @@ def parameters(dtype: torch.dtype, layout: str = "plain") -> list[nn.Parameter]:
 
 
 def give(params: list[nn.Parameter], step: int) -> None:
-    """The same gradients for parameters of one shape; one parameter has none now and then."""
+    """Set gradients that depend only on shape, place and step; one parameter has none in every seventh step."""
     torch.manual_seed(step)
     for i, p in enumerate(params):
         g = torch.randn(p.shape, dtype=p.dtype) * 10.0 ** (i - 1)
@@ -106,7 +106,7 @@ def same(ours: list[Tensor], theirs: list[Tensor], dtype: torch.dtype) -> None:
 def test_numbers_are_torchs(name: str, settings: dict[str, Any], dtype: torch.dtype, layout: str) -> None:
     params = [parameters(dtype, layout) for _ in range(2)]
     ours, theirs = classes(name)
-    # What `foreach` changes in torch, ASGD's last bits, it does not change here.
+    # In torch `foreach` changes the last bits of ASGD; here it does not.
     plain = {key: x for key, x in settings.items() if key != "foreach"}
     made = ours(groups(params[0]), **settings), theirs(groups(params[1]), **plain)
     ends = [walk(optimizer, own, range(50)) for optimizer, own in zip(made, params, strict=True)]
@@ -144,7 +144,7 @@ def test_checkpoints_both_ways(name: str, settings: dict[str, Any], back: bool) 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_states_look_as_torchs(name: str) -> None:
+def test_states_have_torchs_names_and_shapes(name: str) -> None:
     saved: list[Any] = []
     for cls in classes(name):
         params = parameters(torch.float64)
@@ -163,7 +163,7 @@ def test_states_look_as_torchs(name: str) -> None:
 
 @pytest.mark.parametrize("pickled", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_copies_go_on(name: str, pickled: bool) -> None:
+def test_copies_continue_alike(name: str, pickled: bool) -> None:
     params = parameters(torch.float32)
     optimizer = getattr(optim, name)(params)
     walk(optimizer, params, range(5))

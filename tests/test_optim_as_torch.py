@@ -220,30 +220,27 @@ def kind(function: Callable[[Any, dict[str, Any]], Any]) -> Callable[[Any, dict[
 def meta(cls: Any, given: dict[str, Any]) -> Any:
     p = nn.Parameter(torch.empty(3, 2, device="meta"))
     p.grad = torch.empty_like(p)
-    optimizer = cls([p], **given)
-    for _ in range(2):
-        optimizer.step()
-    return {key: (x.shape, x.device) for key, x in optimizer.state_dict()["state"].get(0, {}).items()}
+    return described(cls([p], **given))
 
 
 @kind
 def fake(cls: Any, given: dict[str, Any]) -> Any:
     with FakeTensorMode():
-        return shapes(cls([parameter()], **given))
+        return described(cls([parameter()], **given))
 
 
 @kind
 def left_fake(cls: Any, given: dict[str, Any]) -> Any:
     with FakeTensorMode():
         p = parameter()
-    return shapes(cls([p], **given))
+    return described(cls([p], **given))
 
 
-def shapes(optimizer: Any) -> dict[str, torch.Size]:
-    """The shapes of the state after two steps."""
+def described(optimizer: Any) -> dict[str, tuple[torch.Size, torch.device]]:
+    """The shapes and devices of the state after two steps."""
     for _ in range(2):
         optimizer.step()
-    return {key: x.shape for key, x in optimizer.state_dict()["state"].get(0, {}).items()}
+    return {key: (x.shape, x.device) for key, x in optimizer.state_dict()["state"].get(0, {}).items()}
 
 
 @kind

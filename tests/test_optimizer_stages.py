@@ -20,6 +20,14 @@ backends = pytest.mark.parametrize("backend", BACKENDS)
 # ------------------------------------------------------------------------------------------------------------- clipping
 
 
+def give(ours: list[torch.nn.Parameter], theirs: list[torch.nn.Parameter], step: int) -> None:
+    """Set random gradients, the same for both."""
+    generator = torch.Generator().manual_seed(step)
+    for p, q in zip(ours, theirs, strict=True):
+        p.grad = torch.randn(p.shape, dtype=torch.float64, generator=generator)
+        q.grad = p.grad.clone()
+
+
 @backends
 @pytest.mark.parametrize("limit", [1e-3, 1.0, 1e3])
 def test_clipping_by_norm_is_torchs(limit: float, backend: str) -> None:
@@ -29,10 +37,7 @@ def test_clipping_by_norm_is_torchs(limit: float, backend: str) -> None:
     )
     other = torch.optim.SGD(theirs, lr=1.0, weight_decay=0.1)
     for step in range(5):
-        generator = torch.Generator().manual_seed(step)
-        for p, q in zip(ours, theirs, strict=True):
-            p.grad = torch.randn(p.shape, dtype=torch.float64, generator=generator)
-            q.grad = p.grad.clone()
+        give(ours, theirs, step)
         ours[3].grad = theirs[3].grad = None
         clip_grad_norm_(theirs, limit)
         opt.step()
@@ -48,10 +53,7 @@ def test_clipping_by_value_is_torchs_and_comes_first(limit: float, norm: float |
     opt = optimizer(ours, Momentum(lr=1.0), backend, clip_value=limit, clip_norm=norm, weight_decay=0.1)
     other = torch.optim.SGD(theirs, lr=1.0, momentum=0.9, weight_decay=0.1)
     for step in range(5):
-        generator = torch.Generator().manual_seed(step)
-        for p, q in zip(ours, theirs, strict=True):
-            p.grad = torch.randn(p.shape, dtype=torch.float64, generator=generator)
-            q.grad = p.grad.clone()
+        give(ours, theirs, step)
         clip_grad_value_(theirs, limit)
         if norm is not None:
             clip_grad_norm_(theirs, norm)

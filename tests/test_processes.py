@@ -1,4 +1,4 @@
-"""Several processes, and what shards or compiles around an optimizer: each trains with torch's class and with ours."""
+"""Sharded, shared and compiled training, in processes of their own; each with torch's class and with ours."""
 
 import os
 import pickle
@@ -152,7 +152,7 @@ SHARED = (
 import torch.multiprocessing as mp
 
 class Share:
-    '''A SharedAdam as asynchronous actor-critics have it: its state is made first, and moved where all can see it.'''
+    '''A SharedAdam, as in asynchronous actor-critic: its state is made at the beginning, in shared memory.'''
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         for group in self.param_groups:
@@ -182,7 +182,7 @@ if __name__ == "__main__":
         turns, done = [context.Semaphore(0) for _ in range(2)], context.Semaphore(0)
         workers = [context.Process(target=work, args=(model, optimizer, turns[i], done, i)) for i in range(2)]
         [worker.start() for worker in workers]
-        for i in range(8):  # in turn, so that the result is one
+        for i in range(8):  # the workers take turns, so that the result is unique
             turns[i % 2].release()
             assert done.acquire(timeout=60)
         [worker.join(60) for worker in workers]
@@ -215,7 +215,7 @@ if __name__ == "__main__":
     [worker.join(60) for worker in workers]
     assert all(worker.exitcode == 0 for worker in workers)
     after = model(data(0)).square().mean().item()
-    assert after < before / 2, (before, after)  # what each has done, the other sees
+    assert after < before / 2, (before, after)
     write({})
 """
 )
@@ -296,7 +296,7 @@ write(found)
 
 
 def launch(program: str, folder: Path, world: int = 1, *arguments: str) -> None:
-    """Run a program in as many processes, each of which is given its rank."""
+    """Run a program in `world` processes, each with its rank."""
     script = folder / "program.py"
     script.write_text(program, encoding="utf-8")
     environment = {
@@ -320,7 +320,7 @@ def launch(program: str, folder: Path, world: int = 1, *arguments: str) -> None:
 
 
 def result(folder: Path, name: str = "result") -> list[Any]:
-    """What the processes have written, by rank."""
+    """What the processes have written, in the order of their ranks."""
     return [pickle.loads(path.read_bytes()) for path in sorted(folder.glob(f"{name}[0-9]"))]
 
 
@@ -361,9 +361,7 @@ def test_a_shared_adam_counts_its_steps(tmp_path: Path) -> None:
     launch(SHARED, tmp_path)
     (found,) = result(tmp_path)
     assert found["torch"][4] == 8
-    torch.testing.assert_close(
-        found["thalweg"], found["torch"], rtol=1e-3, atol=1e-4
-    )  # what is compiled rounds otherwise
+    torch.testing.assert_close(found["thalweg"], found["torch"], rtol=1e-3, atol=1e-4)
 
 
 def test_hogwild(tmp_path: Path) -> None:
@@ -371,7 +369,7 @@ def test_hogwild(tmp_path: Path) -> None:
 
 
 def test_threads_that_share_an_optimizer(tmp_path: Path) -> None:
-    """They step, look at its state and replace gradients at once; every step counts once, and is whole."""
+    """They step, read its state and replace gradients at once; each step is applied exactly once, as a whole."""
     launch(THREADS, tmp_path)
     ((shared, alone),) = result(tmp_path)
     for a, b in zip(shared, alone, strict=True):
@@ -384,6 +382,5 @@ def test_a_compiled_training_step(backend: str, tmp_path: Path) -> None:
         pytest.skip("there is no C++ compiler, which inductor needs")
     launch(COMPILED, tmp_path, 1, backend)
     (found,) = result(tmp_path)
-    torch.testing.assert_close(
-        found["thalweg"], found["torch"], rtol=1e-3, atol=1e-4
-    )  # what is compiled rounds otherwise
+    # Compiled code rounds differently.
+    torch.testing.assert_close(found["thalweg"], found["torch"], rtol=1e-3, atol=1e-4)
