@@ -279,7 +279,9 @@ def test_markdown_has_every_row_once_and_no_more_columns_than_headings() -> None
     assert len(lines) == 3
     assert lines[0] == "| W | adam | 50.0 | 100 | fused | 300 | 2.00× | 6.00× | 32.0 | 1.56× |"
     assert lines[1] == "| W | adam | 50.0 | 40.0 | 100 | fused | 300 | 2.00× | 2.50× | 6.00× | 32.0 | 1.56× | 1.11× |"
-    for table in re.findall(r"(?:^\|.*\n)+", shown, re.MULTILINE):
+    tables = re.findall(r"(?:^\|.*\n)+", shown, re.MULTILINE)
+    assert len(tables) == 4
+    for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
     assert "**Warning:** busy." in shown
     assert "| memory | −0.250 % |" in shown

@@ -137,7 +137,9 @@ def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     results = thalweg.Race("digits", ["adam(lr=0.01)"], seeds=1, steps=20, workers=1).run()
     page = read(results, tmp_path)
     assert math.isnan(judge(results).rows[0].low)
-    assert all("error_x" not in trace for trace in page.data["ranking"]["data"])
+    traces = page.data["ranking"]["data"]
+    assert [trace["x"] for trace in traces if trace["y"] == ["adam(lr=0.01)"]]
+    assert all("error_x" not in trace for trace in traces)
     assert page.data["sensitivity"] is None
 
 
