@@ -64,7 +64,7 @@ for x, y in batches:  # of {entry.batch_size:,} examples
     loss_function(model(x), y).backward()
     optimizer.step()
 
-optimizer.eval()  # before evaluating or saving; optimizer.train() before going on
+optimizer.eval()  # before evaluating or saving; optimizer.train() before training further
 """
 
 

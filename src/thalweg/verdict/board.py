@@ -1,4 +1,4 @@
-"""The leaderboard, the comparisons of every two entries, and the time to a target."""
+"""The leaderboard, the comparison of each pair of entries, and the time to a target."""
 
 import csv
 import io
@@ -158,7 +158,7 @@ def _edges(results: Results, entry: str, best: Run) -> dict[str, str]:
 
 
 def compare(results: Results, rows: Sequence[Row]) -> tuple[Pair, ...]:
-    """Every two entries all of whose final runs finished, seed by seed, all pairs corrected together.
+    """Compare each pair of entries whose final runs have all finished, seed by seed, corrected for all pairs together.
 
     All pairs are compared, rather than each entry with the best alone, because the best was chosen by the same runs.
     An entry that lost runs is left out, since the seeds that it survived are not a fair sample, and so is one with
