@@ -317,3 +317,14 @@ def test_what_is_allowed_is_added_only_to_errors_about_values(name: str) -> None
         ValueError, match=rf"Invalid learning rate: -1.*: {name}'s lr is -1; allowed is a finite number"
     ):
         getattr(optim, name)([parameter()], lr=-1)
+
+
+def test_a_parameter_taken_out_before_it_had_a_buffer_is_forgotten() -> None:
+    saved: list[dict[str, Any]] = []
+    for cls in classes("SGD"):
+        ps = [parameter(), parameter()]
+        optimizer = cls(ps, lr=0.1)
+        optimizer.step()
+        del optimizer.param_groups[0]["params"][0]
+        saved.append(optimizer.state_dict())
+    assert saved[0]["state"] == saved[1]["state"] == {}

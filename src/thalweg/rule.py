@@ -114,8 +114,8 @@ class Rule:
 
     def init(self, p: Value) -> Any:
         """The initial state for a parameter `p`, a float or a tensor, of its shape and dtype."""
-        empty = {Value: lambda: zeros_like(p), Number: lambda: 0.0}
-        return self.State(*(empty[hint]() for hint in typing.get_type_hints(self.State).values()))
+        numbers = number_fields(self.State)
+        return self.State(*(0.0 if name in numbers else zeros_like(p) for name in self.State._fields))
 
     def update(self, p: Value, g: Value, s: Any, t: Number) -> tuple[Value, Any]:
         """The new parameter and the new state, from the gradient `g` at step `t` = 1, 2, …; pure."""

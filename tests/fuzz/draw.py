@@ -295,4 +295,5 @@ def program(seed: int) -> Program:
     lines.append(step(d))
     if d.often(0.03):  # threads that step at once may compute any numbers; they must not crash
         lines.append(f"give(ps, {d.seed()}); concurrently(o.step, {d.one('o.step', 'o.zero_grad', 'o.state.clear')})")
-    return Program(tuple(lines), worlds, lenient, versions=True, strict=False)
+    quiet = d.often(0.3)
+    return Program(tuple(lines), worlds, lenient, versions=not quiet, strict=False, quiet=quiet)

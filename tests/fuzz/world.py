@@ -54,6 +54,7 @@ class Program:
         worlds: the names of the two worlds; if the first is empty, only the second runs, and must not raise.
         lenient: whether results are not compared: the program only must not crash or raise.
         versions: whether version counters are compared too.
+        quiet: whether nothing is looked at before the last line, so that state stays where nobody has asked for it.
         strict: whether the first world must not raise either; otherwise the program ends where it does.
     """
 
@@ -62,10 +63,16 @@ class Program:
     lenient: bool = False
     versions: bool = False
     strict: bool = True
+    quiet: bool = False
 
     def __str__(self) -> str:
         right, other = self.worlds
-        return "\n".join([f"# worlds: {right}, {other}{', lenient' if self.lenient else ''}", *self.lines])
+        return "\n".join(
+            [
+                f"# worlds: {right}, {other}{', lenient' if self.lenient else ''}{', quiet' if self.quiet else ''}",
+                *self.lines,
+            ]
+        )
 
 
 @dataclass(frozen=True)
@@ -194,7 +201,8 @@ def _run(program: Program, worlds: Sequence[World], at: Callable[[int, int], Non
             return Difference(f"raises {type(right).__name__} in the first world", n, str(right))
         if right is not None:
             break  # how much a step does before it raises may differ
-        due = any(word in line for word in ("step(", "load", "fresh", "again", "said")) or n == len(program.lines) - 1
+        seen = not program.quiet and any(word in line for word in ("step(", "load", "fresh", "again", "said"))
+        due = seen or n == len(program.lines) - 1
         if due and len(worlds) == 2 and not program.lenient and "concurrently" not in line:
             with verbs.plain(), torch.no_grad():
                 try:

@@ -5,7 +5,6 @@ What can change from step to step (which parameters have a gradient, where thing
 written into it natively, in every step.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,9 +16,9 @@ from torch import Tensor
 
 from thalweg import trace
 from thalweg.kernels import eager, launch, layout, sharded
-from thalweg.kernels.calls import native
 from thalweg.kernels.parameters import Parameters
-from thalweg.kernels.records import BUCKET, HELD, address
+from thalweg.kernels.records import BUCKET, address
+from thalweg.kernels.shown import Entry, Shown, part
 from thalweg.kernels.work import States, Work
 from thalweg.printers import numba as printer
 from thalweg.printers.lowering import Types
@@ -65,10 +64,17 @@ def norm_source(form: Stages, types: Types, strict: bool) -> Source:
 
 @dataclass
 class _Kept:
-    """The state of a member: the tensors themselves, in the bucket's order; or None while nobody has asked for them."""
+    """The state of a member.
+
+    Attributes:
+        entry: its dictionary, or None while nobody has asked for it.
+        tensors: what is in the dictionary, in the bucket's order.
+        layout: shape and strides of the values while they are not shown; the parameter may have others by then.
+    """
 
     entry: dict[str, Any] | None
     tensors: list[Tensor]
+    layout: Sequence[list[int]]
 
 
 class Bucket:
@@ -96,7 +102,8 @@ class Bucket:
         self._salted = step.salted
         self._seed = work.seed
         self._kept: list[_Kept] = []
-        self._held: np.ndarray[Any, Any] | None = None
+        self._shown: Shown | None = None
+        self._hidden = 0
         self._blocks: list[Tensor] = []
         self._at = np.zeros((0, len(self.arrays)), np.int64)  # where each member's arrays begin
         self._steps = np.zeros(0, np.int64)
@@ -106,22 +113,20 @@ class Bucket:
 
     def extend(self, members: list[int], works: Sequence[Work], states: States) -> None:
         """Take further parameters, each with the state that is shown of it, or a new one that is not shown."""
-        fresh = [i for i in members if not states.mapping.get(self.parameters.tensors[i])]
-        shown = [i for i in members if states.mapping.get(self.parameters.tensors[i])]
+        held = states.mapping
+        shown = [i for i in members if held.get(self.parameters.tensors[i])] if held else []
+        fresh = [i for i in members if i not in shown] if shown else members
         if fresh:
             self._begin(fresh, [works[self.parameters.group[i]] for i in fresh])
-        # Whoever made that state may still hold it: it is looked at until nobody does.
-        states.exposed = states.exposed or bool(shown)
         for i in shown:
             entry = states.mapping[self.parameters.tensors[i]]
             tensors = self._tensors(entry)
-            self._kept.append(_Kept(entry, tensors))
-            at = [_part(x).data_ptr() for x in tensors]
+            self._kept.append(_Kept(entry, tensors, ()))
+            at = [part(x).data_ptr() for x in tensors]
             self._append([at[: len(self.arrays)]], [at[len(self.arrays)]], [at[len(self.arrays) + 1 :]])
         self.members += fresh + shown
         self.parameters.records["home"][members] = 1
-        self._lay()
-        self._note()
+        self._lay(states)
 
     def _append(self, at: Any, steps: Any, numbers: Any) -> None:
         n = len(steps)
@@ -133,11 +138,11 @@ class Bucket:
         """The tensors of a state in the bucket's order: arrays, the count of steps, numbers."""
         return [entry[name] for name in (*self._names, "step", *self.kept)]
 
-    def fits(self, p: Tensor, entry: dict[str, Any]) -> bool:
-        """Whether a state that is shown can be stepped where it is."""
-        p = cast(Any, sharded.shard(p)) if sharded.is_sharded(p) else p
+    def fits(self, i: int, entry: dict[str, Any]) -> bool:
+        """Whether the state that is shown of a parameter can be stepped where it is."""
+        p = cast(Tensor, self.parameters.stepped(i))
         for name in self._names:
-            x = _part(entry.get(name))
+            x = part(entry.get(name))
             if not _plain(x) or x.dtype != self.key.types.state or x.shape != p.shape or not _strided_as(x, p):
                 return False
         scalars = [
@@ -148,8 +153,7 @@ class Bucket:
 
     def _begin(self, members: list[int], works: list[Work]) -> None:
         """Allocate the state of parameters that have none: as it begins, and not shown."""
-        params = [self.parameters.tensors[i] for i in members]
-        params = [cast(Tensor, sharded.shard(p)) if sharded.is_sharded(p) else p for p in params]
+        params = [cast(Tensor, self.parameters.stepped(i)) for i in members]
         counts = np.fromiter(map(Tensor.numel, params), np.int64, len(params))
         firsts = {number: _first(work) for number, work in {id(work): work for work in works}.items()}
         at: list[np.ndarray[Any, Any]] = []
@@ -166,7 +170,7 @@ class Bucket:
             block = torch.tensor([firsts[id(work)].get(name, 0.0) for work in works], dtype=dtype, device="cpu")
             self._blocks.append(block)
             own.append(block.data_ptr() + dtype.itemsize * np.arange(len(works)))
-        self._kept += [_Kept(None, []) for _ in members]
+        self._kept += [_Kept(None, [], layout) for layout in self.parameters.layouts(members)]
         columns = np.stack(at, 1) if at else np.zeros((len(members), 0), np.int64)
         self._append(columns, own[0], np.stack(own[1:], 1) if own[1:] else np.zeros((len(members), 0), np.int64))
 
@@ -174,8 +178,8 @@ class Bucket:
         """Zeros for every parameter, side by side; where each begins."""
         padded = -(-counts // _ALIGNED) * _ALIGNED
         block = torch.empty(int(padded.sum()), dtype=dtype, device="cpu")
-        for part in torch.split(block, _GRAIN) if launch.forked() else (block,):
-            part.zero_()
+        for piece in torch.split(block, _GRAIN) if launch.forked() else (block,):
+            piece.zero_()
         self._blocks.append(block)
         return block.data_ptr() + dtype.itemsize * (np.cumsum(padded) - padded)
 
@@ -184,13 +188,14 @@ class Bucket:
 
     def reveal(self, states: States, only: int | None = None) -> None:
         """Show the state of all members, or of one, as ordinary tensors, each with memory of its own."""
+        if not self._hidden:
+            return
         hidden = [m for m, kept in enumerate(self._kept) if kept.entry is None and only in (None, self.members[m])]
         if not hidden:
             return
         names = [*self._names, "step", *self.kept]
         for m in hidden:
             p = self.parameters.tensors[self.members[m]]
-            local = cast(Tensor, sharded.shard(p)) if sharded.is_sharded(p) else p
             tensors: list[Tensor] = []
             for column, name in enumerate(names):
                 begin = int(self._where(m)[column])
@@ -199,20 +204,20 @@ class Bucket:
                 if name == "step" or name in self.kept:
                     tensors.append(block[offset].clone())
                 else:
-                    view = torch.as_strided(block, local.shape, local.stride(), offset)
+                    shape, stride = self._kept[m].layout
+                    view = torch.as_strided(block, shape, stride, offset)
                     copy = view.clone(memory_format=torch.preserve_format)
-                    tensors.append(sharded.like(p, copy) if local is not p else copy)
+                    tensors.append(sharded.like(p, copy) if sharded.is_sharded(p) else copy)
             entry = states.of(p)
             values = dict(zip(names, tensors, strict=True))
             entry.update({name: values[name] for name in self._order()})
-            self._kept[m] = _Kept(entry, tensors)
-            at = [_part(x).data_ptr() for x in tensors]
+            self._kept[m] = _Kept(entry, tensors, ())
+            at = [part(x).data_ptr() for x in tensors]
             self._at[m], self._steps[m] = at[: len(self.arrays)], at[len(self.arrays)]
             self._numbers[m] = at[len(self.arrays) + 1 :]
         if all(kept.entry is not None for kept in self._kept):
             self._blocks = []
-        self._point()
-        self._note()
+        self._point(states)
 
     def _order(self) -> list[str]:
         """The names of a state in the order in which torch has them."""
@@ -227,50 +232,14 @@ class Bucket:
 
     def holds(self, states: States) -> bool:
         """Whether the state that is shown is still that which is stepped, where it is stepped."""
-        for i, kept in zip(self.members, self._kept, strict=True):
-            if kept.entry is None:
-                continue
-            entry = states.mapping.get(self.parameters.tensors[i])
-            if entry is not kept.entry or not isinstance(entry, dict):
-                return False
-            for name, tensor in zip((*self._names, "step", *self.kept), kept.tensors, strict=True):
-                if entry.get(name) is not tensor:
-                    return False
-        return self._note()
-
-    def _note(self) -> bool:
-        """Whether each tensor of the state that is shown is where it was; notes at first whose memory it is."""
-        held = self._tensor_records()
-        return native().held(self.parameters.job, address(held), len(held)) == len(held)
-
-    def alone(self) -> bool:
-        """Whether nobody but the optimizer holds any part of the state that is shown."""
-        # The mapping has one reference to an entry, the bucket another, and the call a third.
-        if any(kept.entry is not None and sys.getrefcount(kept.entry) > 3 for kept in self._kept):
-            return False
-        held = self._tensor_records()
-        return bool(native().alone(self.parameters.job, address(held), len(held)))
+        return self._shown is None or self._shown.holds(states.mapping)
 
     def renew(self) -> None:
         """Count up the versions of the state that is shown."""
-        held = self._held if self._held is not None else self._tensor_records()
-        if len(held):
-            native().renew(self.parameters.job, address(held), len(held))
+        if self._shown is not None:
+            self._shown.renew()
 
-    def _tensor_records(self) -> np.ndarray[Any, Any]:
-        """What native code looks at of the state that is shown."""
-        if self._held is None:
-            rows: list[tuple[int, ...]] = []
-            for m, (i, kept) in enumerate(zip(self.members, self._kept, strict=True)):
-                if kept.entry is None:
-                    continue
-                for k, (x, at) in enumerate(zip(kept.tensors, self._where(m), strict=bool(kept.tensors))):
-                    local = _part(x)
-                    rows.append((id(local), i, at, 0, layout.code(local.dtype), int(k >= len(self.arrays))))
-            self._held = np.array(rows, HELD)
-        return self._held
-
-    def _lay(self) -> None:
+    def _lay(self, states: States) -> None:
         """Cut the members into chunks."""
         records = self.parameters.records
         counts = records["numel"][self.members]
@@ -301,14 +270,21 @@ class Bucket:
         b["rows"], b["row_words"] = address(self.rows), words
         b["slots"], b["slot_mask"], b["stamp"] = address(self._slots), slots - 1, 0
         b["each"], b["seed"], b["salted"] = int(self.key.form.clip_each), self._seed, int(self._salted)
-        self._point()
+        self._point(states)
 
-    def _point(self) -> None:
-        """Point the table and the record at the state."""
-        self._held = None
+    def _point(self, states: States) -> None:
+        """Point the table and the record at the state, and note what is shown of it."""
         self.table[:, COLUMNS + 2 :] = self._at[self.owner] + self._start[:, None] * self.key.types.state.itemsize
         self._at, self._steps, self._numbers = map(np.ascontiguousarray, (self._at, self._steps, self._numbers))
         self._record[0]["steps"], self._record[0]["numbers"] = address(self._steps), address(self._numbers)
+        shown = [
+            Entry(self.members[m], kept.entry, kept.tensors, self._where(m))
+            for m, kept in enumerate(self._kept)
+            if kept.entry is not None
+        ]
+        names = [*self._names, "step", *self.kept]
+        self._hidden = len(self._kept) - len(shown)
+        self._shown = Shown(self.parameters, states.mapping, shown, names, len(self.arrays)) if shown else None
 
     def ranges(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """The memory that a step writes: begins, ends, and whose it is."""
@@ -332,10 +308,6 @@ class Bucket:
     def source(self, zero_grad: bool) -> Source:
         """The source of the step."""
         return _source(self._work, self.key, zero_grad)
-
-
-def _part(x: Any) -> Any:
-    return sharded.shard(x) if isinstance(x, Tensor) and sharded.is_sharded(x) else x
 
 
 def _plain(x: Any) -> bool:

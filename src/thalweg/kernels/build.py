@@ -57,9 +57,9 @@ def load(text: str) -> Any:
 
 
 @cache
-def native() -> Any:
-    """The functions of ``native.py``, compiled."""
-    return load(_source("native.py"))
+def native(name: str) -> Any:
+    """The functions of ``native.py`` or ``rows.py``, compiled."""
+    return load(_source(f"{name}.py"))
 
 
 def folder() -> Path | None:

@@ -8,27 +8,25 @@ from typing import Any
 
 from thalweg.kernels import build
 
-_RETURNS: dict[str, tuple[Any, int]] = {
-    "look": (ctypes.c_int64, 1),
-    "again": (ctypes.c_int64, 2),
-    "enroll": (ctypes.c_int64, 3),
-    "write": (None, 3),
-    "held": (ctypes.c_int64, 3),
-    "alone": (ctypes.c_int64, 3),
-    "renew": (None, 3),
-    "assign": (ctypes.c_int64, 1),
-    "finish": (None, 1),
-    "drop": (ctypes.c_int64, 1),
+_FUNCTIONS: dict[str, tuple[str, Any, int]] = {
+    "look": ("native", ctypes.c_int64, 1),
+    "enroll": ("native", ctypes.c_int64, 3),
+    "write": ("native", None, 3),
+    "changed": ("native", ctypes.c_int64, 3),
+    "held": ("native", ctypes.c_int64, 3),
+    "renew": ("native", None, 3),
+    "drop": ("native", ctypes.c_int64, 1),
+    "assign": ("rows", ctypes.c_int64, 1),
+    "finish": ("rows", None, 1),
 }
-"""What each function of `thalweg.kernels.native` returns, and how many int64 it takes."""
+"""Each function: the module that has it, what it returns, and how many int64 it takes."""
 
 
 @cache
 def native() -> Any:
-    """The functions of `thalweg.kernels.native` by name, each to be called with addresses and numbers."""
-    found = build.native()
+    """The functions of `thalweg.kernels.native` and `thalweg.kernels.rows`, to be called with addresses and numbers."""
     calls: dict[str, Callable[..., Any]] = {
-        name: ctypes.PYFUNCTYPE(returns, *count * [ctypes.c_int64])(getattr(found, name).address)
-        for name, (returns, count) in _RETURNS.items()
+        name: ctypes.PYFUNCTYPE(returns, *count * [ctypes.c_int64])(getattr(build.native(module), name).address)
+        for name, (module, returns, count) in _FUNCTIONS.items()
     }
     return SimpleNamespace(**calls)

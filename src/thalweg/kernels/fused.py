@@ -1,7 +1,7 @@
 """The fused CPU backend: one launch of a printed kernel steps every parameter that shares a formula."""
 
-import sys
 from collections.abc import Sequence
+from operator import is_
 from typing import Any, cast
 
 import numpy as np
@@ -85,11 +85,9 @@ class Fused:
         """See `thalweg.kernels.work.Backend`."""
         found = self._parameters
         same = found is not None and len(works) == len(self._works)
-        same = same and all(a is b for a, b in zip(works, self._works, strict=True)) and states is self._states
+        same = same and all(map(is_, works, self._works)) and states is self._states
         if not same or (states.exposed and not all(bucket.holds(states) for bucket in self._buckets.values())):
             self._enlist(works, states)
-        if states.exposed:
-            self._conceal(states)
         assert self._parameters is not None
         asked = self._parameters.look()
         if asked is None:
@@ -117,13 +115,6 @@ class Fused:
             assert self._states is not None
             bucket.reveal(self._states)
 
-    def _conceal(self, states: States) -> None:
-        """Stop looking at the state in each step, once nobody else holds any part of it."""
-        # Of the mapping one reference is the state's, the other the call's; what no bucket has yet may be anybody's.
-        known = self._home.keys() or not states.mapping
-        if known and sys.getrefcount(states.mapping) <= 2 and all(bucket.alone() for bucket in self._buckets.values()):
-            states.exposed = False
-
     @torch.no_grad()
     def _examine(self, asked: list[int], works: list[Work], states: States) -> None:
         """Decide in Python about parameters that native code could not tell."""
@@ -133,6 +124,7 @@ class Fused:
         alike: dict[tuple[int, torch.dtype, int], tuple[Key | None, list[int]]] = {}
         moved = False
         fit: list[int] = []
+        eagerly: set[int] = set()
         for i in asked:
             changed = found.examine(i)
             if changed == 2 and i in self._home:
@@ -140,7 +132,7 @@ class Fused:
                 self._examine(self._look_again(), works, states)
                 return
             if not changed:
-                self._eagerly(i)
+                eagerly.add(i)
                 continue
             if i not in self._home:
                 p, work = found.tensors[i], works[found.group[i]]
@@ -151,7 +143,7 @@ class Fused:
                     alike[kind] = key, [] if key is None else new.setdefault(key, [])
                 key, members = alike[kind]
                 if key is None:
-                    self._eagerly(i)
+                    eagerly.add(i)
                     continue
                 members.append(i)
             moved = moved or changed == 1
@@ -165,8 +157,10 @@ class Fused:
             self._kernels = {what: kernel for what, kernel in self._kernels.items() if what[0] != own}
         if new or moved:
             self._note()
-        for i in fit:
-            if i not in self._overlapping and not found.again(i) and not self._aim(i):
+        # What was found out is known to native code now, but for gradients of which only Python can tell.
+        left = self._look_again() if fit else asked
+        for i in left:
+            if i in eagerly or i not in self._home or i in self._overlapping or not self._aim(i):
                 self._eagerly(i)
         for i in self._overlapping:
             if found.records["active"][i] != SKIPPED:
@@ -202,9 +196,11 @@ class Fused:
         assert self._parameters is not None
         ranges = [bucket.ranges() for bucket in self._buckets.values()]
         if ranges:
+            begins, ends, owners, bases = self._parameters.gaps()
+            ranges.append((np.array(begins, np.int64), np.array(ends, np.int64), np.array(owners, np.int64)))
             self._written = Written(*(np.concatenate(column) for column in zip(*ranges, strict=True)))
             self._overlapping = self._written.overlapping()
-        self._parameters.note([base for bucket in self._buckets.values() for base in bucket.bases()])
+            self._parameters.note([*bases, *(base for bucket in self._buckets.values() for base in bucket.bases())])
 
     def _key(self, i: int, work: Work, states: States) -> Key | None:
         """The bucket that a parameter belongs to, or None if it is to be stepped eagerly."""
@@ -231,7 +227,7 @@ class Fused:
                 if dtype in (torch.float32, torch.float64) and dtype != number:
                     key = key._replace(number_dtype=dtype)
             bucket = self._buckets.get(key) or Bucket(key, work, self._parameters)
-            if not bucket.fits(p, entry):
+            if not bucket.fits(i, entry):
                 return None
         return key
 
@@ -252,18 +248,20 @@ class Fused:
 
     def step(self, works: list[Work], states: States, zero_grad: bool) -> None:
         """See `thalweg.kernels.work.Backend`."""
+        found = self._parameters
+        assert found is not None
         for bucket in self._buckets.values():
             if bucket.used:
                 kernel = self._kernel(bucket, "zero" if zero_grad else "step")
                 kernel.run(works, bucket.used)
                 native().finish(bucket.job)
                 bucket.renew()
+        if found.copies or found.sharded:
+            found.hand_back()
         if zero_grad:
             for g in self._copied:
                 g.detach().zero_()
-        found = self._parameters
-        assert found is not None
-        for work, i, p in self._others(works):
+        for work, i, p in self._others(works) if self._rest else ():
             eager.step(work, p, states.of(p), zero_grad, i)
         found.release()
         if states.exposed:  # whoever holds the mapping sees in it what this step has begun

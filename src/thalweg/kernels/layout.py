@@ -122,6 +122,7 @@ def _found() -> NDArray[np.void]:
         if memory.words(items, 2) != (id(a), id(b)) or memory.words(id(listed) + 8, 2) != (id(list), 2):
             raise LookupError("a list is not laid out as expected")
         o["list_items"] = 24
+        o["dict_version"] = _dict_version(memory)
         if memory.words(memory.word(_cdata(deep) + int(o["sizes"])), 14) != (*deep.shape, *deep.stride()):
             raise LookupError("many dimensions do not lie where expected")
     library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
@@ -160,6 +161,20 @@ def _counter(memory: _Memory) -> tuple[int, int]:
             x.zero_()
         tensors.append(x)
     return memory.inside({_cdata(x): x._version for x in tensors}, 0xFFFFFFFF)
+
+
+def _dict_version(memory: _Memory) -> int:
+    """Where a dictionary's contents are numbered, anew whenever they change; 0 if nowhere, as since CPython 3.13."""
+    possible = set(range(6))
+    for _ in range(20):
+        known: dict[str, object] = {"a": 1, "b": 2}
+        before = memory.words(id(known), 6)
+        known.get("a")
+        known.setdefault("b", 3)
+        possible -= {i for i, x in enumerate(memory.words(id(known), 6)) if x != before[i]}
+        known["a"] = object()
+        possible -= {i for i, x in enumerate(memory.words(id(known), 6)) if x == before[i]}
+    return 8 * possible.pop() if len(possible) == 1 else 0
 
 
 def _samples() -> Iterator[tuple[Tensor, bool]]:

@@ -1,4 +1,4 @@
-"""Native functions beside the printed kernels: they look at torch's tensors, and sort parameters into rows.
+"""Native functions that look at tensors of parameters, gradients and state, in Python's and torch's own objects.
 
 What they are given are records by their address; see `thalweg.kernels.records`.  They are called with Python's lock
 held, since they read Python's and torch's own objects.
@@ -10,8 +10,7 @@ import numba
 from numba import njit
 
 from thalweg.kernels import memory
-from thalweg.kernels.records import BUCKET, EXAMINE, FUSED, HELD, LAYOUT, LIST, LOOK, PARAM, SKIPPED, offsets
-from thalweg.kernels.rounding import SEED, STEP, TENSOR
+from thalweg.kernels.records import ENTRY, EXAMINE, FUSED, HELD, LAYOUT, LIST, LOOK, PARAM, SKIPPED, offsets
 
 cfunc: Any = numba.cfunc  # no types are known of what Numba makes of a function
 fetch: Any = memory.fetch
@@ -21,14 +20,9 @@ save_word: Any = memory.save_word
 word16: Any = memory.word16
 word32: Any = memory.word32
 save_word32: Any = memory.save_word32
-real32: Any = memory.real32
-save_real32: Any = memory.save_real32
-real64: Any = memory.real64
-save_real64: Any = memory.save_real64
 
-integer: Any = numba.int64
-P, B, T, L, S, H = map(offsets, (PARAM, BUCKET, LAYOUT, LOOK, LIST, HELD))
-PARAM_BYTES, LIST_BYTES, HELD_BYTES = PARAM.itemsize, LIST.itemsize, HELD.itemsize
+P, T, L, S, H, E = map(offsets, (PARAM, LAYOUT, LOOK, LIST, HELD, ENTRY))
+PARAM_BYTES, LIST_BYTES, HELD_BYTES, ENTRY_BYTES = PARAM.itemsize, LIST.itemsize, HELD.itemsize, ENTRY.itemsize
 
 INLINE = 5  # dimensions, whose sizes and strides a tensor has in itself; those of more dimensions lie elsewhere
 
@@ -167,15 +161,6 @@ def enroll(job: int, index: int, trusted: int) -> int:
     return 2
 
 
-@cfunc("int64(int64, int64)", nopython=True, error_model="numpy")
-def again(job: int, index: int) -> int:
-    """What is to be done to one parameter, as `look` has it of all."""
-    param = word(job + L.params) + PARAM_BYTES * index
-    state = state_of(param, word(job + L.dims), word(job + L.layout), job)
-    save_word(param + P.active, state)
-    return state
-
-
 @cfunc("void(int64, int64, int64)", nopython=True, error_model="numpy")
 def write(job: int, bases: int, count: int) -> None:
     """Note where memory begins that is written in a step."""
@@ -189,11 +174,40 @@ def write(job: int, bases: int, count: int) -> None:
 
 
 @cfunc("int64(int64, int64, int64)", nopython=True, error_model="numpy")
+def changed(job: int, entries: int, count: int) -> int:
+    """How many of these `ENTRY` dictionaries may have changed; -1 where only Python can tell.  Notes what they are."""
+    at = word(word(job + L.layout) + T.dict_version)
+    if at == 0:
+        return -1
+    found = 0
+    for i in range(count):
+        entry = entries + ENTRY_BYTES * i
+        if i + 8 < count:
+            fetch(word(entry + 8 * ENTRY_BYTES + E.object) + at)
+        version = word(word(entry + E.object) + at)
+        if version != word(entry + E.version):
+            save_word(entry + E.version, version)
+            found += 1
+    return found
+
+
+@cfunc("int64(int64, int64, int64)", nopython=True, error_model="numpy")
 def held(job: int, tensors: int, count: int) -> int:
     """Which of these `HELD` tensors is no longer what and where it was; `count` if none."""
     o, dims = word(job + L.layout), word(job + L.dims)
     for i in range(count):
         h = tensors + HELD_BYTES * i
+        if i + 12 < count:
+            fetch(word(h + 12 * HELD_BYTES + H.object) + word(o + T.implementation))
+        if i + 8 < count:
+            soon = word(word(h + 8 * HELD_BYTES + H.object) + word(o + T.implementation))
+            fetch(soon)
+            fetch(soon + 64)
+            fetch(soon + 128)
+        if i + 4 < count:
+            soon = word(word(h + 4 * HELD_BYTES + H.object) + word(o + T.implementation))
+            fetch(word(soon + word(o + T.storage)))
+            fetch(word(soon + word(o + T.counter)))
         python = word(h + H.object)
         tensor = word(python + word(o + T.implementation))
         known = False
@@ -223,20 +237,6 @@ def held(job: int, tensors: int, count: int) -> int:
         if word(h + H.deleter) != deleter:
             return i
     return count
-
-
-@cfunc("int64(int64, int64, int64)", nopython=True, error_model="numpy")
-def alone(job: int, tensors: int, count: int) -> int:
-    """Whether nobody but the optimizer and its backend holds any of these `HELD` tensors, or their memory."""
-    o = word(job + L.layout)
-    for i in range(count):
-        python = word(tensors + HELD_BYTES * i + H.object)
-        tensor = word(python + word(o + T.implementation))
-        storage = word(tensor + word(o + T.storage))
-        # One reference is the dictionary's, one the backend's list's; torch counts strong references in the low half.
-        if word(python) != 2 or word32(tensor + 8) != 1 or word32(storage + 8) != 1:
-            return 0
-    return 1
 
 
 @cfunc("void(int64, int64, int64)", nopython=True, error_model="numpy")
@@ -299,105 +299,6 @@ def look(job: int) -> int:
             save_word(param + P.active, state)
             param += PARAM_BYTES
     return asked
-
-
-@njit(error_model="numpy")
-def read(address: int, size: int) -> float:
-    return real64(address) if size == 8 else float(real32(address))
-
-
-@njit(error_model="numpy")
-def put(address: int, size: int, x: float) -> None:
-    if size == 8:
-        save_real64(address, x)
-    else:
-        save_real32(address, numba.float32(x))
-
-
-@cfunc("int64(int64)", nopython=True, error_model="numpy")
-def assign(b: int) -> int:
-    """Sort the members of a `BUCKET` that are stepped into rows, and point its table at their memory; how many rows.
-
-    Members that share group, step and numbers of state share a row.  All of that is read anew from where it is kept.
-    """
-    params, members, first = word(b + B.params), word(b + B.members), word(b + B.first)
-    sizes, at, table = word(b + B.sizes), word(b + B.offsets), word(b + B.table)
-    wide, words = word(b + B.row_bytes), 8 * word(b + B.row_words)
-    numbers, count = word(b + B.numbers), word(b + B.number_count)
-    rows, slots, mask = word(b + B.rows), word(b + B.slots), word(b + B.slot_mask)
-    stamp = word(b + B.stamp) + 1
-    save_word(b + B.stamp, stamp)
-    used, row = 0, -1
-    for m in range(word(b + B.count)):
-        param = params + PARAM_BYTES * word(members + 8 * m)
-        begin, end = word(first + 8 * m), word(first + 8 * m + 8)
-        if word(param + P.active) != FUSED:
-            for c in range(begin, end):
-                save_word(table + c * wide, 0)
-            continue
-        group = m if word(b + B.each) else word(param + P.group)
-        t = read(word(word(b + B.steps) + 8 * m), word(b + B.step_bytes)) + 1.0
-        # The row of the member before, or one that the hash table has, or a new one.
-        hashed, new = 0, rows + used * words
-        save_word(new, group)
-        save_real64(new + 8, t)
-        for k in range(count):
-            save_real64(new + 16 + 8 * k, read(word(numbers + 8 * (m * count + k)), word(b + B.number_bytes)))
-        same = row >= 0
-        for k in range(2 + count):
-            same = same and word(rows + row * words + 8 * k) == word(new + 8 * k)
-            hashed = (hashed ^ word(new + 8 * k)) * -7046029254386353131
-            hashed ^= (hashed >> 29) & 0x7FFFFFFFF
-        if not same:
-            row = used
-            slot = hashed & mask
-            while word(slots + 16 * slot) == stamp:
-                other = word(slots + 16 * slot + 8)
-                same = True
-                for k in range(2 + count):
-                    same = same and word(rows + other * words + 8 * k) == word(new + 8 * k)
-                if same:
-                    row = other
-                    break
-                slot = (slot + 1) & mask
-            if row == used:
-                save_word(slots + 16 * slot, stamp)
-                save_word(slots + 16 * slot + 8, used)
-                used += 1
-        salt = 0
-        if word(b + B.salted):
-            salt = word(b + B.seed) * SEED + integer(t) * STEP + word(param + P.ordinal) * TENSOR
-        for c in range(begin, end):
-            entry, offset = table + c * wide, word(at + 8 * c)
-            save_word(entry, word(sizes + 8 * c))
-            save_word(entry + 8, row)
-            save_word(entry + 16, salt + offset // word(param + P.itemsize))
-            save_word(entry + 24, word(param + P.data) + offset)
-            save_word(entry + 32, word(param + P.grad) + offset)
-    save_word(b + B.row_count, used)
-    return used
-
-
-@cfunc("void(int64)", nopython=True, error_model="numpy")
-def finish(b: int) -> None:
-    """Count a step of the members of a `BUCKET` that were stepped, and keep their new numbers of state.
-
-    The version of each parameter goes up: autograd must see that what it has saved for `backward` is no more.
-    """
-    params, members, wide = word(b + B.params), word(b + B.members), word(b + B.row_bytes)
-    table, first, count = word(b + B.table), word(b + B.first), word(b + B.number_count)
-    for m in range(word(b + B.count)):
-        param = params + PARAM_BYTES * word(members + 8 * m)
-        if word(param + P.active) != FUSED:
-            continue
-        address, size = word(word(b + B.steps) + 8 * m), word(b + B.step_bytes)
-        put(address, size, read(address, size) + 1.0)
-        row = word(table + word(first + 8 * m) * wide + 8)
-        for k in range(count):
-            address = word(word(b + B.numbers) + 8 * (m * count + k))
-            put(address, word(b + B.number_bytes), real64(word(b + B.number_out) + 8 * (row * count + k)))
-        counter = word(param + P.counter)
-        save_word32(counter, word32(counter) + 1)
 
 
 @cfunc("int64(int64)", nopython=True, error_model="numpy")

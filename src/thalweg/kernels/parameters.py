@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thalweg.kernels import layout, sharded
+from thalweg.kernels import gaps, layout, sharded
 from thalweg.kernels.calls import native
 from thalweg.kernels.records import FUSED, LIST, LOOK, PARAM, address
 
@@ -49,6 +49,7 @@ class Parameters:
         self.records["ordinal"] = np.arange(n)
         self.records["dims"] = 2 * _DIMENSIONS * np.arange(n)
         self.sharded = sharded.among(self.tensors)
+        self.copies: dict[int, gaps.Copy] = {}
         # A parameter that is there twice is stepped twice, one time after the other.
         self.twice = set[int]() if len(set(ids.tolist())) == n else _repeated(ids.tolist())
         self._dims = np.zeros(2 * _DIMENSIONS * n, np.int64)
@@ -79,21 +80,56 @@ class Parameters:
             # Another thread may drop a gradient during the step: it is kept alive, and must be the one looked at.
             kept = None if alone else [p.grad for p in self.tensors]
             self._gradients = [] if kept is None else [g for g in kept if g is not None]
-            for i, p in self.sharded.items():
-                self._give(i, p)
+            for i in (*self.sharded, *self.copies):
+                self._give(i)
             asked = self.native.look(self.job)
             if asked < 0:
                 return None
             if kept is None or all(p.grad is g for p, g in zip(self.tensors, kept, strict=True)):
-                return self._examined[:asked].tolist()
+                return self._examined[:asked].tolist() if asked else []
 
-    def _give(self, i: int, p: Tensor) -> None:
-        """Have the memory looked at that this process has of a parameter sharded over several."""
-        shard, g = sharded.shard(p), sharded.gradient(p)
-        known = shard is not None and g is not None
-        self.records["object"][i] = id(shard) if known else id(p)
+    def _give(self, i: int) -> None:
+        """Have other memory looked at than a parameter's own, where it is that which is stepped."""
+        p, g = self.stepped(i), self.gradient(i)
+        known = p is not None and g is not None
+        self.records["object"][i] = id(p if known else self.tensors[i])
         self.records["given"][i] = cast(Any, g)._cdata if known else 0
-        self._gradients += [shard, g] if shard is not None and g is not None else []
+        self._gradients += [p, g] if p is not None and g is not None else []
+
+    def stepped(self, i: int) -> Tensor | None:
+        """What a kernel steps of a parameter: itself, what this process has of it, or a copy without gaps.
+
+        Returns:
+            None for what only operations can step.
+        """
+        p = self.tensors[i]
+        if i in self.copies:
+            copied = self.copies[i].of(p)
+            if copied is None:
+                del self.copies[i]
+            return copied
+        return sharded.shard(p) if i in self.sharded else p
+
+    def layouts(self, members: list[int]) -> list[tuple[list[int], list[int]]]:
+        """The sizes and strides of what is stepped of these parameters, as they are enrolled."""
+        dims = self._dims.reshape(len(self.tensors), -1)[members].tolist()
+        counts = self.records["ndim"][members].tolist()
+        return [(own[:n], own[n : 2 * n]) for own, n in zip(dims, counts, strict=True)]
+
+    def hand_back(self) -> None:
+        """Copy what was stepped in a copy, and have autograd notice what was stepped in a part."""
+        for i, copied in self.copies.items():
+            if self.records["active"][i] == FUSED:
+                copied.back(self.tensors[i])
+        for i, p in self.sharded.items():
+            if self.records["active"][i] == FUSED:
+                torch.autograd.graph.increment_version(p)
+
+    def gaps(self) -> tuple[list[int], list[int], list[int], list[int]]:
+        """The memory of parameters with gaps: begins, ends, and whose each is; and where their storages begin."""
+        extents = [gaps.extent(self.tensors[i]) for i in self.copies]
+        bases = [self.tensors[i].untyped_storage().data_ptr() for i in self.copies]
+        return [x[0] for x in extents], [x[1] for x in extents], list(self.copies), bases
 
     def gradient(self, i: int) -> Tensor | None:
         """The gradient of a parameter, or what this process has of it."""
@@ -110,20 +146,16 @@ class Parameters:
         found = self.native.enroll(self.job, i, 0)
         if found:
             return found
-        p = self.tensors[i]
-        shard = sharded.shard(p) if i in self.sharded else p
-        trusted = shard is not None and _owned_otherwise(shard)
-        return self.native.enroll(self.job, i, 1) if trusted else 0
-
-    def again(self, i: int) -> bool:
-        """Look at one parameter again, after it was examined: whether its gradient is where native code can tell."""
-        while True:
-            g = self.gradient(i)
-            told = self.native.again(self.job, i)
-            if self.gradient(i) is g:
-                break
-        self._gradients += [] if g is None else [g]
-        return told == FUSED
+        p = self.stepped(i)
+        if p is None:
+            return 0
+        if _owned_otherwise(p):
+            found = self.native.enroll(self.job, i, 1)
+        if not found and p is self.tensors[i] and (copied := gaps.copy_of(p)):
+            self.copies[i] = copied
+            self._give(i)
+            found = self.native.enroll(self.job, i, 0)
+        return found
 
     def aim(self, i: int, written: "Written") -> tuple[Tensor, Tensor] | None:
         """Find out in Python where a gradient is that could not be told natively; None if only operations can.
@@ -131,10 +163,10 @@ class Parameters:
         Returns:
             the gradient, and the tensor to read: itself, or a copy that is laid out as its parameter.
         """
-        given, p = self.gradient(i), self.tensors[i]
+        given = self.gradient(i)
         if given is None or type(given) not in layout.TYPES or given.layout != torch.strided:
             return None
-        p, g = sharded.shard(p) if i in self.sharded else p, given
+        p, g = self.stepped(i), given
         if p is None or g.shape != p.shape or layout.keys(g) != layout.plain() or not g.data_ptr():
             return None
         begin = g.data_ptr()

@@ -45,15 +45,18 @@ LIST = _record("object count")
 HELD = _record("object param address deleter dtype scalar")
 """A tensor of the state: of which parameter, where its elements were, whose memory; ``scalar``: it is one number."""
 
+ENTRY = _record("object version")
+"""A dictionary of the state, and the number that CPython gave its contents when they were last compared."""
+
 BUCKET = _record(
     "params members count chunks first sizes offsets table columns row_bytes steps step_bytes numbers number_bytes "
     "number_count number_out rows row_words row_count slots slot_mask stamp each seed salted"
 )
-"""Parameters whose step is one formula: what `native.assign` and `native.finish` are given.
+"""Parameters whose step is one formula: what `rows.assign` and `rows.finish` are given.
 
 ``members``: the index of each member's record.  ``first``: the first of each member's chunks.  ``sizes`` and
 ``offsets``: of each chunk, elements and bytes.  ``steps``, ``numbers``: addresses of each member's count of steps and
-numbers of state, which have so many bytes each.  ``rows``: what `native.assign` sorts the members into (group, step,
+numbers of state, which have so many bytes each.  ``rows``: what `rows.assign` sorts the members into (group, step,
 numbers), by way of a hash table of ``slots``.  ``each``: every member is a group of its own.
 """
 
@@ -65,9 +68,12 @@ JOB = _record(
 
 LAYOUT = _record(
     "implementation storage autograd counter ndim sizes strides offset numel dtype keys data deleter version grad "
-    "plain owned none assign type list_items list_size"
+    "plain owned none assign type list_items list_size dict_version"
 )
-"""Where things stand in torch's objects, in bytes; ``plain``, ``owned`` and ``none`` are what is found there."""
+"""Where things stand in torch's objects, in bytes; ``plain``, ``owned`` and ``none`` are what is found there.
+
+``dict_version`` is 0 where Python does not number the contents of its dictionaries, as before 3.13.
+"""
 
 
 def offsets(record: np.dtype[Any]) -> Any:
@@ -78,4 +84,4 @@ def offsets(record: np.dtype[Any]) -> Any:
 
 def address(record: np.ndarray[Any, Any]) -> int:
     """Where an array begins, in memory."""
-    return record.__array_interface__["data"][0]
+    return record.ctypes.data

@@ -1,7 +1,6 @@
 """What an optimizer hands to a backend, and what a backend is."""
 
 import threading
-from collections import defaultdict
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -82,9 +81,9 @@ class States:
         lock: held during a step, and while state is shown: what one thread has prepared is not for another to change.
     """
 
-    def __init__(self, mapping: MutableMapping[Tensor, dict[str, Any]] | None = None) -> None:
-        self.mapping = defaultdict[Tensor, dict[str, Any]](dict) if mapping is None else mapping
-        self.exposed = mapping is not None
+    def __init__(self, mapping: MutableMapping[Tensor, dict[str, Any]], exposed: bool) -> None:
+        self.mapping = mapping
+        self.exposed = exposed
         self.reveal: Callable[[], None] | None = None
         self.lock = threading.RLock()
 

@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from operator import is_
 from typing import Any, ClassVar, cast
 
 import torch
@@ -77,8 +78,19 @@ class DropIn(Optimizer):
     def _reset(self) -> None:
         super()._reset()
         self._read: dict[int, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {}
+        self._values: dict[int, tuple[Any, ...] | None] = {}
 
     def _settings(self, i: int, group: dict[str, Any]) -> dict[str, Any]:
+        values = (*map(group.get, self.convention.arguments), group["params"])
+        last = self._values.get(i)
+        if last is not None and all(map(is_, values, last)):
+            return self._read[i][2]
+        ours = self._translated(i, group)
+        # The same objects are the same values, unless they can be changed in place.
+        self._values[i] = values if all(map(_immutable, values[:-1])) else None
+        return ours
+
+    def _translated(self, i: int, group: dict[str, Any]) -> dict[str, Any]:
         arguments = self.convention.arguments
         theirs = {name: _plain(group.get(name, argument.default)) for name, argument in arguments.items()}
         if i in self._read and self._read[i][0] == theirs and self._read[i][2]["params"] is group["params"]:
@@ -121,6 +133,11 @@ class DropIn(Optimizer):
     @uncompiled
     def state_dict(self) -> dict[str, Any]:
         """As torch's: it loads into torch's class, which goes on from it."""
+        if not self.convention.counted:  # torch keeps nothing of a parameter that was taken out without a buffer
+            present = {p for group in self.param_groups for p in group["params"]}
+            gone = [(p, held) for p, held in self.state.items() if p not in present]
+            for p in [p for p, held in gone if isinstance(held, dict) and held.keys() == {"step"}]:
+                del self.state[p]
         state = TorchOptimizer.state_dict(self)
         if not self.convention.counted:
             saved: dict[Any, Any] = state["state"]
@@ -177,6 +194,13 @@ class DropIn(Optimizer):
             for p in group["params"]:
                 if p in self.state and isinstance(self.state[p], dict):
                     yield self.state[p], rule
+
+
+def _immutable(x: Any) -> bool:
+    """Whether a setting's value is what it is as long as it is the same object."""
+    if type(x) is tuple:
+        return all(map(_immutable, cast("tuple[Any, ...]", x)))
+    return type(x) in (float, int, bool, str, type(None))
 
 
 def _plain(x: Any) -> Any:

@@ -87,7 +87,13 @@ class Course:
         return cls(**numbers, initial=dict(saved["initial"]), transition=transition)
 
 
+_NONE = Course()
+
+
 def of(group: Mapping[str, Any]) -> Course:
-    """The course of a group; an empty one for groups without, such as the drop-ins', or while they are being loaded."""
+    """The course of a group; an empty one for groups without, such as the drop-ins', or while they are being loaded.
+
+    It is for reading: all groups without have the same.
+    """
     course = group.get(KEY)
-    return course if isinstance(course, Course) else Course()
+    return course if isinstance(course, Course) else _NONE

@@ -159,7 +159,8 @@ class Optimizer(TorchOptimizer):
 
     @state.setter
     def state(self, mapping: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        self._states = States(mapping)
+        # The first is torch's own, made at the start: nobody else has seen it.
+        self._states = States(mapping, exposed=hasattr(self, "_states"))
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
@@ -180,7 +181,7 @@ class Optimizer(TorchOptimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "state" in state:
-            self._states = States(state["state"])
+            self._states = States(state["state"], exposed=True)
         super().__setstate__({name: x for name, x in state.items() if name != "state"})
         self._reset()
 
