@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from thalweg import lifelines
 from thalweg.problems import Problem
+from thalweg.problems.trial import SPLITS
 from thalweg.race import plan as planning
 from thalweg.race import workers as places
 from thalweg.race.entry import Entry
@@ -19,6 +20,9 @@ from thalweg.race.training import machine
 from thalweg.rule import Rule
 from thalweg.store import Plan, Run, Store, claim
 from thalweg.switch import Switch
+
+_LIGHT = 2**24
+"""Bytes of data up to which workers are sent a built-in problem: to load digits they would import scikit-learn."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ class Race:
         self._source = places.Source(problem, data)
         with lifelines.holding():
             self._problem = self._source.load()
+            if self._problem.folder is None and _size(self._problem) <= _LIGHT:
+                self._source = places.Source(self._problem)
             given = [entry if isinstance(entry, Entry) else Entry(entry) for entry in entries]
             parts = self._problem.parts()  # before anything of it has run, as in the workers
             self._problem.check(e.batch_size for e in given if isinstance(e.batch_size, int))
@@ -182,6 +188,11 @@ class _Course:
             lost = all(t.key in self.runs for t in trials) and self._best(name) is None
             total += len(trials) + (0 if lost else self.plan.seeds)
         return total
+
+
+def _size(problem: Problem) -> int:
+    """The bytes of a problem's data."""
+    return sum(tensor.nbytes for split in SPLITS for tensor in problem.tensors(split))
 
 
 def _cores() -> int:
