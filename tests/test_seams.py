@@ -72,6 +72,7 @@ def programs(
 
 
 def check(server: Server, programs: Sequence[Program]) -> None:
+    assert programs
     failed = [outcome for outcome in server.run(programs) if outcome.difference is not None]
     said: list[str] = []
     for outcome in failed[:3]:
@@ -401,32 +402,40 @@ from typing import NamedTuple
 from thalweg.maths import Value
 from thalweg.rule import Rate, Rule
 class Many(Rule):
-    \"\"\"A rule of a user's own, whose states are all alike.\"\"\"
+    \"\"\"A user's rule with many states.\"\"\"
     lr: Rate = 0.1
     State = NamedTuple("State", [(f"s{{i}}", Value) for i in range({n})])
     def update(h, p, g, s, t):
         new = [0.75 * x + {factor} * g for i, x in enumerate(s)]
         return p - h.lr * sum(new), Many.State(*new)
 """
-ROUNDED = ", state_dtype=torch.bfloat16)"
+ZEROS = "ps += [nn.Parameter(torch.zeros(400)) for _ in range(2)]"
+
+
+def rounded(params: str, rule: str) -> str:
+    return f"thalweg.Optimizer({params}, {rule}, state_dtype=torch.bfloat16)"
+
+
+def alike(n: int) -> tuple[str, ...]:
+    """An optimizer of one parameter with `n` states that would be equal if they were not rounded differently."""
+    return USERS_RULE.format(n=n, factor="0.3"), ZEROS, f"o = {rounded('ps[:1]', 'Many()')}"
+
+
 NOISE: dict[str, Lines] = {
     "two parameters": [
-        "ps += [nn.Parameter(torch.zeros(400)) for _ in range(2)]", f"o = thalweg.Optimizer(ps, rules.parse('adam'){ROUNDED}",
+        ZEROS, f"o = {rounded('ps', 'rules.Adam()')}",
         "for i in range(5): give(ps[0], i); ps[1].grad = ps[0].grad.clone(); o.step()",
         "a, b = (o.state[p]['exp_avg'] for p in ps)", "assert (a != b).float().mean() > 0.2, (a, b)",
         "torch.testing.assert_close(a.float(), b.float(), rtol=0.05, atol=0.01)"],
     "two states": [
-        USERS_RULE.format(n=2, factor="0.3"), "ps.append(nn.Parameter(torch.zeros(400)))", f"o = thalweg.Optimizer(ps, Many(){ROUNDED}",
-        "for i in range(5): give(ps[0], i); o.step()", "a, b = o.state[ps[0]].pop('s0'), o.state[ps[0]].pop('s1')",
+        *alike(2), "for i in range(5): give(ps[0], i); o.step()", "a, b = o.state[ps[0]].pop('s0'), o.state[ps[0]].pop('s1')",
         "assert (a != b).float().mean() > 0.2, (a, b)", "torch.testing.assert_close(a.float(), b.float(), rtol=0.05, atol=0.02)"],
     "two steps": [
-        USERS_RULE.format(n=1, factor="0.3"), "ps.append(nn.Parameter(torch.zeros(400)))", f"o = thalweg.Optimizer(ps, Many(){ROUNDED}",
-        "kept = []",
+        *alike(1), "kept = []",
         "for i in range(2): o.state[ps[0]]['s0'] = torch.zeros(400, dtype=torch.bfloat16); give(ps[0], 1); o.step(); kept.append(o.state[ps[0]]['s0'].clone())",
         "assert (kept[0] != kept[1]).float().mean() > 0.2, kept"],
     "the same seed": [
-        "ps += [nn.Parameter(torch.zeros(400)) for _ in range(2)]",
-        f"a, b = (thalweg.Optimizer([p], rules.parse('adam'){ROUNDED} for p in ps)",
+        ZEROS, f"a, b = ({rounded('[p]', 'rules.Adam()')} for p in ps)",
         "for i in range(5): give(ps[0], i); ps[1].grad = ps[0].grad.clone(); a.step(); b.step()",
         "assert torch.equal(a.state[ps[0]]['exp_avg'], b.state[ps[1]]['exp_avg'])"],
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the drop-ins have in common: groups with torch's keys, read by a convention; torch's checkpoints and errors."""
+"""The base class of the drop-ins: groups with torch's keys, read by a convention; torch's checkpoints and errors."""
 
 import functools
 import inspect
@@ -23,10 +23,10 @@ _FAKE: Any = torch._C._TorchDispatchModeKey.FAKE  # pyright: ignore
 
 
 class DropIn(Optimizer):
-    """What the classes have in common: groups with torch's keys, read by a convention.
+    """An optimizer whose groups have torch's keys, which a convention translates.
 
     Attributes:
-        convention: what the class's name and arguments mean.
+        convention: the meaning of the class's name and arguments.
         theirs: the step of torch's class.
     """
 
@@ -43,7 +43,7 @@ class DropIn(Optimizer):
 
     @hooked
     def step(self, closure: Callable[[], float] | None = None, *, zero_grad: bool = False) -> Any:
-        """As torch's; see `thalweg.Optimizer.step` for `zero_grad`."""
+        """Like torch's; see `thalweg.Optimizer.step` for `zero_grad`."""
         if not self._is_torchs():
             return _step(self, closure, zero_grad=zero_grad)
         with torch.set_grad_enabled(self.defaults["differentiable"]):
@@ -54,10 +54,10 @@ class DropIn(Optimizer):
         return loss
 
     def _is_torchs(self) -> bool:
-        """Whether torch's own step is asked for what only it can give.
+        """Whether only torch's own step will do.
 
-        That is gradients of the step itself (``differentiable``), CUDA graphs or a word why there are none
-        (``capturable``), and steps of tensors without numbers in them, fake or meta.
+        It differentiates through the step (``differentiable``), records it in CUDA graphs, or raises where there are
+        none (``capturable``), and steps tensors that contain no numbers: fake and meta ones.
         """
         if _mode(_FAKE) is not None:
             return True
@@ -71,7 +71,7 @@ class DropIn(Optimizer):
 
     @uncompiled
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As torch's."""
+        """Like torch's."""
         TorchOptimizer.add_param_group(self, param_group)
         self._reset()
 
@@ -100,7 +100,7 @@ class DropIn(Optimizer):
         if i in self._read:
             _, last, ours = self._read[i]
             if all(name in ours["rule"].numbers for name, x in settings.items() if x != last[name]):
-                rule = ours["rule"]  # the same formula: nothing is compiled or laid out anew
+                rule = ours["rule"]  # the formula is the same, so its kernel and layout can be kept
         rule = rule or self.convention.rule_of(settings)
         ours = {**rule.numbers, **settings, "rule": rule, "params": group["params"]}
         ours.setdefault("weight_decay", 0.0)
@@ -114,7 +114,7 @@ class DropIn(Optimizer):
         return work
 
     def _number_dtype(self) -> torch.dtype:
-        """The dtype of the numbers of the state: torch's default, as torch has it."""
+        """The dtype of the numbers in the state: torch's default dtype, as in torch."""
         return eager.count_dtype()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class DropIn(Optimizer):
 
     @uncompiled
     def state_dict(self) -> dict[str, Any]:
-        """As torch's: it loads into torch's class, which goes on from it."""
+        """Like torch's; torch's class can load it and continue from there."""
         if not self.convention.counted:  # torch keeps nothing of a parameter that was taken out without a buffer
             present = {p for group in self.param_groups for p in group["params"]}
             gone = [(p, held) for p, held in self.state.items() if p not in present]
@@ -150,9 +150,9 @@ class DropIn(Optimizer):
 
     @uncompiled
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint, of this class or of torch's.
+        """Load a checkpoint of this class or of torch's.
 
-        Where the parameters' names are known on both sides, states are matched by name, whatever the order.
+        If both this optimizer and the checkpoint have parameter names, states are matched by name, in any order.
 
         Raises:
             ValueError: its groups, names or shapes are not those of this optimizer.
@@ -164,7 +164,7 @@ class DropIn(Optimizer):
             checkpoint.check_shapes(self.param_groups, self._rules(), given)
             return given
 
-        # As the last of the hooks: those of the user may change or unwrap what is loaded.
+        # Runs after the user's hooks, which may change or unwrap what is loaded.
         hook = self.register_load_state_dict_pre_hook(fitted)
         try:
             TorchOptimizer.load_state_dict(self, dict(state_dict))
@@ -179,7 +179,7 @@ class DropIn(Optimizer):
         self._count()
 
     def _count(self) -> None:
-        """Give a count of steps to what torch's SGD, which keeps none, has stepped: what has a buffer was stepped."""
+        """Add the step count that torch's SGD does not save: any state with a buffer has been stepped at least once."""
         for held, rule in self._held():
             if not self.convention.counted and any(name in held for name in rule.State._fields):
                 held.setdefault("step", torch.tensor(1.0))
@@ -189,7 +189,7 @@ class DropIn(Optimizer):
         return [self._settings(i, group)["rule"] for i, group in enumerate(self.param_groups)]
 
     def _held(self) -> Iterator[tuple[dict[str, Any], Rule]]:
-        """The state of each parameter that has one, and its rule; what a user keeps beside it is left alone."""
+        """Each parameter's state, if it is a dictionary, with its rule; the user's own entries are left alone."""
         for rule, group in zip(self._rules(), self.param_groups, strict=True):
             for p in group["params"]:
                 if p in self.state and isinstance(self.state[p], dict):
@@ -204,21 +204,21 @@ def _immutable(x: Any) -> bool:
 
 
 def _plain(x: Any) -> Any:
-    """A setting as numbers: a rate or a pair of betas may be of tensors."""
+    """A setting as numbers; a rate or the betas may be given as tensors."""
     if isinstance(x, tuple | list):
         return tuple(map(_plain, cast("tuple[Any, ...]", x)))
     return x.item() if isinstance(x, Tensor) else x
 
 
 def constructor(theirs: type[TorchOptimizer]) -> Callable[..., None]:
-    """Torch's constructor, with what is allowed added to its errors."""
+    """Torch's constructor, whose errors then also say what is allowed."""
 
     @functools.wraps(theirs.__init__)
     def __init__(self: DropIn, params: Any, *arguments: Any, **keywords: Any) -> None:
         try:
             theirs.__init__(self, params, *arguments, **keywords)
         except ValueError as error:
-            if not str(error).startswith("Invalid"):  # it is not about the value of an argument
+            if not str(error).startswith("Invalid"):  # not about the value of an argument
                 raise
             said = inspect.signature(theirs.__init__).bind(self, params, *arguments, **keywords).arguments
             raise ValueError(f"{error}{_allowed(type(self), said)}") from None
@@ -227,7 +227,7 @@ def constructor(theirs: type[TorchOptimizer]) -> Callable[..., None]:
 
 
 def _allowed(cls: type[DropIn], said: Mapping[str, Any]) -> str:
-    """What is allowed for the first argument that is not, to be added to torch's message."""
+    """The allowed values of the first invalid argument, to be appended to torch's message."""
     for name, argument in cls.convention.arguments.items():
         try:
             if name in said:

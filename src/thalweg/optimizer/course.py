@@ -12,7 +12,7 @@ from thalweg.schedules import Schedule
 from thalweg.switch import Switch
 
 KEY = "course"
-"""Its key in a group."""
+"""The key of the `Course` in a parameter group."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Transition:
         return {name: s for name, s in self.schedules.items() if name in (*self.phase.numbers, "weight_decay")}
 
     def saved(self) -> dict[str, Any]:
-        """As texts and numbers."""
+        """The progress as text and numbers, for a checkpoint."""
         return {"rule": str(self.switch), "switched": self.switched, "average": self.average, "rate": self.rate}
 
 
@@ -70,7 +70,7 @@ class Course:
     transition: Transition | None = None
 
     def saved(self) -> dict[str, Any]:
-        """As texts and numbers."""
+        """The progress as text and numbers, for a checkpoint."""
         return {
             "steps": self.steps,
             "schedules": {name: schedule.state_dict() for name, schedule in self.schedules.items()},
@@ -82,7 +82,7 @@ class Course:
 
     @classmethod
     def restored(cls, saved: Mapping[str, Any], transition: Transition | None) -> "Course":
-        """Restore it from the result of `saved`; the schedules are attached later."""
+        """The course that `saved` describes; the schedules are attached later."""
         numbers = {name: saved[name] for name in ("steps", "base_lr", "ahead")}
         return cls(**numbers, initial=dict(saved["initial"]), transition=transition)
 
