@@ -162,7 +162,7 @@ class Bucket:
             whole = {firsts[id(work)][name] for work in works}
             if whole != {0.0}:
                 for k, (p, work) in enumerate(zip(params, works, strict=True)):
-                    view = self._view(self._blocks[-1], k, p, int(at[-1][k]))
+                    view = self._view(p.shape, p.stride(), int(at[-1][k]))
                     _fill(view, firsts[id(work)][name], work, p, name)
         scalars = [("step", self.key.step_dtype), *((name, self.key.number_dtype) for name in self.kept)]
         own: list[np.ndarray[Any, Any]] = []
@@ -175,16 +175,28 @@ class Bucket:
         self._append(columns, own[0], np.stack(own[1:], 1) if own[1:] else np.zeros((len(members), 0), np.int64))
 
     def _block(self, params: list[Tensor], counts: np.ndarray[Any, Any], dtype: torch.dtype) -> np.ndarray[Any, Any]:
-        """Zeros for every parameter, side by side; where each begins."""
-        padded = -(-counts // _ALIGNED) * _ALIGNED
-        block = torch.empty(int(padded.sum()), dtype=dtype, device="cpu")
-        for piece in torch.split(block, _GRAIN) if launch.forked() else (block,):
-            piece.zero_()
-        self._blocks.append(block)
-        return block.data_ptr() + dtype.itemsize * (np.cumsum(padded) - padded)
+        """Zeros for every parameter, small ones side by side; where each begins."""
+        large = counts > _SMALL
+        padded = np.where(large, 0, -(-counts // _ALIGNED) * _ALIGNED)
+        blocks = [torch.empty(int(padded.sum()), dtype=dtype, device="cpu")]
+        at = blocks[0].data_ptr() + dtype.itemsize * (np.cumsum(padded) - padded)
+        for k in np.flatnonzero(large).tolist():
+            p = params[k]
+            blocks.append(torch.empty_strided(p.shape, p.stride(), dtype=dtype, device="cpu"))
+            at[k] = blocks[-1].data_ptr()
+        for block in blocks:
+            flat = block.as_strided((block.numel(),), (1,))
+            for piece in torch.split(flat, _GRAIN) if launch.forked() else (flat,):
+                piece.zero_()
+        self._blocks += blocks
+        return at
 
-    def _view(self, block: Tensor, k: int, p: Tensor, at: int) -> Tensor:
-        return torch.as_strided(block, p.shape, p.stride(), (at - block.data_ptr()) // block.itemsize)
+    def _view(self, shape: Sequence[int], stride: Sequence[int], at: int) -> Tensor:
+        """What of a block is a parameter's: the block itself, if it is nobody else's."""
+        block = self._holding(at)
+        if block.shape == tuple(shape) and block.stride() == tuple(stride):
+            return block
+        return torch.as_strided(block, shape, stride, (at - block.data_ptr()) // block.itemsize)
 
     def reveal(self, states: States, only: int | None = None) -> None:
         """Show the state of all members, or of one, as ordinary tensors, each with memory of its own."""
@@ -199,15 +211,14 @@ class Bucket:
             tensors: list[Tensor] = []
             for column, name in enumerate(names):
                 begin = int(self._where(m)[column])
-                block = self._holding(begin)
-                offset = (begin - block.data_ptr()) // block.itemsize
                 if name == "step" or name in self.kept:
-                    tensors.append(block[offset].clone())
+                    tensors.append(self._view((), (), begin).clone())
                 else:
                     shape, stride = self._kept[m].layout
-                    view = torch.as_strided(block, shape, stride, offset)
-                    copy = view.clone(memory_format=torch.preserve_format)
-                    tensors.append(sharded.like(p, copy) if sharded.is_sharded(p) else copy)
+                    own = self._view(shape, stride, begin)
+                    if own is not self._holding(begin):  # to save a view saves all of its block
+                        own = own.clone(memory_format=torch.preserve_format)
+                    tensors.append(sharded.like(p, own) if sharded.is_sharded(p) else own)
             entry = states.of(p)
             values = dict(zip(names, tensors, strict=True))
             entry.update({name: values[name] for name in self._order()})
