@@ -10,7 +10,7 @@ import torch
 from thalweg import conventions
 from thalweg.conventions import TABLE, translate
 from thalweg.conventions.page import page
-from thalweg.rules import SGD, Adam, Momentum, RMSProp
+from thalweg.rules import ADOPT, MADGRAD, SGD, AdaBelief, Adam, Adan, Momentum, RMSProp
 
 CALLS = [(framework, name) for framework, column in TABLE.items() for name in column.names]
 
@@ -43,6 +43,10 @@ def test_every_name_is_a_rule(framework: str, name: str) -> None:
         ("optax", "adam", {"learning_rate": 1, "nesterov": True, "eps_root": 1e-8},
          Adam(lr=1, nesterov="constant", eps_root=1e-8)),
         ("textbook", "adam_inside", {"rho1": 0.5}, Adam(beta1=0.5, eps_at="inside")),
+        ("pytorch_optimizer", "AdaBelief", {"eps": 1e-8}, AdaBelief(eps=1e-8, eps_root=1e-8)),
+        ("pytorch_optimizer", "adopt", {"clip_lambda": None}, ADOPT(clip=False)),
+        ("pytorch_optimizer", "madgrad", {"momentum": 0, "eps": 0}, MADGRAD(lr=1e-3, momentum=None, eps=None)),
+        ("pytorch_optimizer", "adan", {"weight_decay": 0.1}, Adan(lambd=0.1)),
     ],
 )  # fmt: skip
 def test_rules(framework: str, name: str, theirs: dict[str, Any], expected: Any) -> None:
@@ -61,6 +65,22 @@ def test_rules(framework: str, name: str, theirs: dict[str, Any], expected: Any)
         ("keras", "Ftrl", {}, "keras's Ftrl cannot be expressed: its step is"),
         ("keras", "SGD", {"use_ema": True}, "keras's SGD's use_ema is True; allowed is False: "),
         ("optax", "adam", {}, "optax's adam needs learning_rate: it has no default there"),
+        ("optax.contrib", "prodigy", {}, "optax.contrib's prodigy cannot be expressed: its rate depends"),
+        ("optax.contrib", "adopt", {"learning_rate": 1, "clip_value_fn": abs}, "allowed is None: the limit is"),
+        (
+            "optax",
+            "adan",
+            {"learning_rate": abs},
+            "learning_rate is a function; write a number, and give.* schedule of lr",
+        ),
+        ("pytorch_optimizer", "ADOPTT", {}, "has no optimizer 'ADOPTT'; did you mean 'adopt'"),
+        ("pytorch_optimizer", "soap", {}, "pytorch_optimizer's SOAP cannot be expressed: its steps need"),
+        ("pytorch_optimizer", "adopt", {"cautious": True}, "cautious is True; allowed is False: it needs the sum"),
+        ("pytorch_optimizer", "adopt", {"clip_lambda": abs}, r"allowed is 'step \*\* 0.25' or None"),
+        ("pytorch_optimizer", "adopt", {"fixed_decay": True}, "write decay_form='independent' of thalweg.Optimizer"),
+        ("pytorch_optimizer", "ademamix", {"betas": (0.9, 0.99)}, r"betas is \(0.9, 0.99\); allowed is 3 numbers"),
+        ("pytorch_optimizer", "ademamix", {"t_alpha_beta3": 0}, "t_alpha_beta3 is 0; allowed is a finite number > 0"),
+        ("pytorch_optimizer", "adan", {"maximize": True}, "its first difference is then twice the gradient"),
         ("torch", "AdamW", {"weight_decay": 0.1}, "sets weight_decay to 0.1, which is around a rule and not in it"),
     ],
 )
@@ -94,6 +114,17 @@ def test_without_epsilon_optax_takes_zero_over_zero_as_zero() -> None:
     assert walk("optax", "adagrad", [[0.0, 4.0]], **settings)[0] == [1.0, -2.5]
 
 
+@pytest.mark.parametrize("name", ["laprop", "grams"])
+def test_without_weight_decouple_laprop_and_grams_do_not_decay(name: str) -> None:
+    plain, coupled, decoupled = (
+        walk("pytorch_optimizer", name, [[3.0, 4.0]] * 3, lr=0.1, **theirs)
+        for theirs in (
+            {}, {"weight_decay": 0.5, "weight_decouple": False}, {"weight_decay": 0.5, "weight_decouple": True}
+        )
+    )  # fmt: skip
+    assert coupled == plain != decoupled
+
+
 @pytest.mark.parametrize(
     ("call", "to", "expected", "kind"),
     [
@@ -106,6 +137,14 @@ def test_without_epsilon_optax_takes_zero_over_zero_as_zero() -> None:
         ("textbook.nesterov(alpha=0.9)", "torch", "torch.optim.SGD(lr=0.01, momentum=0.9, nesterov=True)", "constant"),
         ("optax.amsgrad(0.001)", "torch", "torch.optim.Adam(amsgrad=True)", "nearest"),
         ("keras.optimizers.Adam()", "torch", "torch.optim.Adam(eps=1e-07)", "nearest"),
+        ("optax.yogi(0.01)", "pytorch_optimizer", "pytorch_optimizer.Yogi()", "exact"),
+        ("pytorch_optimizer.ademamix(1e-3, weight_decay=0.1, weight_decouple=True)", "optax.contrib",
+         "optax.contrib.ademamix(learning_rate=0.001, weight_decay=0.1)", "exact"),
+        ("optax.contrib.adopt(1e-3)", "pytorch_optimizer", "pytorch_optimizer.ADOPT()", "nearest"),
+        ("optax.contrib.adopt(1e-3, use_clipping=False)", "pytorch_optimizer",
+         "pytorch_optimizer.ADOPT(clip_lambda=None)", "exact"),
+        ("pytorch_optimizer.AdaBelief(1e-3, eps=1e-8)", "optax",
+         "optax.adabelief(learning_rate=0.001, eps=1e-08, eps_root=1e-08)", "exact"),
     ],
 )  # fmt: skip
 def test_translations(call: str, to: str, expected: str, kind: str) -> None:

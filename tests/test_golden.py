@@ -1,7 +1,8 @@
 """Trajectories of other implementations, in ../shared/golden and tests/data, compared step by step."""
 
 import json
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from thalweg import conventions
+from thalweg.conventions import TABLE
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 RECORDED = Path(__file__).with_name("data")
@@ -45,3 +47,44 @@ def test_trajectory(framework: str, index: int, backend: str) -> None:
         torch.testing.assert_close(
             p.detach(), torch.tensor(expected, dtype=torch.float64), rtol=CLOSE[framework], atol=0
         )
+
+
+@cache
+def _modern() -> list[dict[str, Any]]:
+    path = GOLDEN / "modern.json"
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+def _is_known(framework: str, optimizer: str) -> bool:
+    try:
+        return framework in TABLE and bool(TABLE[framework].find(optimizer))
+    except ValueError:
+        return False
+
+
+def _modern_ids() -> list[Any]:
+    """The cases of all optimizers that are known here."""
+    found = [
+        pytest.param(i, id=f"{c['framework']}-{c['optimizer']}-{i}")
+        for i, c in enumerate(_modern())
+        if _is_known(c["framework"], c["optimizer"])
+    ]
+    skip = pytest.mark.skip(reason="there is no ../shared/golden beside the repository")
+    return found if GOLDEN.is_dir() else [pytest.param(0, marks=skip)]
+
+
+@pytest.mark.parametrize("backend", ["eager", "numba"])
+@pytest.mark.parametrize("index", _modern_ids())
+def test_todays_rules(index: int, backend: str) -> None:
+    """Tensors of several shapes, to 1e-10 of the distance moved."""
+    case = _modern()[index]
+    tensor: Callable[[Any], torch.Tensor] = partial(torch.tensor, dtype=torch.float64)
+    params = [torch.nn.Parameter(tensor(x)) for x in case["start"]]
+    optimizer = conventions.optimizer(case["framework"], case["optimizer"], params, **case["kwargs"], backend=backend)
+    for gradients, expected in zip(case["gradients"], case["parameters"], strict=True):
+        for p, g in zip(params, gradients, strict=True):
+            p.grad = tensor(g)
+        optimizer.step()
+        for p, start, wanted in zip(params, case["start"], expected, strict=True):
+            moved = torch.linalg.vector_norm(tensor(wanted) - tensor(start))
+            assert torch.linalg.vector_norm(p.detach() - tensor(wanted)) <= 1e-10 * moved

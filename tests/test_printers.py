@@ -48,7 +48,7 @@ def test_latex_is_well_formed(rule: Rule) -> None:
     known = {
         "begin", "end", "frac", "sqrt", "left", "right", "lvert", "rvert", "text", "max", "min", "operatorname",
         "mathrm", "cdot", "le", "ge", "ne", "theta", "eta", "beta", "mu", "tau", "rho", "epsilon", "psi", "lambda",
-        "kappa", "nu", "alpha", "Pi", "nabla",
+        "kappa", "nu", "alpha", "Pi", "nabla", "exp", "log",
     }  # fmt: skip
     assert set(re.findall(r"\\([A-Za-z]+)", text)) <= known
 

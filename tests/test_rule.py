@@ -165,7 +165,7 @@ def test_any_text_is_a_rule_or_refused_in_a_sentence(text: str) -> None:
         ("momentum(nesterov=True)", "allowed is False or 'correction' or 'lookahead'"),
         ("momentum(form=velocity, dampening=0.5)", "only form='accumulated'"),
         ("rmsprop(nesterov=lookahead)", "set momentum"),
-        ("qqqqqqq", "the rules are adadelta, adagrad, adam"),
+        ("qqqqqqq", "the rules are adabelief, adadelta, adagrad, adam"),
     ],
 )
 def test_unknown_names_are_refused_with_the_nearest(text: str, said: str) -> None:

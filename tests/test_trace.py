@@ -83,7 +83,9 @@ BYTES = [
     ("sgd", 12), ("momentum", 20), ("nesterov", 20), ("qhm", 20), ("lion", 20), ("adagrad", 20), ("rmsprop", 20),
     ("rmsprop(momentum=0.9)", 28), ("rmsprop(centered=True)", 28), ("rmsprop(centered=True, momentum=0.9)", 36),
     ("adam", 28), ("nadam", 28), ("amsgrad", 36), ("adamax", 28), ("radam", 28), ("qhadam", 28), ("adadelta", 28),
-    ("asgd", 20), ("rprop", 28),
+    ("asgd", 20), ("rprop", 28), ("adabelief", 28), ("adabelief(amsgrad=True)", 36), ("yogi", 28), ("adan", 44),
+    ("ademamix", 36), ("adopt", 28), ("laprop", 28), ("laprop(form=velocity, centered=True)", 36), ("madgrad", 32),
+    ("madgrad(momentum=None)", 28), ("tiger", 20), ("grams", 28),
 ]  # fmt: skip
 
 

@@ -190,7 +190,10 @@ _CONVERT = _examples(
 @app.command(epilog=_CONVERT)
 def convert(
     call: Annotated[str, typer.Argument(metavar="CALL", help="What a framework or book writes, as literals.")],
-    to: Annotated[str, typer.Option(metavar="FRAMEWORK", help="torch, keras, optax or textbook.")] = "torch",
+    to: Annotated[
+        str,
+        typer.Option(metavar="FRAMEWORK", help="torch, keras, optax, optax.contrib, pytorch_optimizer or textbook."),
+    ] = "torch",
 ) -> None:
     """Translate an optimizer call into another framework's, and say whether the two are equivalent."""
     from thalweg.cli.exits import users_input

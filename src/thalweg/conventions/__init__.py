@@ -1,7 +1,7 @@
 """The meaning of names in each framework and book as one table; rules, optimizers and translations from it.
 
-``conventions.optimizer("keras", "RMSprop", params, rho=0.9)`` steps as Keras does; ``torch``, ``keras``, ``optax`` and
-``textbook`` are known, with their names and arguments.
+``conventions.optimizer("keras", "RMSprop", params, rho=0.9)`` steps as Keras does; ``torch``, ``keras``, ``optax``,
+``optax.contrib``, ``pytorch_optimizer`` and ``textbook`` are known, with their names and arguments.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ def rule(framework: str, name: str, **theirs: Any) -> Rule:
     """The rule that a framework means by a name.
 
     Args:
-        framework: ``torch``, ``keras``, ``optax`` or ``textbook``.
+        framework: ``torch``, ``keras``, ``optax``, ``optax.contrib``, ``pytorch_optimizer`` or ``textbook``.
         name: the optimizer, as the framework calls it.
         theirs: arguments under the framework's names; ``lr`` is the learning rate everywhere.
 

@@ -11,6 +11,8 @@ from thalweg.rule import Rule, annotations, check, nearest
 REQUIRED = inspect.Parameter.empty
 """The default of an argument that must be given."""
 
+_SEVERAL = {2: "a pair of"}
+
 
 @dataclass(frozen=True)
 class Argument:
@@ -18,9 +20,10 @@ class Argument:
 
     Attributes:
         default: its default value, or `REQUIRED`.
-        ours: the settings of our rule or of `Optimizer` that it determines: none, one or a pair.
+        ours: the settings of our rule or of `Optimizer` that it determines: none, one, or one for each of its parts.
         values: the translations of some values; all others stay the same.
         closed: whether no other values are allowed.
+        shared: whether each of `ours` gets the whole value instead of a part.
         refused: the reason to show when the argument has no counterpart here and is given a non-default value; empty if
             it never affects the numbers (``foreach``, ``fused``).
     """
@@ -30,14 +33,19 @@ class Argument:
     values: Mapping[Any, Any] = field(default_factory=dict[Any, Any])
     closed: bool = False
     refused: str = ""
+    shared: bool = False
+
+    @property
+    def parts(self) -> int:
+        """The number of values in one argument."""
+        return 1 if self.shared else len(self.ours)
 
     def read(self, value: Any) -> dict[str, Any]:
         """Our settings for a value of it."""
-        if len(self.ours) == 2:
+        if self.parts > 1:
             return dict(zip(self.ours, value, strict=True))
-        if not self.ours:
-            return {}
-        return {self.ours[0]: self.values.get(value, value) if isinstance(value, Hashable) else value}
+        value = self.values.get(value, value) if isinstance(value, Hashable) else value
+        return dict.fromkeys(self.ours, value)
 
     def check(self, said: str, value: Any, rule: type[Rule]) -> None:
         """Raise ``ValueError``, which calls the argument `said`, if the value is not supported."""
@@ -45,8 +53,14 @@ class Argument:
             raise ValueError(f"{said} is {value!r}; allowed is {self.default!r}: {self.refused}")
         if self.closed and not any(value is known or value == known for known in self.values):
             raise ValueError(f"{said} is {value!r}; allowed is {' or '.join(map(repr, self.values))}")
-        if len(self.ours) == 2 and not (isinstance(value, Iterable) and len(list(cast("Iterable[Any]", value))) == 2):
-            raise ValueError(f"{said} is {value!r}; allowed is a pair of numbers")
+        if callable(value) and self.ours and not self.closed:
+            raise ValueError(
+                f"{said} is a function; write a number, and give thalweg.Optimizer a schedule of "
+                f"{' and '.join(self.ours)}"
+            )
+        several = self.parts
+        if several > 1 and not (isinstance(value, Iterable) and len(list(cast("Iterable[Any]", value))) == several):
+            raise ValueError(f"{said} is {value!r}; allowed is {_SEVERAL.get(several, several)} numbers")
         for name, setting in self.read(value).items():
             if name in annotations(rule):
                 check(said, setting, annotations(rule)[name])
@@ -67,9 +81,18 @@ def unset(default: float | None, ours: str) -> Argument:
     return Argument(default, (ours,), {0: None, None: None})
 
 
-def pair(default: tuple[float, float], first: str, second: str) -> Argument:
-    """A pair of numbers in one argument."""
-    return Argument(default, (first, second))
+def several(default: tuple[float, ...], *ours: str) -> Argument:
+    """Several numbers in one argument."""
+    return Argument(default, ours)
+
+
+def shared(default: float, *ours: str) -> Argument:
+    """One number for several of our settings."""
+    return Argument(default, ours, shared=True)
+
+
+INTO_RULE, NOWHERE = "lambd", "none"
+"""Values of ``decay_form`` in the table: the weight decay is the rule's own ``lambd``, or it has no effect."""
 
 
 def switch(default: bool, ours: str, on: Any, off: Any) -> Argument:
@@ -116,6 +139,13 @@ class Convention:
         found = {name: value() if callable(value) else value for name, value in self.fixed.items()}
         for name, argument in self.arguments.items():
             found.update(argument.read(theirs.get(name, argument.default)))
+        if (form := found.get("decay_form")) in (INTO_RULE, NOWHERE):
+            decay = found["weight_decay"]
+            found |= {
+                "weight_decay": 0.0,
+                "decay_form": "l2",
+                **({"lambd": decay or None} if form == INTO_RULE else {}),
+            }
         return found
 
     def meaning(self, settings: Mapping[str, Any]) -> Meaning:
@@ -157,6 +187,8 @@ class Framework:
         rate: the framework's name for the learning rate.
         names: the meaning of each optimizer.
         refused: optimizers that cannot be expressed, and why.
+        any_case: whether the names are also found in upper or lower case only.
+        notes: sentences for the page, about what the table does not show.
     """
 
     name: str
@@ -164,15 +196,18 @@ class Framework:
     rate: str
     names: Mapping[str, Convention]
     refused: Mapping[str, str] = field(default_factory=dict[str, str])
+    any_case: bool = False
+    notes: tuple[str, ...] = ()
 
     def find(self, name: str) -> Convention:
         """The meaning of a name; ``ValueError`` names the nearest known one, or says why it cannot be expressed."""
+        if self.any_case:
+            name = next((known for known in (*self.names, *self.refused) if known.lower() == name.lower()), name)
         if name in self.refused:
             raise ValueError(f"{self.name}'s {name} cannot be expressed: {self.refused[name]}")
         if name not in self.names:
-            raise ValueError(
-                f"{self.name} has no optimizer {name!r}{nearest(name, self.names)}; it has {', '.join(self.names)}"
-            )
+            similar = nearest(name, map(str.lower, self.names) if self.any_case else self.names)
+            raise ValueError(f"{self.name} has no optimizer {name!r}{similar}; it has {', '.join(self.names)}")
         return self.names[name]
 
     def read(self, name: str, theirs: Mapping[str, Any]) -> Meaning:

@@ -1,6 +1,6 @@
 """The page of conventions, generated from the table: ``python -m thalweg.conventions.page > docs/conventions.md``."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -33,8 +33,31 @@ _DECAY = """Weight decay is either added to the gradient (`l2`), where an adapti
 subtracted from the parameter in proportion to the learning rate (`scaled`, also called decoupled). Keras uses the
 second for every optimizer. A third form (`independent`, fully decoupled) does not depend on the base learning rate."""
 
-_TOPICS: tuple[tuple[str, str, tuple[tuple[str, str, dict[str, Any]], ...]], ...] = (
-    (
+_ADAN = """The decays are one minus those of the paper. The difference of two gradients enters the step with the factor
+β₂ in pytorch_optimizer, as in the paper and its authors' code, and with 1 − β₂ in optax. Weight decay is the paper's,
+θ ← θ/(1 + ηλ) after the step, in pytorch_optimizer without `weight_decouple`, and `scaled` elsewhere."""
+_ADEMAMIX = """Neither package warms up α and β₃ by default. pytorch_optimizer does so over `t_alpha_beta3` steps; optax
+accepts functions of the step instead, which are schedules of `thalweg.Optimizer` here."""
+_ADOPT = """The first step only sets v. The divided gradient is clipped at (t − 1)^¼ in optax, as in the authors' code,
+and at t^¼ in pytorch_optimizer, which also applies weight decay in the first step."""
+_BELIEF = """pytorch_optimizer has one ε for both places, as in the paper; optax has two."""
+_LAPROP = """The momentum contains the learning rate in pytorch_optimizer, as in the authors' code, but not in the paper
+(`form='averaged'`). Weight decay comes after the step."""
+
+_RATES = (0.1, 0.01)
+
+
+class _Topic(NamedTuple):
+    """Calls to compare: their framework, name and arguments, and the gradients of the two steps."""
+
+    title: str
+    text: str
+    cases: tuple[tuple[str, str, dict[str, Any]], ...]
+    gradients: tuple[float, float] = (1.0, 0.5)
+
+
+_TOPICS = (
+    _Topic(
         "Momentum",
         _MOMENTUM,
         (
@@ -47,7 +70,7 @@ _TOPICS: tuple[tuple[str, str, tuple[tuple[str, str, dict[str, Any]], ...]], ...
             ("textbook", "nesterov", {"alpha": 0.9}),
         ),
     ),
-    (
+    _Topic(
         "Epsilon",
         _EPSILON,
         (
@@ -60,7 +83,7 @@ _TOPICS: tuple[tuple[str, str, tuple[tuple[str, str, dict[str, Any]], ...]], ...
             ("optax", "rmsprop", {"eps": 0.1}),
         ),
     ),
-    (
+    _Topic(
         "Weight decay",
         _DECAY,
         (
@@ -72,43 +95,74 @@ _TOPICS: tuple[tuple[str, str, tuple[tuple[str, str, dict[str, Any]], ...]], ...
             ("keras", "SGD", {"weight_decay": 0.1}),
         ),
     ),
+    _Topic(
+        "AdaBelief",
+        _BELIEF,
+        (("optax", "adabelief", {"eps": 0.1, "eps_root": 0.0}), ("pytorch_optimizer", "AdaBelief", {"eps": 0.1})),
+    ),
+    _Topic(
+        "Adan",
+        _ADAN,
+        (
+            ("optax", "adan", {"eps_root": 0.0, "weight_decay": 0.1}),
+            ("pytorch_optimizer", "Adan", {"weight_decay": 0.1}),
+            ("pytorch_optimizer", "Adan", {"weight_decay": 0.1, "weight_decouple": True}),
+        ),
+    ),
+    _Topic(
+        "AdEMAMix",
+        _ADEMAMIX,
+        (
+            ("optax.contrib", "ademamix", {"b3": 0.99}),
+            ("pytorch_optimizer", "AdEMAMix", {"betas": (0.9, 0.999, 0.99)}),
+            ("pytorch_optimizer", "AdEMAMix", {"betas": (0.9, 0.999, 0.99), "t_alpha_beta3": 10}),
+        ),
+    ),
+    _Topic(
+        "ADOPT",
+        _ADOPT,
+        (
+            ("optax.contrib", "adopt", {"b2": 0.9}),
+            ("pytorch_optimizer", "ADOPT", {"betas": (0.9, 0.9)}),
+            ("optax.contrib", "adopt", {"b2": 0.9, "use_clipping": False}),
+        ),
+        (0.5, 1.0),
+    ),
+    _Topic("LaProp", _LAPROP, (("pytorch_optimizer", "LaProp", {"weight_decay": 0.1, "foreach": False}),)),
 )
-_RATES = (0.1, 0.01)
-_GRADIENTS = (1.0, 0.5)
 _FORMS = {"l2": "λθ is added to the gradient", "scaled": "θ ← θ − ηλθ before the step"}
 
 
 def page() -> str:
     """The page, in Markdown."""
-    parts = [_TITLE]
-    for title, text, cases in _TOPICS:
-        parts.append(f"## {title}\n\n{text.format(rates=_RATES, eps=0.1)}\n\n{_worked(cases)}")
-    parts += [f"## {column.name}\n\n{_column(column)}" for column in TABLE.values()]
-    return "\n".join(parts)
+    topics = (f"## {x.title}\n\n{x.text.format(rates=_RATES, eps=0.1)}\n\n{_worked(x)}" for x in _TOPICS)
+    columns = (f"## {column.name}\n\n{_column(column)}" for column in TABLE.values())
+    return "\n".join([_TITLE, *topics, *columns])
 
 
-def _worked(cases: tuple[tuple[str, str, dict[str, Any]], ...]) -> str:
+def _worked(topic: _Topic) -> str:
     """The formulas of the cases, with equal ones grouped, and the first two steps of each."""
     groups: dict[str, list[str]] = {}
     rows: list[str] = []
-    for framework, name, theirs in cases:
+    for framework, name, theirs in topic.cases:
         column = TABLE[framework]
         call = f"{column.call.format(name)}({', '.join(f'{k}={v}' for k, v in theirs.items())})"
         rule, around = column.read(name, {"lr": _RATES[0], **theirs})
         decayed = f"\n{_FORMS[around.get('decay_form', 'l2')]}" if around.get("weight_decay") else ""
         groups.setdefault("\n".join(plain(rule)) + decayed, []).append(f"`{call}`")
-        first, second = _two_steps(framework, name, theirs)
+        first, second = _two_steps(framework, name, theirs, topic.gradients)
         rows.append(f"| `{call}` | {first:.6f} | {second:.6f} |")
     formulas = [f"{', '.join(calls)}\n\n```text\n{formula}\n```\n" for formula, calls in groups.items()]
-    said = f"From θ₀ = 1, with gradients {_GRADIENTS[0]:g} and {_GRADIENTS[1]:g} and rates {_RATES[0]} and {_RATES[1]}:"
+    g = topic.gradients
+    said = f"From θ₀ = 1, with gradients {g[0]:g} and {g[1]:g} and rates {_RATES[0]} and {_RATES[1]}:"
     return "\n".join([*formulas, said, "", "| | θ₁ | θ₂ |", "| --- | --- | --- |", *rows, ""])
 
 
-def _two_steps(framework: str, name: str, theirs: dict[str, Any]) -> tuple[float, ...]:
+def _two_steps(framework: str, name: str, theirs: dict[str, Any], gradients: tuple[float, float]) -> tuple[float, ...]:
     p = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
     optimizer = conventions.optimizer(framework, name, [p], lr=_RATES[0], backend="eager", **theirs)
     points: list[float] = []
-    for rate, gradient in zip(_RATES, _GRADIENTS, strict=True):
+    for rate, gradient in zip(_RATES, gradients, strict=True):
         optimizer.param_groups[0]["lr"] = rate
         p.grad = torch.full((), gradient, dtype=torch.float64)
         optimizer.step()
@@ -125,12 +179,17 @@ def _column(column: Framework) -> str:
     for name, convention in column.names.items():
         said = ", ".join(f"`{k}` {_argument(k, a)}".strip() for k, a in convention.arguments.items() if a.ours)
         lines.append(f"| `{name}` ({convention.source}) | {_rules(convention)} | {_implied(convention)} | {said} |")
-    lines.append("")
+    lines += ["", *(line for note in column.notes for line in (note, ""))]
     if inert := sorted(
         {k for c in column.names.values() for k, a in c.arguments.items() if not a.ours and not a.refused}
     ):
         lines += [f"Accepted, without effect on the numbers: {', '.join(f'`{k}`' for k in inert)}.", ""]
-    refusals = {k: a.refused for c in column.names.values() for k, a in c.arguments.items() if a.refused}
+    refusals: dict[str, str] = {}
+    for name, convention in column.names.items():
+        for k, a in convention.arguments.items():
+            if a.refused:
+                others = any(k in c.arguments and not c.arguments[k].refused for c in column.names.values())
+                refusals[f"{name}({k})" if others else k] = a.refused
     refusals |= column.refused
     lines += [f"- `{name}` is refused: {why}." for name, why in refusals.items()]
     return "\n".join([*lines, ""] if refusals else lines)

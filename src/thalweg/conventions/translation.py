@@ -108,9 +108,10 @@ def parse(text: str) -> tuple[Framework, str, dict[str, Any]]:
         raise ValueError(wanted) from None
     if path[0] == "tf":
         path = path[1:]
-    if path[0] not in TABLE:
+    begins = (".".join(path[:i]) for i in range(len(path) - 1, 0, -1))
+    if (known := next((name for name in begins if name in TABLE), None)) is None:
         raise ValueError(f"{wanted}; it begins with {path[0]!r}{nearest(path[0], TABLE)}: {', '.join(TABLE)} are known")
-    framework = TABLE[path[0]]
+    framework = TABLE[known]
     names = list(framework.find(path[-1]).arguments)
     if len(given) > len(names) or any(name in theirs for name in names[: len(given)]):
         raise ValueError(f"{text!r} gives an argument twice, or too many; {path[-1]} has {', '.join(names)}")
@@ -119,7 +120,7 @@ def parse(text: str) -> tuple[Framework, str, dict[str, Any]]:
 
 def _candidates(meaning: Meaning, target: Framework) -> Iterator[tuple[str, Meaning]]:
     """Calls of the target that may be equivalent: those with the same rule, or all if there are none."""
-    wanted = {**meaning.rule.numbers, **meaning.rule.options, **meaning.around}
+    wanted: dict[str, Any] = {"decay_form": "l2", **meaning.rule.numbers, **meaning.rule.options, **meaning.around}
     if not wanted.get("weight_decay"):
         wanted.pop("decay_form", None)  # without decay the form does not matter
     conventions = {
@@ -147,7 +148,7 @@ def _possible(convention: Convention, argument: str, wanted: dict[str, Any]) -> 
     means = convention.arguments[argument]
     found = tuple(wanted.get(setting, REQUIRED) for setting in means.ours)
     if found and REQUIRED not in found:
-        value = found if len(found) == 2 else _back(means.values, found[0])
+        value = found if means.parts > 1 else _back(means.values, found[0])
         try:
             means.check(argument, value, convention.rule)
         except ValueError:

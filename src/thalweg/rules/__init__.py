@@ -15,15 +15,24 @@ if TYPE_CHECKING:  # for editors and type checkers; what runs is discovered belo
     from thalweg.rules.adaptive import Adagrad as Adagrad
     from thalweg.rules.adaptive import RMSProp as RMSProp
     from thalweg.rules.averaging import ASGD as ASGD
+    from thalweg.rules.belief import AdaBelief as AdaBelief
+    from thalweg.rules.belief import Yogi as Yogi
     from thalweg.rules.descent import QHM as QHM
     from thalweg.rules.descent import SGD as SGD
     from thalweg.rules.descent import Momentum as Momentum
+    from thalweg.rules.dual import MADGRAD as MADGRAD
+    from thalweg.rules.mixtures import Adan as Adan
+    from thalweg.rules.mixtures import AdEMAMix as AdEMAMix
     from thalweg.rules.moments import Adam as Adam
     from thalweg.rules.moments import Adamax as Adamax
     from thalweg.rules.moments import QHAdam as QHAdam
     from thalweg.rules.moments import RAdam as RAdam
+    from thalweg.rules.normalized import ADOPT as ADOPT
+    from thalweg.rules.normalized import LaProp as LaProp
+    from thalweg.rules.signs import Grams as Grams
     from thalweg.rules.signs import Lion as Lion
     from thalweg.rules.signs import Rprop as Rprop
+    from thalweg.rules.signs import Tiger as Tiger
 
 __all__ = ["all", "named", "names", "parse"]
 

@@ -7,13 +7,13 @@ from thalweg.rule import ABSENT, Decay, EpsAt, Epsilon, Fraction, Log, Range, Ra
 from thalweg.rules.adaptive import root
 
 
-def corrected_mean(h: "Adam | RAdam", m: Value, g: Value, t: Number, correct: bool, ahead: bool) -> Value:
+def corrected_mean(beta1: Number, m: Value, g: Value, t: Number, correct: bool, ahead: bool) -> Value:
     """m̂, the first moment corrected for its start at zero; with `ahead` one momentum step further (Dozat 2016)."""
-    correct1 = 1 - h.beta1**t if correct else 1.0
+    correct1 = 1 - beta1**t if correct else 1.0
     if not ahead:
         return m / correct1
-    correct1_next = 1 - h.beta1 ** (t + 1) if correct else 1.0
-    return h.beta1 / correct1_next * m + (1 - h.beta1) / correct1 * g
+    correct1_next = 1 - beta1 ** (t + 1) if correct else 1.0
+    return beta1 / correct1_next * m + (1 - beta1) / correct1 * g
 
 
 def denominator(h: "Adam | RAdam", v_hat: Value, correct2: Number) -> Value:
@@ -89,7 +89,7 @@ class Adam(Rule):
             # The rate is multiplied in first, since adding two terms as large as the largest gradient would overflow.
             step = h.lr * mu_next / (1 - product * mu_next) * m + h.lr * (1 - mu) / (1 - product) * g
         else:
-            step = h.lr * corrected_mean(h, m, g, t, correct=first, ahead=h.nesterov == "constant")
+            step = h.lr * corrected_mean(h.beta1, m, g, t, correct=first, ahead=h.nesterov == "constant")
         return p - step / denominator(h, v_hat, correct2), Adam.State(m, v, highest, product)
 
 
@@ -169,7 +169,7 @@ class RAdam(Rule):
         m = h.beta1 * s.exp_avg + (1 - h.beta1) * g
         v = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
         correct2: Number = 1 - h.beta2**t
-        m_hat = corrected_mean(h, m, g, t, correct=True, ahead=h.nesterov)
+        m_hat = corrected_mean(h.beta1, m, g, t, correct=True, ahead=h.nesterov)
         # Below the threshold nothing is rectified; clamping to it avoids a division by zero below.
         rho_end: Number = maximum(2 / (1 - h.beta2) - 1, h.threshold)
         rho: Number = rho_end - 2 * t * h.beta2**t / correct2

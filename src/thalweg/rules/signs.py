@@ -1,9 +1,9 @@
-"""Rules that use only the sign of the gradient or momentum: Rprop and Lion."""
+"""Rules that use the sign of the gradient or momentum: Rprop, Lion, Tiger, and Grams, which uses both apart."""
 
 from typing import NamedTuple
 
-from thalweg.maths import Number, Value, full_like, maximum, minimum, sign, where, zeros_like
-from thalweg.rule import Decay, Log, Positive, Rate, Rule
+from thalweg.maths import Number, Value, abs, full_like, maximum, minimum, sign, sqrt, where, zeros_like
+from thalweg.rule import Decay, Epsilon, Log, Positive, Rate, Rule
 
 
 class Rprop(Rule):
@@ -57,3 +57,40 @@ class Lion(Rule):
     def update(h, p: Value, g: Value, s: State, t: Number):
         step = sign(h.beta1 * s.exp_avg + (1 - h.beta1) * g)
         return p - h.lr * step, Lion.State(h.beta2 * s.exp_avg + (1 - h.beta2) * g)
+
+
+class Tiger(Rule):
+    """The sign of an averaged gradient, with one average only.  Su 2023, "Tiger: a tight-fisted optimizer"."""
+
+    lr: Rate = 1e-3
+    momentum: Decay = 0.965
+
+    search = {"lr": Log(1e-6, 1e-2)}
+
+    class State(NamedTuple):
+        exp_avg: Value
+
+    def update(h, p: Value, g: Value, s: State, t: Number):
+        m = h.momentum * s.exp_avg + (1 - h.momentum) * g
+        return p - h.lr * sign(m), Tiger.State(m)
+
+
+class Grams(Rule):
+    """The size of Adam's step in the direction of the gradient's sign.  Cao, Li & Song 2024, "Grams", Algorithm 1."""
+
+    lr: Rate = 1e-3
+    beta1: Decay = 0.9
+    beta2: Decay = 0.999
+    eps: Epsilon = 1e-6
+
+    search = {"lr": Log(1e-5, 1e-1)}
+
+    class State(NamedTuple):
+        exp_avg: Value
+        exp_avg_sq: Value
+
+    def update(h, p: Value, g: Value, s: State, t: Number):
+        m = h.beta1 * s.exp_avg + (1 - h.beta1) * g
+        v = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
+        size = abs(m / (1 - h.beta1**t) / (sqrt(v / (1 - h.beta2**t)) + h.eps))
+        return p - h.lr * size * sign(g), Grams.State(m, v)

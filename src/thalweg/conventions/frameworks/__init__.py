@@ -2,11 +2,14 @@
 
 from thalweg.conventions.frameworks.keras import KERAS
 from thalweg.conventions.frameworks.optax import OPTAX
+from thalweg.conventions.frameworks.optax_contrib import OPTAX_CONTRIB
+from thalweg.conventions.frameworks.pytorch_optimizer import PYTORCH_OPTIMIZER
 from thalweg.conventions.frameworks.textbook import TEXTBOOK
 from thalweg.conventions.frameworks.torch import TORCH
 from thalweg.conventions.meaning import Framework
 
 __all__ = ["TABLE"]
 
-TABLE: dict[str, Framework] = {column.name: column for column in (TORCH, KERAS, OPTAX, TEXTBOOK)}
+_COLUMNS = (TORCH, KERAS, OPTAX, OPTAX_CONTRIB, PYTORCH_OPTIMIZER, TEXTBOOK)
+TABLE: dict[str, Framework] = {column.name: column for column in _COLUMNS}
 """The names of all frameworks."""

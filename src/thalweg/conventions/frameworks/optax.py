@@ -2,26 +2,32 @@
 
 from thalweg.conventions.frameworks.shared import CORRECTION, FACTORED, INSIDE, ORTHOGONAL, SCALED, TRUST, Arguments
 from thalweg.conventions.meaning import REQUIRED, Convention, Framework, number, refused, switch, unset
-from thalweg.rules import SGD, Adadelta, Adagrad, Adam, Adamax, Lion, Momentum, RAdam, RMSProp
+from thalweg.rules import SGD, AdaBelief, Adadelta, Adagrad, Adam, Adamax, Adan, Lion, Momentum, RAdam, RMSProp, Yogi
 
 
-def _arguments(own: Arguments, decay: float | None = None) -> Arguments:
+def arguments(own: Arguments, decay: float | None = None) -> Arguments:
     """Optax's arguments: the rate, the optimizer's own, and weight decay if it has any."""
     decayed = {"weight_decay": number(decay, "weight_decay"), "mask": _MASK}
     return {"learning_rate": number(REQUIRED, "lr"), **own, **({} if decay is None else decayed)}
 
 
 _MASK = refused(None, "give the parameters without decay a group of their own, with weight_decay=0")
-_MU_DTYPE = {"mu_dtype": refused(None, "moments are kept in float32 or wider; thalweg.Optimizer has state_dtype")}
-_MOMENTS = {"b1": number(0.9, "beta1"), "b2": number(0.999, "beta2"), "eps": number(1e-8, "eps")}
+MU_DTYPE = {"mu_dtype": refused(None, "moments are kept in float32 or wider; thalweg.Optimizer has state_dtype")}
+
+
+def moments(eps: float = 1e-8) -> Arguments:
+    """The decays of both moments, and ε."""
+    return {"b1": number(0.9, "beta1"), "b2": number(0.999, "beta2"), "eps": number(eps, "eps")}
+
+
 _EPS_ROOT = {"eps_root": unset(0.0, "eps_root")}
 
 
 def _adam(nesterov: bool = False) -> Arguments:
     return {
-        **_MOMENTS,
+        **moments(),
         **_EPS_ROOT,
-        **_MU_DTYPE,
+        **MU_DTYPE,
         "nesterov": switch(nesterov, "nesterov", "constant", False),
     }
 
@@ -32,7 +38,7 @@ _NAMES = {
     "sgd": Convention(
         Momentum,
         "optax.sgd",
-        _arguments(
+        arguments(
             {
                 "momentum": number(None, "momentum"),
                 "nesterov": CORRECTION,
@@ -44,7 +50,7 @@ _NAMES = {
     "rmsprop": Convention(
         RMSProp,
         "optax.rmsprop",
-        _arguments(
+        arguments(
             {
                 "decay": number(0.9, "decay"),
                 "eps": number(1e-8, "eps"),
@@ -61,7 +67,7 @@ _NAMES = {
     "adagrad": Convention(
         Adagrad,
         "optax.adagrad",
-        _arguments(
+        arguments(
             {
                 "initial_accumulator_value": number(0.1, "initial_accumulator"),
                 "eps": unset(1e-7, "eps"),
@@ -69,32 +75,32 @@ _NAMES = {
         ),
         INSIDE,
     ),
-    "adam": Convention(Adam, "optax.adam", _arguments(_adam())),
-    "adamw": Convention(Adam, "optax.adamw", _arguments(_adam(), 1e-4), SCALED),
-    "nadam": Convention(Adam, "optax.nadam", _arguments(_adam(True))),
-    "nadamw": Convention(Adam, "optax.nadamw", _arguments(_adam(True), 1e-4), SCALED),
+    "adam": Convention(Adam, "optax.adam", arguments(_adam())),
+    "adamw": Convention(Adam, "optax.adamw", arguments(_adam(), 1e-4), SCALED),
+    "nadam": Convention(Adam, "optax.nadam", arguments(_adam(True))),
+    "nadamw": Convention(Adam, "optax.nadamw", arguments(_adam(True), 1e-4), SCALED),
     "amsgrad": Convention(
         Adam,
         "optax.amsgrad",
-        _arguments(
+        arguments(
             {
-                **_MOMENTS,
+                **moments(),
                 **_EPS_ROOT,
-                **_MU_DTYPE,
+                **MU_DTYPE,
                 "bias_correction_mu": refused(True, _ONE_CORRECTION.format("second")),
                 "bias_correction_nu": refused(True, _ONE_CORRECTION.format("first")),
             }
         ),
         {"amsgrad": "corrected"},
     ),
-    "adamax": Convention(Adamax, "optax.adamax", _arguments(_MOMENTS)),
-    "adamaxw": Convention(Adamax, "optax.adamaxw", _arguments(_MOMENTS, 1e-4), SCALED),
+    "adamax": Convention(Adamax, "optax.adamax", arguments(moments())),
+    "adamaxw": Convention(Adamax, "optax.adamaxw", arguments(moments(), 1e-4), SCALED),
     "radam": Convention(
         RAdam,
         "optax.radam",
-        _arguments(
+        arguments(
             {
-                **_MOMENTS,
+                **moments(),
                 **_EPS_ROOT,
                 "threshold": number(5.0, "threshold"),
                 "nesterov": switch(False, "nesterov", True, False),
@@ -104,7 +110,7 @@ _NAMES = {
     "adadelta": Convention(
         Adadelta,
         "optax.adadelta",
-        _arguments(
+        arguments(
             {
                 "rho": number(0.9, "decay"),
                 "eps": number(1e-6, "eps"),
@@ -116,8 +122,35 @@ _NAMES = {
     "lion": Convention(
         Lion,
         "optax.lion",
-        _arguments({"b1": number(0.9, "beta1"), "b2": number(0.99, "beta2"), **_MU_DTYPE}, 1e-3),
+        arguments({"b1": number(0.9, "beta1"), "b2": number(0.99, "beta2"), **MU_DTYPE}, 1e-3),
         SCALED,
+    ),
+    "adabelief": Convention(
+        AdaBelief,
+        "optax.adabelief",
+        arguments(
+            {
+                **moments(eps=1e-16),
+                "eps_root": number(1e-16, "eps_root"),
+                "nesterov": switch(False, "nesterov", True, False),
+            }
+        ),
+    ),
+    "yogi": Convention(Yogi, "optax.yogi", arguments(moments(eps=1e-3))),
+    "adan": Convention(
+        Adan,
+        "optax.adan",
+        arguments(
+            {
+                "b1": number(0.98, "beta1"),
+                "b2": number(0.92, "beta2"),
+                "b3": number(0.99, "beta_3"),
+                "eps": number(1e-8, "eps"),
+                "eps_root": number(1e-8, "eps_root"),
+            },
+            0.0,
+        ),
+        {"weight": "complement", **SCALED},
     ),
 }
 

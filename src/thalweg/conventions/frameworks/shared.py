@@ -14,3 +14,5 @@ UNCORRECTED = {"eps_at": "uncorrected"}
 ORTHOGONAL = "its steps need whole matrices made orthogonal, and rules work element by element"
 FACTORED = "it keeps rows and columns of the second moment, and rules work element by element"
 TRUST = "its step is scaled by the norms of whole tensors, and rules work element by element"
+TOTAL = "its rate depends on all parameters together, and rules work element by element"
+WRAPS = "it wraps another rule"

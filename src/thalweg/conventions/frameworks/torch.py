@@ -3,7 +3,7 @@
 import torch
 
 from thalweg.conventions.frameworks.shared import CORRECTION, FACTORED, ORTHOGONAL, SCALED, UNCORRECTED, Arguments
-from thalweg.conventions.meaning import Convention, Framework, inert, number, pair, switch, unset
+from thalweg.conventions.meaning import Convention, Framework, inert, number, several, switch, unset
 from thalweg.rules import ASGD, SGD, Adadelta, Adagrad, Adam, Adamax, Momentum, RAdam, RMSProp, Rprop
 
 
@@ -21,7 +21,7 @@ def _arguments(rate: float, own: Arguments, decay: float | None = 0, *, fused: b
 
 
 _CAPTURABLE = {"capturable": inert(False)}
-_BETAS = {"betas": pair((0.9, 0.999), "beta1", "beta2")}
+_BETAS = {"betas": several((0.9, 0.999), "beta1", "beta2")}
 _MOMENTS = {**_BETAS, "eps": number(1e-8, "eps")}
 _AMSGRAD = {"amsgrad": switch(False, "amsgrad", True, False), **_CAPTURABLE}
 _DECOUPLED = {"decoupled_weight_decay": switch(False, "decay_form", "scaled", "l2")}
@@ -118,8 +118,8 @@ _NAMES = {
         _arguments(
             1e-2,
             {
-                "etas": pair((0.5, 1.2), "eta_minus", "eta_plus"),
-                "step_sizes": pair((1e-6, 50), "step_min", "step_max"),
+                "etas": several((0.5, 1.2), "eta_minus", "eta_plus"),
+                "step_sizes": several((1e-6, 50), "step_min", "step_max"),
                 **_CAPTURABLE,
             },
             decay=None,

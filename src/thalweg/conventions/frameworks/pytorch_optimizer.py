@@ -1,0 +1,207 @@
+"""The meaning of pytorch_optimizer 4.1.0's names, according to its source code."""
+
+from thalweg.conventions.frameworks.shared import ORTHOGONAL, TOTAL, TRUST, Arguments
+from thalweg.conventions.meaning import (
+    INTO_RULE,
+    NOWHERE,
+    Argument,
+    Convention,
+    Framework,
+    inert,
+    number,
+    refused,
+    several,
+    shared,
+    switch,
+    unset,
+)
+from thalweg.rules import ADOPT, MADGRAD, AdaBelief, Adan, AdEMAMix, Grams, LaProp, Tiger, Yogi
+
+
+def _arguments(
+    rate: float, own: Arguments, *, decay: float = 0.0, decouple: bool, on: str = "scaled", off: str = "l2"
+) -> Arguments:
+    """The package's arguments: the rate, the optimizer's own, and those of all optimizers.
+
+    Args:
+        decay: the default weight decay.
+        decouple: the default of ``weight_decouple``.
+        on: the form of weight decay with ``weight_decouple``.
+        off: the form without.
+    """
+    return {
+        "lr": number(rate, "lr"),
+        **own,
+        "weight_decay": number(decay, "weight_decay"),
+        "weight_decouple": switch(decouple, "decay_form", on, off),
+        "maximize": switch(False, "maximize", True, False),
+        **({} if "foreach" in own else {"foreach": inert(None)}),
+    }
+
+
+_FIXED = {
+    "fixed_decay": refused(
+        False, "write decay_form='independent' of thalweg.Optimizer, which is the same while the rate is constant"
+    )
+}
+_WHOLE = "it needs the sum or norm of a whole tensor, and rules work element by element"
+_CAUTIOUS = {"cautious": refused(False, _WHOLE)}
+_STABLE = {"stable_adamw": refused(False, _WHOLE)}
+_ADANORM = {"adanorm": refused(False, _WHOLE)}
+_DEBIAS = {"adam_debias": refused(False, "both moments are corrected for their start at zero")}
+_DECAYS = {"betas": several((0.9, 0.999), "beta1", "beta2")}
+_EPS = {"eps": number(1e-8, "eps")}
+
+_NAMES = {
+    "AdaBelief": Convention(
+        AdaBelief,
+        "pytorch_optimizer.AdaBelief",
+        _arguments(
+            1e-3,
+            {
+                **_DECAYS,
+                "eps": shared(1e-16, "eps", "eps_root"),
+                "ams_bound": switch(False, "amsgrad", True, False),
+                "rectify": refused(False, "AdaBelief has no rectified rate here; thalweg.rules.RAdam has"),
+                "n_sma_threshold": inert(5),
+                "degenerated_to_sgd": inert(True),
+                **_FIXED,
+                **_ADANORM,
+                **_DEBIAS,
+            },
+            decouple=True,
+        ),
+    ),
+    "Yogi": Convention(
+        Yogi,
+        "pytorch_optimizer.Yogi",
+        _arguments(
+            1e-2,
+            {
+                **_DECAYS,
+                "initial_accumulator": number(1e-6, "initial_accumulator"),
+                "eps": number(1e-3, "eps"),
+                **_FIXED,
+                **_DEBIAS,
+            },
+            decouple=True,
+        ),
+    ),
+    "Adan": Convention(
+        Adan,
+        "pytorch_optimizer.Adan",
+        {
+            **_arguments(
+                1e-3,
+                {
+                    "betas": several((0.98, 0.92, 0.99), "beta1", "beta2", "beta_3"),
+                    "eps": shared(1e-8, "eps", "clip_eps"),
+                    "max_grad_norm": unset(0.0, "clip_norm"),
+                    "use_gc": refused(False, _WHOLE),
+                    **_ADANORM,
+                },
+                decouple=False,
+                off=INTO_RULE,
+            ),
+            "maximize": refused(
+                False, "its first difference is then twice the gradient; write maximize=True of thalweg.Optimizer"
+            ),
+        },
+    ),
+    "AdEMAMix": Convention(
+        AdEMAMix,
+        "pytorch_optimizer.AdEMAMix",
+        _arguments(
+            1e-3,
+            {
+                "betas": several((0.9, 0.999, 0.9999), "beta1", "beta2", "beta_3"),
+                "alpha": number(5.0, "alpha"),
+                "t_alpha_beta3": number(None, "T"),
+                **_EPS,
+                **_FIXED,
+                **_CAUTIOUS,
+                **_STABLE,
+            },
+            decouple=False,
+        ),
+    ),
+    "ADOPT": Convention(
+        ADOPT,
+        "pytorch_optimizer.ADOPT",
+        _arguments(
+            1e-3,
+            {
+                "betas": several((0.9, 0.9999), "beta1", "beta2"),
+                "clip_lambda": Argument("step ** 0.25", ("clip",), {"step ** 0.25": "current", None: False}, True),
+                "eps": number(1e-6, "eps"),
+                **_FIXED,
+                **_CAUTIOUS,
+                **_STABLE,
+            },
+            decouple=False,
+        ),
+    ),
+    "LaProp": Convention(
+        LaProp,
+        "pytorch_optimizer.LaProp",
+        _arguments(
+            4e-4,
+            {
+                **_DECAYS,
+                "centered": switch(False, "centered", True, False),
+                "steps_before_using_centered": number(10, "t0"),
+                "ams_bound": switch(False, "amsgrad", True, False),
+                "eps": number(1e-15, "eps"),
+                "foreach": Argument(None, ("numbers_in",), {None: "float32", True: "float32", False: "float64"}, True),
+                **_FIXED,
+                **_CAUTIOUS,
+            },
+            decouple=True,
+            on=INTO_RULE,
+            off=NOWHERE,
+        ),
+        {"form": "velocity", "eps_at": "uncorrected", "eps_root": 1e-15},
+    ),
+    "Grams": Convention(
+        Grams,
+        "pytorch_optimizer.Grams",
+        _arguments(1e-3, {**_DECAYS, "eps": number(1e-6, "eps")}, decouple=True, off=NOWHERE),
+    ),
+    "MADGRAD": Convention(
+        MADGRAD,
+        "pytorch_optimizer.MADGRAD",
+        _arguments(1e-3, {"momentum": unset(0.9, "momentum"), "eps": unset(1e-6, "eps")}, decouple=False, on=INTO_RULE),
+    ),
+    "Tiger": Convention(
+        Tiger,
+        "pytorch_optimizer.Tiger",
+        _arguments(1e-3, {"beta": number(0.965, "momentum"), **_FIXED}, decay=1e-2, decouple=True),
+    ),
+}
+
+PYTORCH_OPTIMIZER = Framework(
+    "pytorch_optimizer",
+    "pytorch_optimizer.{}",
+    "lr",
+    _NAMES,
+    {
+        "SOAP": ORTHOGONAL,
+        "Shampoo": ORTHOGONAL,
+        "Muon": ORTHOGONAL,
+        "Lamb": TRUST,
+        "LARS": TRUST,
+        "MARS": _WHOLE,
+        "StableAdamW": _WHOLE,
+        "Prodigy": TOTAL,
+    },
+    any_case=True,
+    notes=(
+        "Names may be written in lower case, as for `pytorch_optimizer.load_optimizer`.",
+        "`weight_decouple`: with `'lambd'` the weight decay is the rule's own, at the end of its step; with `'none'` "
+        "it has no effect, because the package adds it to the gradient after the gradient was used.",
+        "`LaProp` rounds the correction of its momentum to float32, whatever the parameters are, unless given "
+        "`foreach=False`; the rule rounds there, too. `Adan` computes the norm for `max_grad_norm` in float32, and the "
+        "optimizer in float64: they differ by about 1e-8.",
+    ),
+)
+"""The names of pytorch_optimizer."""
