@@ -242,7 +242,7 @@ MISTAKES = {
     "a start at infinity": (("surfaces", "bowl", "--start", "inf,0"), "two finite numbers"),
     "noise": (("surfaces", "bowl", "--noise", "-1"), "--noise"),
     "a page that cannot be written": (("surfaces", "bowl", "--out", "file/bowl.html"), "file"),
-    "a rule to show": (("rules", "adan"), "did you mean 'adam'"),
+    "a rule to show": (("rules", "adma"), "did you mean 'adam'"),
 }  # fmt: skip
 
 
@@ -412,7 +412,11 @@ def test_a_call_is_converted(thalweg: Command) -> None:
     ("call", "to", "said"),
     [
         ("keras.optimizers.Adm()", "torch", "keras has no optimizer 'Adm'; did you mean 'Nadam'"),
-        ("torch.optim.SGD(lr=0.1)", "tensorflow", "the frameworks are torch, keras, optax, textbook"),
+        (
+            "torch.optim.SGD(lr=0.1)",
+            "tensorflow",
+            "the frameworks are torch, keras, optax, optax.contrib, pytorch_optimizer, textbook",
+        ),
         ("__import__('os').system('touch here')", "torch", "cannot be read"),
         ("torch.optim.SGD(lr=open('x'))", "torch", "cannot be read"),
         ("torch.optim.SGD(rate=0.1)", "torch", "rate"),
