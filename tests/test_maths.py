@@ -14,6 +14,7 @@ from thalweg.maths import OPERATORS, WORDS, Symbol, full_like, where, zeros_like
 
 UNARY = ("sqrt", "abs", "sign", "single", "exp", "log", "sin", "cos", "tanh")
 BINARY = ("maximum", "minimum")
+WHOLE = ("sum", "size")
 EDGES = (0.0, -0.0, 1.0, -1.0, 0.5, 1e300, -1e300, 1e-320, 1000.0, math.inf, -math.inf, math.nan)
 
 
@@ -26,7 +27,7 @@ def same(a: float, b: Any) -> None:
 
 
 def test_the_table_is_the_words() -> None:
-    assert set(WORDS) == {*UNARY, *BINARY, "where"}
+    assert set(WORDS) == {*UNARY, *BINARY, *WHOLE, "where"}
     assert all(getattr(maths, name) is word and word.__doc__ for name, word in WORDS.items())
 
 
@@ -88,3 +89,37 @@ def test_first_states(dtype: torch.dtype) -> None:
     assert torch.equal(parts, torch.full_like(parts, 0.5))
     assert not zeros_like(p).any()
     assert (full_like(2.0, 0.5), zeros_like(2.0)) == (0.5, 0.0)
+
+
+@given(xs=st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=20))
+def test_words_of_a_whole_tensor(xs: list[float]) -> None:
+    x, y = torch.tensor(xs, dtype=torch.float64), torch.tensor(xs[::-1], dtype=torch.float64)
+    assert float(maths.sum(x)) == pytest.approx(math.fsum(xs), rel=1e-12, abs=1e-12)
+    assert float(maths.mean(x)) == pytest.approx(math.fsum(xs) / len(xs), rel=1e-12, abs=1e-12)
+    assert float(maths.dot(x, y)) == pytest.approx(
+        math.fsum(a * b for a, b in zip(xs, xs[::-1], strict=True)), abs=1e-8
+    )
+    assert float(maths.norm(x)) == pytest.approx(math.hypot(*xs), rel=1e-12, abs=1e-12)
+
+
+def test_a_float_is_a_tensor_of_one_element() -> None:
+    words: tuple[Any, ...] = (maths.sum, maths.mean, maths.norm)
+    for word in words:
+        same(word(-3.0), word(t(-3.0)).reshape(1))
+    dot: Any = maths.dot
+    same(dot(-3.0, 2.0), dot(t(-3.0), t(2.0)).reshape(1))
+
+
+def test_a_norm_of_a_small_type_is_not_beyond_it() -> None:
+    assert float(maths.norm(torch.full((4,), 3e38))) == pytest.approx(6e38, rel=1e-6)
+
+
+def test_what_a_tensor_is_summed_up_to_is_a_number() -> None:
+    x: Any = Symbol("input", ("x",), "value")
+    y: Any = Symbol("input", ("y",), "number")
+    words: tuple[Any, ...] = (maths.sum, maths.size, maths.mean, maths.norm)
+    for word in words:
+        assert word(x).kind == "number"
+        assert (word(x) * x).kind == "value"
+    with pytest.raises(maths.TraceError, match="sums up what is one number"):
+        maths.mean(y)

@@ -27,7 +27,12 @@ def test_latex_is_well_formed(rule: Rule) -> None:
         depth += (c == "{") - (c == "}")
         assert depth >= 0, text[: i + 1]
     assert depth == 0
-    for left, right in ((r"\left(", r"\right)"), (r"\lvert", r"\rvert"), (r"\begin{", r"\end{")):
+    for left, right in (
+        (r"\left(", r"\right)"),
+        (r"\lvert", r"\rvert"),
+        (r"\lVert", r"\rVert"),
+        (r"\begin{", r"\end{"),
+    ):
         assert text.count(left) == text.count(right)
     opened: list[str] = []
     for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
@@ -48,7 +53,7 @@ def test_latex_is_well_formed(rule: Rule) -> None:
     known = {
         "begin", "end", "frac", "sqrt", "left", "right", "lvert", "rvert", "text", "max", "min", "operatorname",
         "mathrm", "cdot", "le", "ge", "ne", "theta", "eta", "beta", "mu", "tau", "rho", "epsilon", "psi", "lambda",
-        "kappa", "nu", "alpha", "Pi", "nabla", "exp", "log",
+        "kappa", "nu", "alpha", "Pi", "nabla", "exp", "log", "zeta", "sum", "lVert", "rVert",
     }  # fmt: skip
     assert set(re.findall(r"\\([A-Za-z]+)", text)) <= known
 
@@ -67,7 +72,8 @@ def closing(text: str, start: int) -> int:
 @each
 def test_no_names_of_the_code_appear(rule: Rule) -> None:
     for text in (thalweg.latex(rule), "\n".join(plain(rule))):
-        assert not RAW & set(re.findall(r"[A-Za-z_][A-Za-z_0-9]*", text.replace("\\", " ").replace(r"\_", "_")))
+        read = text.replace(r"\sum", "").replace("\\", " ").replace(r"\_", "_")
+        assert not RAW & set(re.findall(r"[A-Za-z_][A-Za-z_0-9]*", read))
 
 
 @each

@@ -92,12 +92,14 @@ found = {}
 for backend in ("numba", "eager"):
     os.environ["THALWEG_BACKEND"] = backend
     for settings in ({"clip_norm": 0.1}, {"clip_each": 0.05}, {"clip_norm": 0.1, "clip_each": 0.07, "ema": 0.9},
-                     {"nonfinite": "skip"}):
+                     {"nonfinite": "skip"}, {"rule": "lamb(lr=0.05)"}, {"rule": "novograd(lr=0.05)", "clip_norm": 0.1}):
         model, alone = small(), small()
         for layer in (model[0], model[2]):
             fully_shard(layer)
         fully_shard(model)
-        optimizers = [thalweg.Optimizer(m.parameters(), "momentum(lr=0.5)", **settings) for m in (model, alone)]
+        rule = settings.get("rule", "momentum(lr=0.5)")
+        further = {name: x for name, x in settings.items() if name != "rule"}
+        optimizers = [thalweg.Optimizer(m.parameters(), rule, **further) for m in (model, alone)]
         for step in range(5):
             for m, own, optimizer in zip((model, alone), (data(step)[rank::world], data(step)), optimizers):
                 m(own).square().mean().backward()
@@ -342,7 +344,7 @@ def test_norms_are_of_the_whole_of_sharded_parameters(tmp_path: Path) -> None:
     of_ranks = result(tmp_path)
     assert len(of_ranks) == 2
     for found in of_ranks:
-        assert len(found) == 8
+        assert len(found) == 12
         for sharded, alone in found.values():
             same(sharded, alone)
 

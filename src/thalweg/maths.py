@@ -4,8 +4,8 @@ A rule says ``sqrt(v) + h.eps``.  Run on float64 tensors, that is the reference 
 the expression that kernels, LaTeX and browser code are printed from.  Each function (*word*) is declared once, below,
 and listed in `WORDS`.
 
-There are two kinds of symbol.  A *number* depends only on hyperparameters and the step count; the host computes it
-once per step, in float64.  A *value* has one element per parameter.
+There are two kinds of symbol.  A *number* is computed once per step, by the host in float64: what depends only on
+hyperparameters and the step count, and what a tensor is summed up to.  A *value* has one element per parameter.
 """
 
 import linecache
@@ -47,7 +47,7 @@ class Symbol:
     Attributes:
         op: ``"input"``, ``"const"``, an operator (``"add"``, ``"lt"`` …) or the name of a word.
         args: the operands; for an input its name, for a constant its float.
-        kind: ``"number"`` if the host computes it once per step, ``"value"`` if it has one element per parameter.
+        kind: ``"number"`` if it is one number per step or tensor, ``"value"`` if it has one element per parameter.
     """
 
     __slots__ = ("args", "kind", "op")
@@ -60,7 +60,8 @@ class Symbol:
         self.op = op
         self.args = args
         if kind is None:
-            kind = "value" if any(a.kind == "value" for a in cast("tuple[Symbol, ...]", args)) else "number"
+            values = any(a.kind == "value" for a in cast("tuple[Symbol, ...]", args))
+            kind = "value" if values and op not in ("sum", "size") else "number"
         self.kind = kind
 
     def __repr__(self) -> str:
@@ -162,8 +163,8 @@ for _names, _written, _instead in (
     ("mod rmod divmod rdivmod floordiv rfloordiv", "%, // or divmod", "write it with / and where from thalweg.maths"),
     ("round floor ceil trunc", "rounding", "write it with where from thalweg.maths"),
     ("and rand or ror xor rxor invert", "&, |, ^ or ~", "write where inside where, from thalweg.maths"),
-    ("matmul rmatmul", "@", "rules work element by element, with the words of thalweg.maths"),
-    ("getitem len iter", "elements by index", "rules work element by element, with the words of thalweg.maths"),
+    ("matmul rmatmul", "@", "rules have no matrices; write it with the words of thalweg.maths"),
+    ("getitem len iter", "elements by index", "rules are of all elements alike, in the words of thalweg.maths"),
 ):
     for _name in _names.split():
         setattr(Symbol, f"__{_name}__", _lacking(_written, _instead))
@@ -311,6 +312,45 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 
 
 WORDS["where"] = where
+
+
+def sum(x: V) -> Number:
+    """The sum of all elements of a tensor, accumulated in float64: one number per parameter tensor."""
+    if isinstance(x, Tensor):
+        return cast(Any, x.sum(dtype=torch.float64) if x.ndim else x)
+    if isinstance(x, Symbol) and x.kind != "value":
+        _refuse("sums up what is one number", "thalweg.maths sums up what has an element per parameter")
+    return cast(Any, _node("sum", x)) if isinstance(x, Symbol) else x
+
+
+WORDS["sum"] = sum
+
+
+def size(x: V) -> Number:
+    """How many elements a tensor has."""
+    if isinstance(x, Tensor):
+        return float(x.numel())
+    return cast(Any, _node("size", x)) if isinstance(x, Symbol) else 1.0
+
+
+WORDS["size"] = size
+
+
+def mean(x: V) -> Number:
+    """The mean of all elements of a tensor; see `sum`."""
+    return sum(x) / size(x)
+
+
+def dot(a: V, b: V) -> Number:
+    """The sum of the products of two tensors' elements; see `sum`."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.ndim:
+        return sum(a.to(torch.float64) * b.to(torch.float64))
+    return sum(a * b)
+
+
+def norm(x: V) -> Number:
+    """The 2-norm of a tensor; see `sum`."""
+    return sqrt(dot(x, x))
 
 
 def full_like(p: V, value: float) -> V:

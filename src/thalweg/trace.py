@@ -98,9 +98,10 @@ def step(rule: Rule, form: Stages) -> Graph:
     return graph({"p": new.p, **_outputs(new.state), **({"ema": new.ema} if form.ema else {})})
 
 
-def gradient(form: Stages, strict: bool) -> Graph:
-    """The gradient of which the global norm is taken, as ``g``: inputs ``g`` and ``c.*``; see `stages.gradient`."""
-    return graph({"g": stages.gradient(form, value("g"), _scalars(), strict)})
+def square(form: Stages, strict: bool) -> Graph:
+    """The squares that the global norm sums up, as ``r.0``: inputs ``g`` and ``c.*``; see `stages.gradient`."""
+    g = stages.gradient(form, value("g"), _scalars(), strict)
+    return graph({"r.0": g * g})
 
 
 def point(rule: Rule) -> Graph | None:
@@ -197,6 +198,31 @@ def evaluate(of: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values[node] for name, node in of.outputs.items()}
 
 
+def passes(of: Graph) -> tuple[Graph, ...]:
+    """A graph, cut where sums over a tensor must be known before what depends on them.
+
+    Returns:
+        a graph per pass over the elements.  Each but the last gives what is to be summed up, as ``r.0``, ``r.1`` …;
+        the sums are inputs, as numbers, of those that come later, and so is the count of elements, ``n``.
+    """
+    level: dict[Symbol, int] = {}
+    sums: dict[Symbol, Any] = {}
+    made: dict[Symbol, Any] = {}
+    for node in of.nodes:
+        level[node] = max((level[x] for x in operands(node)), default=0) + (node.op == "sum")
+        if node.op == "sum":
+            made[node] = sums[node] = number(f"r.{len(sums)}")
+        elif node.op == "size":
+            made[node] = number("n")
+        else:
+            made[node] = node if not operands(node) else Symbol(node.op, tuple(made[x] for x in operands(node)))
+    found = [
+        graph({x.args[0]: made[node.args[0]] for node, x in sums.items() if level[node] == k})
+        for k in range(1, max(level.values(), default=0) + 1)
+    ]
+    return (*found, graph({name: made[node] for name, node in of.outputs.items()}))
+
+
 def bytes_per_parameter(
     rule: Rule, dtype: torch.dtype = torch.float32, state_dtype: torch.dtype | None = None, form: Stages = Stages()
 ) -> int:
@@ -211,7 +237,8 @@ def bytes_per_parameter(
     """
     kept = state_dtype or (torch.float32 if dtype.itemsize < 4 else dtype)
     traced = step(rule, form)
-    read = [name for name, node in traced.inputs.items() if node.kind == "value"]
+    cut = passes(traced)
+    read = [name for part in cut for name, node in part.inputs.items() if node.kind == "value"]
     written = [
         name
         for name, node in traced.outputs.items()

@@ -35,7 +35,7 @@ class Plain:
         plain = trace.graph({name: k * trace.value(name) + g for name in written(rule, form)})
         arithmetic = torch.float64 if dtype == torch.float64 else torch.float32
         types = Types(dtype, arithmetic, arithmetic)
-        source = printer.step(plain, types, zero_grad=False)
+        (source,) = printer.step(plain, types, zero_grad=False)
         self.arrays = [torch.ones(count, dtype=types.of(name)) for name in source.arrays]
         self.bytes = count * source.traffic
         piece = min(_PIECE, -(-count // torch.get_num_threads()))

@@ -45,21 +45,26 @@ class Key(NamedTuple):
     number_dtype: torch.dtype
 
 
-_SOURCES: dict[Any, Source] = {}
+_SOURCES: dict[Any, tuple[Source, ...]] = {}
 
 
-def _source(work: Work, key: Key, zero_grad: bool) -> Source:
-    """The source of a step, printed once for all optimizers that have the formula."""
+def _sources(work: Work, key: Key, zero_grad: bool) -> tuple[Source, ...]:
+    """The source of each pass of a step, printed once for all optimizers that have the formula."""
     what = (key.formula, key.form, key.types, zero_grad)
     if what not in _SOURCES:
         _SOURCES[what] = printer.step(trace.step(work.template, work.form), key.types, zero_grad)
     return _SOURCES[what]
 
 
+def sums_up(work: Work, key: Key) -> bool:
+    """Whether a step needs sums over a whole parameter."""
+    return len(_sources(work, key, False)) > 1
+
+
 @cache
 def norm_source(form: Stages, types: Types, strict: bool) -> Source:
     """The source of the gradients' sum of squares."""
-    return printer.norm(trace.gradient(form, strict), types)
+    return printer.sums(trace.square(form, strict), types)
 
 
 @dataclass
@@ -84,6 +89,7 @@ class Bucket:
         members: the number of each among all parameters.
         used: how many rows the members have in this step; 0 if none of them is stepped by a kernel.
         arrays: the arrays of the state, by their names in the trace.
+        each: whether each member has numbers of its own.
         small: whether to run on one thread.  Decided once for all kernels, so that the step finds in its cache what
             the norm has just read.
     """
@@ -94,11 +100,13 @@ class Bucket:
         self.members: list[int] = []
         self.used = 0
         self._work = work
-        step = self.source(False)
+        *before, step = self.sources(False)
         self.arrays = step.arrays[2:]
         self.kept = [name.removeprefix("s.") for name in step.kept]
         self._names = [name.removeprefix("s.") for name in self.arrays]
-        self._traffic = step.traffic
+        self._traffic = sum(source.traffic for source in (*before, step))
+        # What is summed up over a parameter is a number of its own, as is the factor that clips its gradient.
+        self.each = bool(before) or key.form.clip_each
         self._salted = step.salted
         self._seed = work.seed
         self._kept: list[_Kept] = []
@@ -280,7 +288,7 @@ class Bucket:
         b["number_count"], b["number_out"] = len(self.kept), address(self.new_numbers)
         b["rows"], b["row_words"] = address(self.rows), words
         b["slots"], b["slot_mask"], b["stamp"] = address(self._slots), slots - 1, 0
-        b["each"], b["seed"], b["salted"] = int(self.key.form.clip_each), self._seed, int(self._salted)
+        b["each"], b["seed"], b["salted"] = int(self.each), self._seed, int(self._salted)
         self._point(states)
 
     def _point(self, states: States) -> None:
@@ -316,9 +324,9 @@ class Bucket:
         shown = [self._where(m) for m, kept in enumerate(self._kept) if kept.entry is not None]
         return [*self.parameters.records["base"][self.members].tolist(), *(at for row in shown for at in row)]
 
-    def source(self, zero_grad: bool) -> Source:
-        """The source of the step."""
-        return _source(self._work, self.key, zero_grad)
+    def sources(self, zero_grad: bool) -> tuple[Source, ...]:
+        """The source of each pass of the step."""
+        return _sources(self._work, self.key, zero_grad)
 
 
 def _plain(x: Any) -> bool:

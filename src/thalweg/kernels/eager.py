@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thalweg import stages
+from thalweg import stages, trace
 from thalweg.kernels import rounding, sharded
 from thalweg.kernels.work import States, Work
 from thalweg.rule import ABSENT, Rule, number_fields
@@ -116,7 +116,9 @@ def _sparse(work: Work, p: Tensor, g: Tensor, held: dict[str, Any], ordinal: int
 
 @cache
 def _rests(rule: Rule) -> bool:
-    """Whether a gradient of zero changes nothing: neither the parameter nor the state."""
+    """Whether rows without a gradient stay as they are, in parameter and state, and do not bear on the others."""
+    if len(trace.passes(trace.rule(rule))) > 1:
+        return False
     p = torch.ones(1, dtype=torch.float64)
     number_names = number_fields(rule.State)
     kept = {n: x if n in number_names or x is ABSENT else p / 2 for n, x in rule.init(p)._asdict().items()}
@@ -134,7 +136,9 @@ def _step(work: Work, p: Tensor, g: Tensor, held: dict[str, Any], ordinal: int) 
     )  # fmt: skip
     real(p).copy_(new.p)
     for name, value in {**new.state._asdict(), "ema": new.ema}.items():
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) and name in number_fields(rule.State):
+            held[name].copy_(sharded.whole(value))
+        elif isinstance(value, Tensor):
             salt = rounding.salt(work.seed, int(held["step"]), ordinal)
             _keep(real(held[name]), value, salt, name if name == "ema" else f"s.{name}")
         elif value is not ABSENT:

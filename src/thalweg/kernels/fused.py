@@ -9,61 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thalweg.kernels import build, eager, launch, sharded
-from thalweg.kernels.bucket import Bucket, Key, norm_source
+from thalweg.kernels import eager, sharded
+from thalweg.kernels.bucket import Bucket, Key, norm_source, sums_up
 from thalweg.kernels.calls import native
+from thalweg.kernels.kernel import Kernel
 from thalweg.kernels.parameters import Parameters, Written
 from thalweg.kernels.records import EAGER, SKIPPED
 from thalweg.kernels.work import States, Work
 from thalweg.printers.lowering import Types
-from thalweg.printers.numba import Source
-from thalweg.stages import Scalars
-
-
-class Kernel:
-    """A compiled kernel on the table of a bucket."""
-
-    def __init__(self, bucket: Bucket, source: Source, groups: int) -> None:
-        dtype = np.float64 if bucket.key.types.exact else np.float32
-        scalars = np.zeros((len(bucket.rows), max(source.width, 1)), dtype)
-        owners = [bucket.parameters.group[i] for i in bucket.members]
-        self._groups = sorted(set(owners))
-        self._values = np.zeros((groups, max(len(source.numbers), 1)))
-        # Where each gradient is clipped by its own norm, every member has its own numbers.
-        self._own = owners if bucket.key.form.clip_each else None
-        values = self._values if self._own is None else self._values[owners]
-        self._sources = _sources(source.numbers)
-        self._members = bucket.indices
-        self._factor = source.numbers.index("c.clip_each") if "c.clip_each" in source.numbers else None
-        self.job = launch.Job(
-            build.load(source.text), bucket.table, bucket.cuts, bucket.rows, values, scalars, bucket.new_numbers,
-            bucket.small,
-        )  # fmt: skip
-
-    def run(self, works: list[Work], rows: int) -> None:
-        """Compute the scalars of so many rows, and launch.
-
-        Args:
-            works: the groups, with this step's numbers.
-            rows: how many rows the bucket's members have been sorted into.
-        """
-        if self._sources:
-            for group in self._groups:
-                work = works[group]
-                held = (work.numbers, work.before, work.after, work.scalars)
-                self._values[group] = [cast(Any, held[i])[key] for i, key in self._sources]
-        if self._own is not None:
-            self.job.groups[:] = self._values[self._own]
-            if self._factor is not None:
-                self.job.groups[:, self._factor] = np.concatenate([work.factors for work in works])[self._members]
-        self.job.run(rows)
-
-
-def _sources(names: tuple[str, ...]) -> list[tuple[int, Any]]:
-    """Where `Kernel.run` finds the numbers of these names in the trace."""
-    split = [name.partition(".") for name in names]
-    at = {"h": 0, "before": 1, "after": 2, "c": 3}
-    return [(at[source], Scalars._fields.index(key) if source == "c" else key) for source, _, key in split]
 
 
 class Fused:
@@ -74,7 +27,7 @@ class Fused:
         self._parameters: Parameters | None = None
         self._states: States | None = None
         self._buckets: dict[Key, Bucket] = {}
-        self._kernels: dict[tuple[int, str], Kernel] = {}
+        self._kernels: dict[tuple[int, str], list[Kernel]] = {}
         self._rest: list[int] = []
         self._home: dict[int, Key] = {}
         self._written: Written | None = None
@@ -220,6 +173,8 @@ class Fused:
             if isinstance(entry["step"], Tensor) and entry["step"].dtype in (torch.float32, torch.float64):
                 step = entry["step"].dtype
         key = Key(formula, work.form, types, step, number)
+        if i in self._parameters.sharded and sums_up(work, key):
+            return None  # of what this process has, its kernel would have the sums
         if entry:
             bucket = self._buckets.get(key) or Bucket(key, work, self._parameters)
             for name in bucket.kept:
@@ -240,10 +195,8 @@ class Fused:
             parts[self._rest] = eager.squares(self._others(works), clipped, strict)
         for bucket in self._buckets.values():
             if bucket.used:
-                kernel = self._kernel(bucket, ("strict norm" if strict else "norm") if clipped else "own norm")
-                kernel.run(works, bucket.used)
-                # Whatever the threads, added up in one order.
-                parts[bucket.indices] = np.bincount(bucket.owner, kernel.job.totals, len(bucket.members))
+                what = ("strict norm" if strict else "norm") if clipped else "own norm"
+                parts[bucket.indices] = self._run(bucket, what, works)["r.0"]
         return sharded.summed(found.tensors, parts) if found.sharded else parts
 
     def step(self, works: list[Work], states: States, zero_grad: bool) -> None:
@@ -252,8 +205,7 @@ class Fused:
         assert found is not None
         for bucket in self._buckets.values():
             if bucket.used:
-                kernel = self._kernel(bucket, "zero" if zero_grad else "step")
-                kernel.run(works, bucket.used)
+                self._run(bucket, "zero" if zero_grad else "step", works)
                 native().finish(bucket.job)
                 bucket.renew()
         if found.copies or found.sharded:
@@ -276,17 +228,23 @@ class Fused:
                 self._buckets[self._home[i]].reveal(self._states, i)
         return [(works[found.group[i]], i, found.tensors[i]) for i in self._rest]
 
-    def _kernel(self, bucket: Bucket, what: str) -> Kernel:
+    def _run(self, bucket: Bucket, what: str, works: list[Work]) -> dict[str, NDArray[np.float64]]:
+        """Run all passes of what is to be done to a bucket; what they have summed up, per member."""
         if (id(bucket), what) not in self._kernels:
             key = bucket.key
             if what == "own norm":
-                source = norm_source(key.form.unscaled, key.types, False)
+                sources = (norm_source(key.form.unscaled, key.types, False),)
             elif "norm" in what:
-                source = norm_source(key.form, key.types, what != "norm")
+                sources = (norm_source(key.form, key.types, what != "norm"),)
             else:
-                source = bucket.source(what == "zero")
-            self._kernels[id(bucket), what] = Kernel(bucket, source, len(self._works))
-        return self._kernels[id(bucket), what]
+                sources = bucket.sources(what == "zero")
+            self._kernels[id(bucket), what] = [Kernel(bucket, source, len(self._works)) for source in sources]
+        sums: dict[str, NDArray[np.float64]] = {}
+        for kernel in self._kernels[id(bucket), what]:
+            kernel.run(works, sums)
+            if kernel.summed:
+                sums |= kernel.sums()
+        return sums
 
     def drop(self, groups: Sequence[list[Tensor]]) -> bool:
         """See `thalweg.kernels.work.Backend`."""

@@ -100,7 +100,7 @@ class Job:
 
     Attributes:
         scalars: what ``host`` leaves for the element loop, a row per row of parameters.
-        totals: what each chunk leaves.
+        totals: what each chunk has summed up, a column per sum.
     """
 
     def __init__(
@@ -113,12 +113,13 @@ class Job:
         scalars: NDArray[Any],
         number_out: NDArray[np.float64] | None = None,
         small: bool = False,
+        sums: int = 0,
     ) -> None:
         self._address = module.worker.address
         # With Python's lock held: nobody may drop what the addresses lead to.
         self._worker = ctypes.PYFUNCTYPE(None, ctypes.c_int64)(module.worker.address)
         self._host = ctypes.PYFUNCTYPE(None, ctypes.c_int64)(module.host.address)
-        self.groups, self.scalars, self.totals = groups, scalars, np.zeros(len(table))
+        self.groups, self.scalars, self.totals = groups, scalars, np.zeros((len(table), sums))
         self._kept = (table, cuts, rows, number_out)
         pieces = len(cuts) - 1
         self._parallel, number = _openmp()

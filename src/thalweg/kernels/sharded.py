@@ -68,6 +68,11 @@ def summed(params: Sequence[Tensor], parts: NDArray[np.float64]) -> NDArray[np.f
     return parts
 
 
+def whole(x: Tensor) -> Tensor:
+    """A tensor as all processes have it together."""
+    return cast(Any, x).full_tensor() if is_sharded(x) else x
+
+
 def like(p: Tensor, part: Tensor) -> Tensor:
     """A tensor sharded as a parameter is, of which this process's part is given."""
     own: Any = p

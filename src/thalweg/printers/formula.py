@@ -10,7 +10,7 @@ _GREEK = {
     "lr": "eta", "beta1": "beta_1", "beta2": "beta_2", "momentum": "mu", "dampening": "tau", "decay": "rho",
     "eps": "epsilon", "eps_root": "epsilon_r", "momentum_decay": "psi", "lambd": "lambda", "lr_decay": "kappa",
     "nu": "nu", "nu1": "nu_1", "nu2": "nu_2", "alpha": "alpha", "t0": "t_0", "eta_minus": "eta_-", "eta_plus": "eta_+",
-    "step_min": "s_min", "step_max": "s_max", "threshold": "rho_0", "rho": "rho",
+    "step_min": "s_min", "step_max": "s_max", "threshold": "rho_0", "rho": "rho", "trust": "zeta", "least": "n_min",
 }  # fmt: skip
 _LETTERS = {
     "momentum_buffer": "v", "exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "w", "square_avg": "r", "sum": "r",
@@ -20,7 +20,7 @@ _LETTERS = {
 _SHARED = ("x", "y", "z", "k", "l", "n")
 
 # How tightly each operation binds; a looser operand is put in brackets.
-_BINDING = {"add": 1, "sub": 1, "neg": 2, "mul": 2, "div": 2, "pow": 4}
+_BINDING = {"add": 1, "sub": 1, "sum": 2, "neg": 2, "mul": 2, "div": 2, "pow": 4}
 _ATOM = 9
 _TWO = Symbol("const", (2.0,), "number")
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
@@ -86,6 +86,8 @@ class Printer:
         if node.op == "mul" and (square := _square(node)) is not None:
             factor, x = square
             node = Symbol("pow", (x, _TWO)) if factor is None else Symbol("mul", (factor, Symbol("pow", (x, _TWO))))
+        if node.op == "sqrt" and (x := _squared(node.args[0])) is not None:
+            node = Symbol("norm", (x,))
         binding = self.binding(node.op)
         parts: list[str] = []
         for i, operand in enumerate(node.args):
@@ -122,6 +124,12 @@ def _square(node: Symbol) -> tuple[Symbol | None, Symbol] | None:
     if left is right:
         return None, right
     return (left.args[0], right) if left.op == "mul" and left.args[1] is right else None
+
+
+def _squared(node: Symbol) -> Symbol | None:
+    """For a sum of squares x·x: x; else None."""
+    terms = node.args[0] if node.op == "sum" else None
+    return terms.args[0] if terms is not None and terms.op == "mul" and terms.args[0] is terms.args[1] else None
 
 
 def _size(node: Symbol) -> int:

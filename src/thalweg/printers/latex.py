@@ -5,7 +5,7 @@ from thalweg.printers.formula import Printer
 from thalweg.rule import Rule
 
 _NAMES = {
-    "theta", "eta", "beta", "mu", "tau", "rho", "epsilon", "psi", "lambda", "kappa", "nu", "alpha", "Pi",
+    "theta", "eta", "beta", "mu", "tau", "rho", "epsilon", "psi", "lambda", "kappa", "nu", "alpha", "Pi", "zeta",
 }  # fmt: skip
 
 
@@ -26,6 +26,9 @@ class _Latex(Printer):
         "nabla": r"\nabla f\left({}\right)",
         "sqrt": r"\sqrt{{{}}}",
         "abs": r"\lvert {} \rvert",
+        "norm": r"\lVert {} \rVert",
+        "sum": r"\sum {}",
+        "size": "n",
         "sign": r"\operatorname{{sign}}({})",
         "single": r"\operatorname{{single}}({})",
         "maximum": r"\max({}, {})",

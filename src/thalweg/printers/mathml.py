@@ -22,6 +22,9 @@ class _MathML(Printer):
         "nabla": "<mi>∇</mi><mi>f</mi><mrow><mo>(</mo>{}<mo>)</mo></mrow>",
         "sqrt": "<msqrt>{}</msqrt>",
         "abs": "<mo form='prefix'>|</mo>{}<mo form='postfix'>|</mo>",
+        "norm": "<mo form='prefix'>‖</mo>{}<mo form='postfix'>‖</mo>",
+        "sum": "<mo>∑</mo>{}",
+        "size": "<mi>n</mi>",
         "maximum": _call("max", "{}", "{}"),
         "minimum": _call("min", "{}", "{}"),
         "where": "<mrow><mo>{{</mo><mtable class='cases'><mtr><mtd>{1}</mtd><mtd><mtext>if </mtext>{0}</mtd></mtr>"

@@ -1,4 +1,4 @@
-"""A lowered step as Python source for Numba: the host's numbers, then a loop over the elements of each chunk."""
+"""Lowered passes as Python source for Numba: the host's numbers, then a loop over the elements of each chunk."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 
 from thalweg.maths import Symbol
 from thalweg.printers.lowering import COMPARISONS, INFIX, Lowered, Syntax, Types, arrays, lower
-from thalweg.trace import Graph
+from thalweg.trace import Graph, passes
 
 MOST = 16_384
 """The most elements that a chunk may have: long, since reading from memory takes a while to get up to speed."""
@@ -99,9 +99,9 @@ def worker(job):
                     for a in range({first}, {last}):
                         fetch(word(ahead + 8 * a))
                         fetch(word(ahead + 8 * a) + 64)
-                total = chunk(word(row), {columns}, scalars + word(row + 8) * {width}, word(row + 16))
-                if totals:
-                    save_real64(totals + 8 * c, total)
+                chunk(
+                    word(row), {columns}, scalars + word(row + 8) * {width}, word(row + 16), totals + 8 * {sums} * c
+                )
             piece = pieces * share // threads + take(job + {shares} + 64 * share)
 {unmode}
 '''
@@ -109,33 +109,33 @@ def worker(job):
 
 _STEP = """\
 @njit(error_model="numpy", fastmath={fastmath})
-def chunk(count, {bases}, scalars, salt):
+def chunk(count, {bases}, scalars, salt, totals):
     zero, one = {real}(0), {real}(1)
 {lifted}
     for i in range(count):
-{body}
-    return 0.0"""
+{body}"""
 
 # In four places at once: a core reads a single stream at two thirds of the speed, or less.
-_NORM = """\
+_SUMS = """\
 @njit(error_model="numpy", fastmath={fastmath})
-def square({bases}, scalars, i):
+def terms({bases}, scalars, i):
     zero, one = {real}(0), {real}(1)
 {lifted}
 {body}
-    return x * x
 
 
 @njit(error_model="numpy", fastmath={fastmath})
-def chunk(count, {bases}, scalars, salt):
-    total = float64(0)
+def chunk(count, {bases}, scalars, salt, totals):
+{begin}
     part = count // 4
     for i in range(part):
-        total += square({bases}, scalars, i) + square({bases}, scalars, i + part)
-        total += square({bases}, scalars, i + 2 * part) + square({bases}, scalars, i + 3 * part)
+        a, b = terms({bases}, scalars, i), terms({bases}, scalars, i + part)
+        c, d = terms({bases}, scalars, i + 2 * part), terms({bases}, scalars, i + 3 * part)
+{quarters}
     for i in range(4 * part, count):
-        total += square({bases}, scalars, i)
-    return total"""
+        a = terms({bases}, scalars, i)
+{rest}
+{end}"""
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,7 @@ class Source:
             are C functions of the address of a `thalweg.kernels.records.JOB`.
         arrays: the arrays that the kernel works on, by their names in the trace.
         numbers: what ``host`` reads of a group, by its names in the trace and in this order.
+        sums: what the kernel sums up per chunk, by its names in the trace; a step's last pass, nothing.
         width: how many scalars a row has.
         kept: the numbers of the state, whose new values ``host`` leaves at ``number_out``.
         traffic: how many bytes the kernel reads and writes per element.
@@ -156,16 +157,30 @@ class Source:
     text: str
     arrays: tuple[str, ...]
     numbers: tuple[str, ...]
+    sums: tuple[str, ...]
     width: int
     kept: tuple[str, ...]
     traffic: int
     salted: bool
 
 
-def step(traced: Graph, types: Types, zero_grad: bool) -> Source:
-    """The source of a whole step, of a graph from `thalweg.trace.step`; with `zero_grad` it leaves gradients zero."""
-    lowered = lower(traced, types)
-    names = arrays(lowered)
+def step(traced: Graph, types: Types, zero_grad: bool) -> tuple[Source, ...]:
+    """The source of each pass of a whole step, of a graph from `thalweg.trace.step`.
+
+    Args:
+        traced: the step.
+        types: its types.
+        zero_grad: whether the last pass leaves gradients zero.
+    """
+    *before, last = passes(traced)
+    lowered = lower(last, types)
+    read = [name for part in before for name in lower(part, types).read]
+    names = arrays(lowered, ("p", "g", *read))
+    held = tuple(lowered.kept)
+    return (*(sums(part, types, names, held) for part in before), _last(lowered, types, names, zero_grad))
+
+
+def _last(lowered: Lowered, types: Types, names: tuple[str, ...], zero_grad: bool) -> Source:
     lines = [
         _store(names.index(name), _stored(lowered, x), types.of(name), name) for name, x in lowered.changed.items()
     ]
@@ -190,13 +205,32 @@ def _store(k: int, x: str, dtype: torch.dtype, name: str) -> str:
     return f"store{k}(a{k}, i, {x})"
 
 
-def norm(traced: Graph, types: Types) -> Source:
-    """The source of a sum of squares, of a graph whose output ``g`` is the gradient as the norm sees it."""
+def sums(traced: Graph, types: Types, names: tuple[str, ...] = ("p", "g"), held: tuple[str, ...] = ()) -> Source:
+    """The source of sums over a tensor.
+
+    Args:
+        traced: a graph whose outputs are the terms.
+        types: its types.
+        names: the arrays of the table.
+        held: the numbers of the state, in the order in which a row has them.
+    """
     inexact = Types(types.parameter, types.state, torch.float32)
     lowered = lower(traced, inexact)
-    lines = [f"x = float64({lowered.use(lowered.graph.outputs['g'])})"]
+    terms = [_term(lowered, x) for x in lowered.graph.outputs.values()]
     # Without leave to reassociate, a sum is not vectorised.
-    return _print(lowered, _NORM, ("p", "g"), types, lines, lowered.read, '{"contract", "reassoc"}')
+    return _print(
+        lowered, _SUMS, names, types, [f"return ({', '.join(terms)},)"], lowered.read, '{"contract", "reassoc"}',
+        tuple(lowered.graph.outputs), held,
+    )  # fmt: skip
+
+
+def _term(lowered: Lowered, x: Symbol) -> str:
+    """A term of a sum in float64: products, as of norms, may be beyond float32."""
+    factors = {"mul": x.args, "pow": x.args[:1] * 2}.get(x.op, ())
+    product = len(factors) == 2 and all(a.kind == "value" for a in factors)
+    if x.op == "pow" and not (x.args[1].op == "const" and x.args[1].args[0] == 2):
+        product = False
+    return " * ".join(f"float64({_stored(lowered, a)})" for a in (factors if product else (x,)))
 
 
 def _print(
@@ -207,6 +241,8 @@ def _print(
     lines: list[str],
     moved: Sequence[str],
     fastmath: str,
+    summed: tuple[str, ...] = (),
+    held: tuple[str, ...] = (),
 ) -> Source:
     inputs = lowered.inputs
     loads = [f"{inputs[name]} = load{names.index(name)}(a{names.index(name)}, i)" for name in lowered.read]
@@ -221,13 +257,14 @@ def _print(
     width = max(len(lowered.scalars), 1)
     numbers = tuple(name for name in lowered.numbers if name != "t" and not name.startswith("s."))
     text = _MODULE.format(
-        chunk=chunk.format(fastmath=fastmath, bases=bases, real=real, lifted=lifted, body=inside),
+        chunk=chunk.format(fastmath=fastmath, bases=bases, real=real, lifted=lifted, body=inside, **_adding(summed)),
+        sums=len(summed),
         streams="\n".join(
             f'load{i}, store{i}, dither{i} = stream({i}, "{_name(types.of(name))}", {len(names) + 1}, {name!r})'
             for i, name in enumerate(names)
         ),
         streams_count=len(names) + 1,
-        host=indent("\n".join(_host(lowered, numbers, width, real)), " " * 8),
+        host=indent("\n".join(_host(lowered, numbers, held or tuple(lowered.kept), width, real)), " " * 8),
         kept=len(lowered.kept),
         real=real,
         scalars=len(names),
@@ -242,16 +279,26 @@ def _print(
     )
     salted = any(rounded_at_random(name, types.of(name)) for name in lowered.changed)
     traffic = sum(types.of(name).itemsize for name in moved)
-    return Source(text, names, numbers, len(lowered.scalars), tuple(lowered.kept), traffic, salted)
+    return Source(text, names, numbers, summed, len(lowered.scalars), tuple(lowered.kept), traffic, salted)
+
+
+def _adding(summed: tuple[str, ...]) -> dict[str, str]:
+    """The lines that add up so many terms."""
+    lines = {
+        "begin": "    t{0} = float64(0)",
+        "quarters": "        t{0} += (a[{0}] + b[{0}]) + (c[{0}] + d[{0}])",
+        "rest": "        t{0} += a[{0}]",
+        "end": "    save_real64(totals + 8 * {0}, t{0})",
+    }
+    return {name: "\n".join(line.format(k) for k in range(len(summed))) for name, line in lines.items()}
 
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _host(lowered: Lowered, numbers: tuple[str, ...], width: int, real: str) -> list[str]:
+def _host(lowered: Lowered, numbers: tuple[str, ...], kept: tuple[str, ...], width: int, real: str) -> list[str]:
     """The lines of ``host`` for one row, which holds the group, the step and the numbers of the state."""
-    kept = list(lowered.kept)
     lines: list[str] = []
     for name in lowered.numbers:
         if name == "t":

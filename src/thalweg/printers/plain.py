@@ -6,7 +6,7 @@ from thalweg.rule import Rule
 
 GREEK = {
     "theta": "θ", "eta": "η", "beta": "β", "mu": "μ", "tau": "τ", "rho": "ρ", "epsilon": "ε", "psi": "ψ",
-    "lambda": "λ", "kappa": "κ", "nu": "ν", "alpha": "α", "Pi": "Π",
+    "lambda": "λ", "kappa": "κ", "nu": "ν", "alpha": "α", "Pi": "Π", "zeta": "ζ",
 }  # fmt: skip
 _SUB = str.maketrans("0123456789+-rt", "₀₁₂₃₄₅₆₇₈₉₊₋ᵣₜ")
 
@@ -28,6 +28,9 @@ class _Plain(Printer):
         "nabla": "∇f({})",
         "sqrt": "√({})",
         "abs": "|{}|",
+        "norm": "‖{}‖",
+        "sum": "Σ {}",
+        "size": "n",
         "maximum": "max({}, {})",
         "minimum": "min({}, {})",
         "where": "({1} if {0}, else {2})",

@@ -21,6 +21,10 @@ if TYPE_CHECKING:  # for editors and type checkers; what runs is discovered belo
     from thalweg.rules.descent import SGD as SGD
     from thalweg.rules.descent import Momentum as Momentum
     from thalweg.rules.dual import MADGRAD as MADGRAD
+    from thalweg.rules.layerwise import LAMB as LAMB
+    from thalweg.rules.layerwise import LARS as LARS
+    from thalweg.rules.layerwise import Fromage as Fromage
+    from thalweg.rules.layerwise import NovoGrad as NovoGrad
     from thalweg.rules.mixtures import Adan as Adan
     from thalweg.rules.mixtures import AdEMAMix as AdEMAMix
     from thalweg.rules.moments import Adam as Adam

@@ -1,8 +1,25 @@
 """The meaning of optax 0.2.8's names, according to its source code."""
 
-from thalweg.conventions.frameworks.shared import CORRECTION, FACTORED, INSIDE, ORTHOGONAL, SCALED, TRUST, Arguments
+from thalweg.conventions.frameworks.shared import CORRECTION, FACTORED, INSIDE, ORTHOGONAL, SCALED, Arguments
 from thalweg.conventions.meaning import REQUIRED, Convention, Framework, number, refused, switch, unset
-from thalweg.rules import SGD, AdaBelief, Adadelta, Adagrad, Adam, Adamax, Adan, Lion, Momentum, RAdam, RMSProp, Yogi
+from thalweg.rules import (
+    LAMB,
+    LARS,
+    SGD,
+    AdaBelief,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    Adan,
+    Fromage,
+    Lion,
+    Momentum,
+    NovoGrad,
+    RAdam,
+    RMSProp,
+    Yogi,
+)
 
 
 def arguments(own: Arguments, decay: float | None = None) -> Arguments:
@@ -11,7 +28,9 @@ def arguments(own: Arguments, decay: float | None = None) -> Arguments:
     return {"learning_rate": number(REQUIRED, "lr"), **own, **({} if decay is None else decayed)}
 
 
-_MASK = refused(None, "give the parameters without decay a group of their own, with weight_decay=0")
+_MASKED = "give the parameters without decay a group of their own, with weight_decay=0"
+_MASK = refused(None, _MASKED)
+_INSIDE_DECAY = {"weight_decay": number(0.0, "lambd")}  # part of the step, before its norm is taken
 MU_DTYPE = {"mu_dtype": refused(None, "moments are kept in float32 or wider; thalweg.Optimizer has state_dtype")}
 
 
@@ -152,6 +171,38 @@ _NAMES = {
         ),
         {"weight": "complement", **SCALED},
     ),
+    "lamb": Convention(
+        LAMB, "optax.lamb", arguments({**moments(eps=1e-6), **_EPS_ROOT, **_INSIDE_DECAY, "mask": _MASK})
+    ),
+    "lars": Convention(
+        LARS,
+        "optax.lars",
+        arguments(
+            {
+                **_INSIDE_DECAY,
+                "weight_decay_mask": refused(True, _MASKED),
+                "trust_coefficient": number(0.001, "trust"),
+                "eps": number(0.0, "eps"),
+                "trust_ratio_mask": refused(True, "give the parameters without it a group of their own, of momentum"),
+                "momentum": number(0.9, "momentum"),
+                "nesterov": switch(False, "nesterov", True, False),
+            }
+        ),
+    ),
+    "fromage": Convention(Fromage, "optax.fromage", arguments({"min_norm": number(1e-6, "least")})),
+    "novograd": Convention(
+        NovoGrad,
+        "optax.novograd",
+        arguments(
+            {
+                "b1": number(0.9, "beta1"),
+                "b2": number(0.25, "beta2"),
+                "eps": number(1e-6, "eps"),
+                "eps_root": number(0.0, "eps_root"),
+                **_INSIDE_DECAY,
+            }
+        ),
+    ),
 }
 
 OPTAX = Framework(
@@ -161,8 +212,6 @@ OPTAX = Framework(
     _NAMES,
     {
         "adafactor": FACTORED,
-        "lamb": TRUST,
-        "lars": TRUST,
         "muon": ORTHOGONAL,
         "lbfgs": "it searches along a line; thalweg.curvature has second-order methods",
     },

@@ -44,7 +44,7 @@ _FIXED = {
         False, "write decay_form='independent' of thalweg.Optimizer, which is the same while the rate is constant"
     )
 }
-_WHOLE = "it needs the sum or norm of a whole tensor, and rules work element by element"
+_WHOLE = "its sums over whole tensors are not translated"
 _CAUTIOUS = {"cautious": refused(False, _WHOLE)}
 _STABLE = {"stable_adamw": refused(False, _WHOLE)}
 _ADANORM = {"adanorm": refused(False, _WHOLE)}

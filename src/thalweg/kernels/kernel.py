@@ -1,0 +1,83 @@
+"""A compiled pass over the parameters of a bucket: its numbers are gathered, and it is launched."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.kernels import build, launch
+from thalweg.kernels.bucket import Bucket
+from thalweg.kernels.work import Work
+from thalweg.printers.numba import Source
+from thalweg.stages import Scalars
+
+
+class Kernel:
+    """A compiled kernel on the table of a bucket.
+
+    Attributes:
+        summed: what it sums up, by its names in the trace.
+    """
+
+    def __init__(self, bucket: Bucket, source: Source, groups: int) -> None:
+        dtype = np.float64 if bucket.key.types.exact else np.float32
+        scalars = np.zeros((len(bucket.rows), max(source.width, 1)), dtype)
+        owners = [bucket.parameters.group[i] for i in bucket.members]
+        self._bucket = bucket
+        self._groups = sorted(set(owners))
+        self._values = np.zeros((groups, max(len(source.numbers), 1)))
+        self._owners = owners if bucket.each else None
+        values = self._values if self._owners is None else self._values[owners]
+        self._own = {name: k for k, name in enumerate(source.numbers) if _is_own(name)}
+        self._nothing = dict.fromkeys(self._own, 0.0)
+        self._sources = [_source(name) for name in source.numbers]
+        self.summed = source.sums
+        self._job = launch.Job(
+            build.load(source.text), bucket.table, bucket.cuts, bucket.rows, values, scalars, bucket.new_numbers,
+            bucket.small, len(source.sums),
+        )  # fmt: skip
+
+    def run(self, works: list[Work], sums: Mapping[str, NDArray[np.float64]]) -> None:
+        """Compute the scalars of each row, and launch.
+
+        Args:
+            works: the groups, with this step's numbers.
+            sums: what earlier passes have summed up, per member.
+        """
+        if self._sources:
+            for group in self._groups:
+                work = works[group]
+                held = (work.numbers, work.before, work.after, work.scalars, self._nothing)
+                self._values[group] = [cast(Any, held[i])[key] for i, key in self._sources]
+        if self._owners is not None:
+            self._job.groups[:] = self._values[self._owners]
+            for name, column in self._own.items():
+                self._job.groups[:, column] = sums[name] if name in sums else self._number(name, works)
+        self._job.run(self._bucket.used)
+
+    def _number(self, name: str, works: list[Work]) -> NDArray[Any]:
+        """A number of each member's own."""
+        if name == "n":
+            return self._bucket.parameters.records["numel"][self._bucket.indices]
+        return np.concatenate([work.factors for work in works])[self._bucket.indices]
+
+    def sums(self) -> dict[str, NDArray[np.float64]]:
+        """What was summed up, per member of the bucket: whatever the threads, in one order."""
+        bucket = self._bucket
+        columns: list[Any] = [np.bincount(bucket.owner, x, len(bucket.members)) for x in self._job.totals.T]
+        return dict(zip(self.summed, columns, strict=True))
+
+
+def _is_own(name: str) -> bool:
+    """Whether a number is another for each parameter: how many elements it has, what they sum up to, its clipping."""
+    return name in ("n", "c.clip_each") or name.startswith("r.")
+
+
+def _source(name: str) -> tuple[int, Any]:
+    """Where `Kernel.run` finds a number, by its name in the trace."""
+    if _is_own(name):
+        return 4, name
+    source, _, key = name.partition(".")
+    at = {"h": 0, "before": 1, "after": 2, "c": 3}[source]
+    return at, Scalars._fields.index(key) if source == "c" else key

@@ -1,0 +1,117 @@
+"""Steps whose length is set per parameter tensor, by the norms of the tensor and of its gradient or step."""
+
+from typing import Annotated, NamedTuple
+
+from thalweg.maths import Number, Value, dot, maximum, norm, sqrt, where
+from thalweg.rule import Decay, Epsilon, Linear, Log, Range, Rate, Rule
+
+Momentum = Annotated[float, Range(0, 1)]
+
+
+def trust_ratio(p: Value, step: Value, scale: Number = 1.0, eps: Number = 0.0, least: Number | None = None) -> Number:
+    """‖θ‖ / (‖step‖ + ε) times `scale`, and 1 if either norm is zero; no norm is taken to be less than `least`."""
+    own, other = (norm(x) if least is None else maximum(norm(x), least) for x in (p, step))
+    divisor = where(other == 0, 1.0, other + eps)  # both sides of `where` are evaluated
+    return where(own == 0, 1.0, where(other == 0, 1.0, scale * own / divisor))
+
+
+class LAMB(Rule):
+    """Adam with the step of each tensor scaled to the tensor's norm.  You et al. 2020, Algorithm 2.
+
+    The scaling function φ is the identity, as in the experiments of the paper.  ``lambd``: λ, of the weight decay that
+    is added to Adam's direction before its norm is taken; ``weight_decay`` of the optimizer is beside it.
+    ``bias_correction``: of both moments; without it, it is the paper's third version.
+    """
+
+    lr: Rate = 1e-3
+    beta1: Decay = 0.9
+    beta2: Decay = 0.999
+    eps: Epsilon = 1e-6
+    eps_root: Epsilon | None = None
+    lambd: Rate = 0.0
+    bias_correction: bool = True
+
+    search = {"lr": Log(1e-4, 1e-1)}
+
+    class State(NamedTuple):
+        exp_avg: Value
+        exp_avg_sq: Value
+
+    def update(h, p: Value, g: Value, s: State, t: Number):
+        m = h.beta1 * s.exp_avg + (1 - h.beta1) * g
+        v = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
+        m_hat = m / (1 - h.beta1**t) if h.bias_correction else m
+        v_hat = v / (1 - h.beta2**t) if h.bias_correction else v
+        step = m_hat / (sqrt(v_hat if h.eps_root is None else v_hat + h.eps_root) + h.eps) + h.lambd * p
+        return p - h.lr * trust_ratio(p, step) * step, LAMB.State(m, v)
+
+
+class LARS(Rule):
+    """Momentum with the gradient of each tensor scaled to the tensor's norm.  You et al. 2017, Algorithm 1.
+
+    ``trust``: the trust coefficient η of the paper.  ``lambd``: λ, of the weight decay that is added to the gradient
+    before its norm is taken.  ``nesterov``: the step looks one momentum step ahead.  The buffer is a velocity, as in
+    the paper: a change of the rate changes only what is added to it from then on.
+    """
+
+    lr: Rate = 1.0
+    momentum: Momentum = 0.9
+    trust: Rate = 1e-3
+    eps: Epsilon = 0.0
+    lambd: Rate = 0.0
+    nesterov: bool = False
+
+    search = {"lr": Log(1e-2, 1e2), "momentum": Linear(0.5, 0.99)}
+
+    class State(NamedTuple):
+        momentum_buffer: Value
+
+    def update(h, p: Value, g: Value, s: State, t: Number):
+        step = g + h.lambd * p
+        move = h.lr * trust_ratio(p, step, h.trust, h.eps) * step
+        v = h.momentum * s.momentum_buffer + move
+        return p - (h.momentum * v + move if h.nesterov else v), LARS.State(v)
+
+
+class Fromage(Rule):
+    """A step as long as a fraction η of the tensor, which then shrinks back.  Bernstein et al. 2020, Algorithm 1.
+
+    ``least``: the least that either norm is taken to be.
+    """
+
+    lr: Rate = 1e-2
+    least: Rate = 1e-6
+
+    search = {"lr": Log(1e-4, 1e-1)}
+
+    def update(h, p: Value, g: Value, s: object, t: Number):
+        ratio = trust_ratio(p, g, least=h.least)
+        return (p - h.lr * ratio * g) / sqrt(1 + h.lr * h.lr), s
+
+
+class NovoGrad(Rule):
+    """Momentum of gradients that are divided by a running norm of their tensor.  Ginsburg et al. 2019, Algorithm 1.
+
+    The average ν of ‖g‖² is one number per tensor, and begins with the first.  ``lambd``: λ, of the weight decay that
+    enters the momentum.
+    """
+
+    lr: Rate = 1e-2
+    beta1: Decay = 0.9
+    beta2: Decay = 0.25
+    eps: Epsilon = 1e-6
+    eps_root: Epsilon = 0.0
+    lambd: Rate = 0.0
+
+    search = {"lr": Log(1e-4, 1.0)}
+
+    class State(NamedTuple):
+        exp_avg: Value
+        exp_avg_sq: Number
+
+    def update(h, p: Value, g: Value, s: State, t: Number):
+        square = dot(g, g)
+        nu = where(t == 1, square, h.beta2 * s.exp_avg_sq + (1 - h.beta2) * square)
+        step = g / (sqrt(nu + h.eps_root) + h.eps) + h.lambd * p
+        m = h.beta1 * s.exp_avg + step
+        return p - h.lr * m, NovoGrad.State(m, nu)
