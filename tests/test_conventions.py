@@ -75,7 +75,7 @@ def test_rules(framework: str, name: str, theirs: dict[str, Any], expected: Any)
         ),
         ("pytorch_optimizer", "ADOPTT", {}, "has no optimizer 'ADOPTT'; did you mean 'adopt'"),
         ("pytorch_optimizer", "soap", {}, "pytorch_optimizer's SOAP cannot be expressed: its steps need"),
-        ("pytorch_optimizer", "adopt", {"cautious": True}, "cautious is True; allowed is False: it needs the sum"),
+        ("pytorch_optimizer", "adopt", {"cautious": True}, "cautious is True; allowed is False: its sums"),
         ("pytorch_optimizer", "adopt", {"clip_lambda": abs}, r"allowed is 'step \*\* 0.25' or None"),
         ("pytorch_optimizer", "adopt", {"fixed_decay": True}, "write decay_form='independent' of thalweg.Optimizer"),
         ("pytorch_optimizer", "ademamix", {"betas": (0.9, 0.99)}, r"betas is \(0.9, 0.99\); allowed is 3 numbers"),
