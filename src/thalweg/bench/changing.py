@@ -17,7 +17,7 @@ Choose = Callable[[int], Sequence[bool]]
 
 
 def measure(rounds: int = 5) -> list[Extra]:
-    """The speed of Adam's step relative to each of torch's implementations, where no layout can be reused."""
+    """The speed of steps where no layout can be reused, relative to each of torch's implementations."""
     found: list[Extra] = []
     ways = (OURS, *PAIRS["adam"].ways)
     for title, everyone in _cases(ways).items():
@@ -35,7 +35,8 @@ def _cases(ways: Sequence[str]) -> dict[str, list[Contender]]:
         "halves of 300 tensors in turn": lambda i: [(j < _COUNT // 2) == (i % 2 == 0) for j in range(_COUNT)],
     }
     found = {title: [_some(way, choose) for way in ways] for title, choose in chosen.items()}
-    found["a new optimizer of 200 tensors and five steps"] = [_new(way) for way in ways]
+    found["a new optimizer of 200 tensors and five steps"] = [_new(way, "adam", 5) for way in ways]
+    found["a new SGD of 200 tensors and one step"] = [_new(way, "sgd", 1) for way in ways]
     found["100 parameters with gaps between their elements"] = [_gaps(way) for way in ways]
     return found
 
@@ -43,7 +44,7 @@ def _cases(ways: Sequence[str]) -> dict[str, list[Contender]]:
 def _some(way: str, choose: Choose) -> Contender:
     params = [nn.Parameter(torch.randn(_SHAPE)) for _ in range(_COUNT)]
     grads = [torch.randn(_SHAPE) for _ in params]
-    _, call = contenders.adam(params, way)
+    _, call = contenders.alone(params, way)
     calls = iter(range(10**9))
 
     def prepare() -> None:
@@ -53,14 +54,14 @@ def _some(way: str, choose: Choose) -> Contender:
     return Contender(way, prepare, call)
 
 
-def _new(way: str) -> Contender:
+def _new(way: str, rule: str, steps: int) -> Contender:
     params = [nn.Parameter(torch.randn(_SHAPE)) for _ in range(200)]
     for p in params:
         p.grad = torch.randn(_SHAPE)
 
     def call() -> None:
-        _, step = contenders.adam(params, way)
-        for _ in range(5):
+        _, step = contenders.alone(params, way, rule)
+        for _ in range(steps):
             step()
 
     return Contender(way, lambda: None, call)
@@ -70,5 +71,5 @@ def _gaps(way: str) -> Contender:
     params = [nn.Parameter(torch.randn(64, 128)[:, ::2]) for _ in range(100)]
     for p in params:
         p.grad = torch.randn_like(p)
-    _, call = contenders.adam(params, way)
+    _, call = contenders.alone(params, way)
     return Contender(way, lambda: None, call)

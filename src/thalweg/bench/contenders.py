@@ -80,9 +80,11 @@ def contenders(pair: Pair, kind: Kind, model: Model, compiled: bool) -> list[Con
     return ours + theirs
 
 
-def adam(params: list[torch.nn.Parameter], way: str) -> tuple[torch.optim.Optimizer, Callable[[], object]]:
-    """An optimizer for Adam, this engine's or one of torch's, and its step."""
-    found = PAIRS["adam"]
+def alone(
+    params: list[torch.nn.Parameter], way: str, rule: str = "adam"
+) -> tuple[torch.optim.Optimizer, Callable[[], object]]:
+    """An optimizer for a rule, this engine's or one of torch's, and its step."""
+    found = PAIRS[rule]
     optimizer = found.ours(params) if way == OURS else found.constructed(params, way)
     return optimizer, optimizer.step
 

@@ -45,7 +45,7 @@ def step(shapes):
     params = [torch.nn.Parameter(torch.ones(shape)) for shape in shapes]
     for p in params:
         p.grad = torch.ones_like(p)
-    optimizer, call = contenders.adam(params, sys.argv[1])
+    optimizer, call = contenders.alone(params, sys.argv[1])
     for _ in range(3):
         call()
     state = [x for held in optimizer.state.values() for x in held.values() if x.ndim]
@@ -99,7 +99,7 @@ def subnormals(steps: int = 1_000, rounds: int = 5) -> list[Extra]:
     for way in ways:
         for age in ("aged", "new"):
             p = torch.nn.Parameter(torch.ones(2**18))
-            _, call = contenders.adam([p], way)
+            _, call = contenders.alone([p], way)
             p.grad = torch.randn(2**18)
             call()
             if age == "aged":
