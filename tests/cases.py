@@ -21,7 +21,7 @@ RULES: dict[str, type[Rule]] = {
 }
 
 # Values for settings that choose a formula but are not a closed list of choices.
-_OPTIONAL = {"momentum": (0.9,), "eps": (None,), "eps_root": (1e-4,), "T": (6.0,), "lambd": (0.1,)}
+_OPTIONAL = {"momentum": (0.9,), "eps": (None,), "eps_root": (1e-4,), "warmup": (6.0,), "lambd": (0.1,)}
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:

@@ -118,7 +118,7 @@ PAPERS: list[tuple[Rule, Callable[[Array, Array], Iterator[Array]]]] = [
     (Yogi(lr=LR, beta2=0.9, initial_accumulator=0.1), lambda x, g: yogi(x, g, 0.9, 0.9, 0.1, 1e-3)),
     (Adan(lr=LR, lambd=0.05), lambda x, g: adan(x, g, 0.98, 0.92, 0.99, 1e-8, 0.05)),
     *(
-        (AdEMAMix(lr=LR, beta_3=0.99, T=T), lambda x, g, T=T: ademamix(x, g, 0.9, 0.999, 0.99, 5.0, T))
+        (AdEMAMix(lr=LR, beta3=0.99, warmup=T), lambda x, g, T=T: ademamix(x, g, 0.9, 0.999, 0.99, 5.0, T))
         for T in (20.0, 100.0)
     ),
     (AdEMAMix(lr=LR, alpha=3.0), lambda x, g: ademamix(x, g, 0.9, 0.999, 0.9999, 3.0, 1.0)),
@@ -175,5 +175,7 @@ def test_laprop_as_a_velocity_keeps_the_rate_of_each_step() -> None:
 
 
 def test_a_warmup_between_half_lives_needs_both() -> None:
-    with pytest.raises(ValueError, match=r"AdEMAMix's beta1, beta_3 are 0.0, 0.9999 with T=10.0.*allowed are numbers"):
-        AdEMAMix(beta1=0.0, T=10.0)
+    with pytest.raises(
+        ValueError, match=r"AdEMAMix's beta1, beta3 are 0.0, 0.9999 with warmup=10.0.*allowed are numbers"
+    ):
+        AdEMAMix(beta1=0.0, warmup=10.0)

@@ -7,17 +7,18 @@ from thalweg.maths import Symbol
 from thalweg.rule import Rule
 
 _GREEK = {
-    "lr": "eta", "beta1": "beta_1", "beta2": "beta_2", "momentum": "mu", "dampening": "tau", "decay": "rho",
-    "eps": "epsilon", "eps_root": "epsilon_r", "momentum_decay": "psi", "lambd": "lambda", "lr_decay": "kappa",
-    "nu": "nu", "nu1": "nu_1", "nu2": "nu_2", "alpha": "alpha", "t0": "t_0", "eta_minus": "eta_-", "eta_plus": "eta_+",
-    "step_min": "s_min", "step_max": "s_max", "threshold": "rho_0", "rho": "rho", "trust": "zeta", "least": "n_min",
+    "lr": "eta", "beta1": "beta_1", "beta2": "beta_2", "beta3": "beta_3", "warmup": "T", "momentum": "mu",
+    "dampening": "tau", "decay": "rho", "eps": "epsilon", "eps_root": "epsilon_r", "momentum_decay": "psi",
+    "lambd": "lambda", "lr_decay": "kappa", "nu": "nu", "nu1": "nu_1", "nu2": "nu_2", "alpha": "alpha", "t0": "t_0",
+    "eta_minus": "eta_-", "eta_plus": "eta_+", "step_min": "s_min", "step_max": "s_max", "threshold": "rho_0",
+    "rho": "rho", "trust": "zeta", "least": "n_min",
 }  # fmt: skip
 _LETTERS = {
     "momentum_buffer": "v", "exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "w", "square_avg": "r", "sum": "r",
     "grad_avg": "m", "acc_delta": "a", "exp_inf": "u", "prev": "h", "step_size": "s", "mu_product": "Pi", "ax": "a",
-    "eta": "e", "mu": "q",
+    "eta": "e", "mu": "q", "exp_avg_slow": "m_2", "exp_avg_diff": "d",
 }  # fmt: skip
-_SHARED = ("x", "y", "z", "k", "l", "n")
+_SHARED = ("x", "y", "z", "k", "l", "q")
 
 # How tightly each operation binds; a looser operand is put in brackets.
 _BINDING = {"add": 1, "sub": 1, "sum": 2, "neg": 2, "mul": 2, "div": 2, "pow": 4}

@@ -18,7 +18,7 @@ class Adan(Rule):
     lr: Rate = 1e-3
     beta1: Decay = 0.98
     beta2: Decay = 0.92
-    beta_3: Decay = 0.99
+    beta3: Decay = 0.99
     eps: Epsilon = 1e-8
     eps_root: Epsilon = 0.0
     lambd: Rate | None = None
@@ -28,7 +28,7 @@ class Adan(Rule):
 
     class State(NamedTuple):
         exp_avg: Value
-        d: Value
+        exp_avg_diff: Value
         exp_avg_sq: Value
         prev: Value
 
@@ -36,53 +36,53 @@ class Adan(Rule):
         weight = h.beta2 if h.weight == "beta2" else 1 - h.beta2
         difference = where(t == 1, 0 * g, g - s.prev)
         m = h.beta1 * s.exp_avg + (1 - h.beta1) * g
-        d = h.beta2 * s.d + (1 - h.beta2) * difference
+        d = h.beta2 * s.exp_avg_diff + (1 - h.beta2) * difference
         ahead = g + weight * difference
-        v = h.beta_3 * s.exp_avg_sq + (1 - h.beta_3) * ahead * ahead
+        v = h.beta3 * s.exp_avg_sq + (1 - h.beta3) * ahead * ahead
         step = m / (1 - h.beta1**t) + weight / (1 - h.beta2**t) * d
-        p = p - h.lr * step / (sqrt(v / (1 - h.beta_3**t) + h.eps_root) + h.eps)
+        p = p - h.lr * step / (sqrt(v / (1 - h.beta3**t) + h.eps_root) + h.eps)
         return p if h.lambd is None else p / (1 + h.lr * h.lambd), Adan.State(m, d, v, g)
 
 
 class AdEMAMix(Rule):
     """Adam and a slow average of the gradient.  Pagliardini et al. 2025, "The AdEMAMix optimizer", Algorithm 1.
 
-    Only the fast average is corrected for its start at zero.  ``T`` is the number of steps over which α grows linearly
-    from 0, and β₃ from β₁, linearly in its half-life; None for no warm-up (optax).  The paper recommends α between 4
-    and 10 with a warm-up of all steps; its code has α = 2, optax and pytorch_optimizer 5.
+    Only the fast average is corrected for its start at zero.  ``warmup``: T, the number of steps over which α grows
+    linearly from 0, and β₃ from β₁, linearly in its half-life; None for no warm-up (optax).  The paper recommends α
+    between 4 and 10 with a warm-up of all steps; its code has α = 2, optax and pytorch_optimizer 5.
     """
 
     lr: Rate = 1e-3
     beta1: Decay = 0.9
     beta2: Decay = 0.999
-    beta_3: Fraction = 0.9999
+    beta3: Fraction = 0.9999
     alpha: Rate = 5.0
     eps: Epsilon = 1e-8
     eps_root: Epsilon = 0.0
-    T: Positive | None = None
+    warmup: Positive | None = None
 
     search = {"lr": Log(1e-5, 1e-1)}
 
     class State(NamedTuple):
         exp_avg: Value
         exp_avg_sq: Value
-        m_2: Value
+        exp_avg_slow: Value
 
     def check(self):
-        if self.T is not None and not (self.beta1 and self.beta_3):
+        if self.warmup is not None and not (self.beta1 and self.beta3):
             raise ValueError(
-                f"AdEMAMix's beta1, beta_3 are {self.beta1}, {self.beta_3} with T={self.T}, which interpolates between "
-                "the half-lives of both: allowed are numbers > 0"
+                f"AdEMAMix's beta1, beta3 are {self.beta1}, {self.beta3} with warmup={self.warmup}, which interpolates "
+                "between the half-lives of both: allowed are numbers > 0"
             )
 
     def update(h, p: Value, g: Value, s: State, t: Number):
-        alpha, beta3 = h.alpha, h.beta_3
-        if h.T is not None:
-            alpha = minimum(t * h.alpha / h.T, h.alpha)
-            fast, slow = log(h.beta1), log(h.beta_3)
-            beta3 = minimum(exp(fast * slow / ((1 - t / h.T) * slow + t / h.T * fast)), h.beta_3)
+        alpha, beta3 = h.alpha, h.beta3
+        if h.warmup is not None:
+            alpha = minimum(t * h.alpha / h.warmup, h.alpha)
+            fast, slow = log(h.beta1), log(h.beta3)
+            beta3 = minimum(exp(fast * slow / ((1 - t / h.warmup) * slow + t / h.warmup * fast)), h.beta3)
         m = h.beta1 * s.exp_avg + (1 - h.beta1) * g
-        m2 = beta3 * s.m_2 + (1 - beta3) * g
+        m2 = beta3 * s.exp_avg_slow + (1 - beta3) * g
         v = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
         step = m / (1 - h.beta1**t) + alpha * m2
         return p - h.lr * step / (sqrt(v / (1 - h.beta2**t) + h.eps_root) + h.eps), AdEMAMix.State(m, v, m2)

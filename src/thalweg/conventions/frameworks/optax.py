@@ -163,7 +163,7 @@ _NAMES = {
             {
                 "b1": number(0.98, "beta1"),
                 "b2": number(0.92, "beta2"),
-                "b3": number(0.99, "beta_3"),
+                "b3": number(0.99, "beta3"),
                 "eps": number(1e-8, "eps"),
                 "eps_root": number(1e-8, "eps_root"),
             },

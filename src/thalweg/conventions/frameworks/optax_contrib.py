@@ -12,7 +12,7 @@ _NAMES = {
         arguments(
             {
                 **moments(),
-                "b3": number(0.9999, "beta_3"),
+                "b3": number(0.9999, "beta3"),
                 "alpha": number(5.0, "alpha"),
                 "eps_root": number(0.0, "eps_root"),
                 **MU_DTYPE,

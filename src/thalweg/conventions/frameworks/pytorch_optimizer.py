@@ -94,7 +94,7 @@ _NAMES = {
             **_arguments(
                 1e-3,
                 {
-                    "betas": several((0.98, 0.92, 0.99), "beta1", "beta2", "beta_3"),
+                    "betas": several((0.98, 0.92, 0.99), "beta1", "beta2", "beta3"),
                     "eps": shared(1e-8, "eps", "clip_eps"),
                     "max_grad_norm": unset(0.0, "clip_norm"),
                     "use_gc": refused(False, _WHOLE),
@@ -114,9 +114,9 @@ _NAMES = {
         _arguments(
             1e-3,
             {
-                "betas": several((0.9, 0.999, 0.9999), "beta1", "beta2", "beta_3"),
+                "betas": several((0.9, 0.999, 0.9999), "beta1", "beta2", "beta3"),
                 "alpha": number(5.0, "alpha"),
-                "t_alpha_beta3": number(None, "T"),
+                "t_alpha_beta3": number(None, "warmup"),
                 **_EPS,
                 **_FIXED,
                 **_CAUTIOUS,
