@@ -1,7 +1,8 @@
 """Parameters of which this process has only a part: ``torch.distributed.tensor.DTensor``, as FSDP2 makes them.
 
 An element-wise step of the whole is the same step of each process's own part, so that is what is stepped, where the
-gradient is laid out over the processes as the parameter is.
+gradient is laid out over the processes as the parameter is.  A step that sums up over the parameter is left to
+operations on the whole.
 """
 
 import sys
