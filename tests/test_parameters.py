@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
@@ -165,3 +165,39 @@ def test_a_wrong_offset_in_torchs_objects_is_noticed() -> None:
         wrong = found.copy()
         wrong[name] += 8
         assert not layout._agrees(wrong)  # pyright: ignore[reportPrivateUsage]
+
+
+EDITS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "nothing": lambda held: None,
+    "replaced": lambda held: held.update(exp_avg=torch.full((4,), 0.5)),
+    "deleted": lambda held: held.pop("exp_avg"),
+    "cleared": lambda held: held.clear(),
+    "a key of the user's own": lambda held: held.update(mine=1),
+}
+
+
+@native
+@pytest.mark.parametrize("numbered", [True, False])
+@pytest.mark.parametrize("rule", ["adam(lr=0.1)", "sgd(lr=0.1)"])
+@pytest.mark.parametrize("edit", EDITS)
+def test_edited_state_is_noticed_whether_or_not_python_numbers_dictionaries(
+    edit: str, rule: str, numbered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = layout.find()
+    assert found is not None
+    if not numbered:  # as since CPython 3.13
+        changed = found.copy()
+        changed["dict_version"] = 0
+        monkeypatch.setattr(layout, "find", lambda: changed)
+    ends: list[Tensor] = []
+    for backend in ("numba", "eager"):
+        p = nn.Parameter(torch.ones(4))
+        optimizer = thalweg.Optimizer([p], rule, backend=backend)
+        for step in range(4):
+            p.grad = torch.full((4,), 1.0 + step)
+            if step == 2 and (edit != "deleted" or "exp_avg" in optimizer.state[p]):
+                EDITS[edit](optimizer.state[p])
+            optimizer.step()
+            assert optimizer.state[p]["step"] == step + 1 - 2 * (edit == "cleared" and step >= 2)
+        ends.append(p.detach())
+    torch.testing.assert_close(ends[0], ends[1])
