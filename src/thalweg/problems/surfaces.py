@@ -3,6 +3,7 @@
 Run on float64 tensors they are differentiated by autograd; run on symbols they can be printed as code for a browser.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +72,17 @@ class Surface:
         if any(_travel(probe, 2.0, n) > 1.5 * _travel(probe, 1.0, n) for n in (1, steps)):
             return self.lr
         (left, right), (low, high) = self.window
-        return max(right - left, high - low) / far
+        span = max(right - left, high - low)
+        rate = span / far
+        if span / 2 < _travel(rule.replace(lr=rate), 1.0, steps) < 2 * span:
+            return rate
+        # The steps are not proportional to the rate either, as where they are proportional to the parameter.
+        least, most = 1e-6, 1.0
+        for _ in range(30):
+            rate = math.sqrt(least * most)
+            short = _travel(rule.replace(lr=rate), 1.0, steps) < span
+            least, most = (rate, most) if short else (least, rate)
+        return rate
 
 
 def path(
@@ -114,13 +125,13 @@ def path(
 
 
 def _travel(rule: Rule, gradient: float, steps: int) -> float:
-    """How far a constant gradient carries a parameter."""
-    p = torch.zeros(1, dtype=torch.float64)
+    """How far a constant gradient carries a parameter, away from zero."""
+    p = torch.full((1,), -1.0, dtype=torch.float64)
     g = torch.full_like(p, gradient)
     state = rule.init(p)
     for t in range(1, steps + 1):
         p, state = rule.update(p, g, state, t)
-    return abs(float(p))
+    return abs(float(p) + 1)
 
 
 def _bowl(x: Value, y: Value) -> Value:

@@ -18,7 +18,7 @@ MARKS = ("circle", "diamond", "square", "cross", "x")
 """Markers that Plotly has in 2-D and 3-D, so that methods can be told apart without colours."""
 
 
-DASHES = ("solid", "dot", "dash", "dashdot")
+DASHES = ("solid", "dot", "dash", "dashdot", "longdash", "longdashdot")
 
 
 def colours(rules: Sequence[str]) -> list[str]:
