@@ -8,10 +8,13 @@ from thalweg.rule import Decay, Epsilon, Linear, Log, Range, Rate, Rule
 Momentum = Annotated[float, Range(0, 1)]
 
 
-def trust_ratio(p: Value, step: Value, scale: Number = 1.0, eps: Number = 0.0, least: Number | None = None) -> Number:
+def trust_ratio(
+    p: Value, step: Value, scale: Number = 1.0, eps: Number | None = None, least: Number | None = None
+) -> Number:
     """‖θ‖ / (‖step‖ + ε) times `scale`, and 1 if either norm is zero; no norm is taken to be less than `least`."""
     own, other = (norm(x) if least is None else maximum(norm(x), least) for x in (p, step))
-    divisor = where(other == 0, 1.0, other + eps)  # both sides of `where` are evaluated
+    # Both sides of `where` are evaluated, and floats cannot be divided by zero.
+    divisor = where(other == 0, 1.0, other if eps is None else other + eps)
     return where(own == 0, 1.0, where(other == 0, 1.0, scale * own / divisor))
 
 
