@@ -240,6 +240,8 @@ AROUND: dict[str, Lines] = {
     "bfloat16 by default": ["torch.set_default_dtype(torch.bfloat16)", *train(4, 7), "torch.set_default_dtype(torch.float32)"],
     "bfloat16 by default from the first step": ["o = fresh(o, type(o)); torch.set_default_dtype(torch.bfloat16)", *train(4, 7)],
     "meta by default": ["torch.set_default_device('meta')", *train(4, 7), "torch.set_default_device(None)"],
+    "meta by default, gradients laid out otherwise": [
+        "torch.set_default_device('meta')", *(f"give(ps, {seed}, 'transposed'); o.step()" for seed in (4, 5)), "torch.set_default_device(None)"],
     "meta by default from the first step": ["o = fresh(o, type(o)); torch.set_default_device('meta')", *train(4, 7)],
     "a mode that sees operations": ["with Counting(): give(ps, 5); o.step()"],
     "inference mode": ["with torch.inference_mode(): o.step()"],

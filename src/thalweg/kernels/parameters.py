@@ -173,7 +173,7 @@ class Parameters:
         alike = g.dtype == p.dtype and g.stride() == p.stride()
         if not alike or written.touches((begin, begin + p.numel() * p.element_size())):
             # A copy first, as an operation that reads all before it writes.
-            g = torch.empty_strided(p.shape, p.stride(), dtype=p.dtype).copy_(g.detach())
+            g = torch.empty_strided(p.shape, p.stride(), dtype=p.dtype, device=p.device).copy_(g.detach())
         self.records["grad"][i] = g.data_ptr()
         self.records["active"][i] = FUSED
         self._gradients += [given, g]

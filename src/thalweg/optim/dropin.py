@@ -182,7 +182,7 @@ class DropIn(Optimizer):
         """Add the step count that torch's SGD does not save: any state with a buffer has been stepped at least once."""
         for held, rule in self._held():
             if not self.convention.counted and any(name in held for name in rule.State._fields):
-                held.setdefault("step", torch.tensor(1.0))
+                held.setdefault("step", torch.tensor(1.0, device="cpu"))
 
     def _rules(self) -> list[Rule]:
         """The rule of each group."""
