@@ -76,6 +76,8 @@ class Shown:
 
     def _changed(self) -> int:
         """Whether any dictionary has changed since this was last asked, or may have."""
+        if not isinstance(self._mapping, dict):  # a mapping of the user's own, whose contents nobody numbers
+            return -1
         return native().changed(self._job, address(self._versions), len(self._versions))
 
     def _same(self) -> bool:
