@@ -1,6 +1,7 @@
 """Native code sees the same addresses of parameters and gradients as Python, or leaves them to Python."""
 
 import weakref
+from collections import UserDict
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -199,5 +200,21 @@ def test_edited_state_is_noticed_whether_or_not_python_numbers_dictionaries(
                 EDITS[edit](optimizer.state[p])
             optimizer.step()
             assert optimizer.state[p]["step"] == step + 1 - 2 * (edit == "cleared" and step >= 2)
+        ends.append(p.detach())
+    torch.testing.assert_close(ends[0], ends[1])
+
+
+def test_state_in_a_mapping_of_the_users_own_may_be_replaced() -> None:
+    ends: list[Tensor] = []
+    for backend in ("numba", "eager"):
+        p = nn.Parameter(torch.ones(4))
+        optimizer: Any = thalweg.Optimizer([p], "adam(lr=0.1)", backend=backend)
+        for step in range(4):
+            p.grad = torch.full((4,), 1.0 + step)
+            optimizer.step()
+            if step == 0:
+                optimizer.state = UserDict[Any, Any](optimizer.state)
+            else:
+                optimizer.state[p] = {**optimizer.state[p], "exp_avg": torch.full((4,), 0.5 * step)}
         ends.append(p.detach())
     torch.testing.assert_close(ends[0], ends[1])
