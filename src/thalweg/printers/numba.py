@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import indent
+from typing import Any
 
 import torch
 
@@ -115,7 +116,7 @@ def chunk(count, {bases}, scalars, salt, totals):
     for i in range(count):
 {body}"""
 
-# In four places at once: a core reads a single stream at two thirds of the speed, or less.
+# In several places at once: a core reads a single stream at two thirds of the speed, or less.
 _SUMS = """\
 @njit(error_model="numpy", fastmath={fastmath})
 def terms({bases}, scalars, i):
@@ -127,13 +128,9 @@ def terms({bases}, scalars, i):
 @njit(error_model="numpy", fastmath={fastmath})
 def chunk(count, {bases}, scalars, salt, totals):
 {begin}
-    part = count // 4
-    for i in range(part):
-        a, b = terms({bases}, scalars, i), terms({bases}, scalars, i + part)
-        c, d = terms({bases}, scalars, i + 2 * part), terms({bases}, scalars, i + 3 * part)
-{quarters}
-    for i in range(4 * part, count):
-        a = terms({bases}, scalars, i)
+    part = {part}
+{split}
+    for i in range({places} * part, count):
 {rest}
 {end}"""
 
@@ -257,7 +254,9 @@ def _print(
     width = max(len(lowered.scalars), 1)
     numbers = tuple(name for name in lowered.numbers if name != "t" and not name.startswith("s."))
     text = _MODULE.format(
-        chunk=chunk.format(fastmath=fastmath, bases=bases, real=real, lifted=lifted, body=inside, **_adding(summed)),
+        chunk=chunk.format(
+            fastmath=fastmath, bases=bases, real=real, lifted=lifted, body=inside, **_adding(summed, bases, len(moved))
+        ),
         sums=len(summed),
         streams="\n".join(
             f'load{i}, store{i}, dither{i} = stream({i}, "{_name(types.of(name))}", {len(names) + 1}, {name!r})'
@@ -282,15 +281,20 @@ def _print(
     return Source(text, names, numbers, summed, len(lowered.scalars), tuple(lowered.kept), traffic, salted)
 
 
-def _adding(summed: tuple[str, ...]) -> dict[str, str]:
-    """The lines that add up so many terms."""
-    lines = {
-        "begin": "    t{0} = float64(0)",
-        "quarters": "        t{0} += (a[{0}] + b[{0}]) + (c[{0}] + d[{0}])",
-        "rest": "        t{0} += a[{0}]",
-        "end": "    save_real64(totals + 8 * {0}, t{0})",
-    }
-    return {name: "\n".join(line.format(k) for k in range(len(summed))) for name, line in lines.items()}
+def _adding(summed: tuple[str, ...], bases: str, read: int) -> dict[str, Any]:
+    """The lines that add up so many terms of so many arrays."""
+    places = max(4 // max(read, 1), 1)
+    begin, split, rest, end = list[str](), ["    for i in range(part):"], list[str](), list[str]()
+    # A sum for each place, and no name for a tuple: Numba would not vectorise the loop well, or not at all.
+    for k in range(len(summed)):
+        own = [f"t{k}_{place}" for place in range(places)]
+        begin.append(f"    {' = '.join(own)} = float64(0)")
+        split += [f"        {t} += terms({bases}, scalars, i + {j} * part)[{k}]" for j, t in enumerate(own)]
+        rest.append(f"        {own[0]} += terms({bases}, scalars, i)[{k}]")
+        end.append(f"    save_real64(totals + {8 * k}, {' + '.join(own)})")
+    lines = {"begin": begin, "split": split if places > 1 else [], "rest": rest, "end": end}
+    part = f"count // {places}" if places > 1 else "0"
+    return {"places": places, "part": part} | {name: "\n".join(text) for name, text in lines.items()}
 
 
 def _name(dtype: torch.dtype) -> str:
