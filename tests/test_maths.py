@@ -9,12 +9,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg import maths
-from thalweg.maths import OPERATORS, WORDS, Symbol, full_like, where, zeros_like
+from thalweg import maths, matrices
+from thalweg.maths import full_like, where, zeros_like
+from thalweg.symbols import OPERATORS, WORDS, Symbol, TraceError
 
 UNARY = ("sqrt", "abs", "sign", "single", "exp", "log", "sin", "cos", "tanh")
 BINARY = ("maximum", "minimum")
-WHOLE = ("sum", "size")
+WHOLE = ("sum", "size", "total")
+ARRAYS = (
+    "sum_over", "amax_over", "size_over", "unfold", "fold", "eye", "orthogonalize", "qr", "eigenvectors",
+    "eigenvalues", "inverse_root", "arranged", "when", "remainder", "matmul", "transpose",
+)  # fmt: skip
 EDGES = (0.0, -0.0, 1.0, -1.0, 0.5, 1e300, -1e300, 1e-320, 1000.0, math.inf, -math.inf, math.nan)
 
 
@@ -27,8 +32,9 @@ def same(a: float, b: Any) -> None:
 
 
 def test_the_table_is_the_words() -> None:
-    assert set(WORDS) == {*UNARY, *BINARY, *WHOLE, "where"}
-    assert all(getattr(maths, name) is word and word.__doc__ for name, word in WORDS.items())
+    assert matrices.orthogonalize.__doc__
+    assert set(WORDS) == {*UNARY, *BINARY, *WHOLE, "where", *ARRAYS}
+    assert all(getattr(maths, name) is WORDS[name] and WORDS[name].__doc__ for name in (*UNARY, *BINARY, *WHOLE))
 
 
 @pytest.mark.parametrize("x", EDGES)
@@ -121,5 +127,5 @@ def test_what_a_tensor_is_summed_up_to_is_a_number() -> None:
     for word in words:
         assert word(x).kind == "number"
         assert (word(x) * x).kind == "value"
-    with pytest.raises(maths.TraceError, match="sums up what is one number"):
+    with pytest.raises(TraceError, match="sums up what is one number"):
         maths.mean(y)

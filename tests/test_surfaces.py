@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thalweg import rules
-from thalweg.maths import Symbol
 from thalweg.problems import Surface, path, surfaces
 from thalweg.rule import Rule
+from thalweg.symbols import Symbol
 
 NAMES = sorted(surfaces)
 

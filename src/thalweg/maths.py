@@ -1,195 +1,44 @@
 """The functions that update rules are written in; they work on floats, on tensors and on symbols.
 
 A rule says ``sqrt(v) + h.eps``.  Run on float64 tensors, that is the reference implementation; run on symbols, it is
-the expression that kernels, LaTeX and browser code are printed from.  Each function (*word*) is declared once, below,
-and listed in `WORDS`.
-
-There are two kinds of symbol.  A *number* is computed once per step, by the host in float64: what depends only on
-hyperparameters and the step count, and what a tensor is summed up to.  A *value* has one element per parameter.
+the expression that kernels, LaTeX and browser code are printed from.  Each function (*word*) is declared once, and
+listed in `thalweg.symbols.WORDS`: those of elements and sums here, those of matrices in `thalweg.matrices`.
 """
 
-import linecache
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 import math
-import operator
 import struct
-import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast, overload
 
 import torch
 from torch import Tensor
 
+from thalweg.symbols import SHAPES, WORDS, Axes, Symbol, array_word, node, refuse
+
 if TYPE_CHECKING:
     # Rules are typed as if they ran on tensors; floats and symbols obey the same arithmetic.
     Value: TypeAlias = Tensor
+    Array: TypeAlias = Tensor
     Number: TypeAlias = float
+    Shared: TypeAlias = float
 else:
 
     class Value:
         """Marks a state field with one element per parameter."""
 
+    class Array:
+        """Marks a state field of another shape than the parameter, such as the sums of its rows."""
+
     class Number:
         """Marks a state field that is one number per parameter tensor, such as a product of momenta."""
 
+    class Shared:
+        """Marks a state field that is one number per optimizer; every parameter's state shows it."""
+
 
 V = TypeVar("V", float, Tensor)
-
-_ORIGIN = __file__
-
-
-class TraceError(TypeError):
-    """A rule did something that cannot be traced; the message names the line and what to write instead."""
-
-
-class Symbol:
-    """A node of a traced expression: an operation on other nodes, an input, or a constant.
-
-    Attributes:
-        op: ``"input"``, ``"const"``, an operator (``"add"``, ``"lt"`` …) or the name of a word.
-        args: the operands; for an input its name, for a constant its float.
-        kind: ``"number"`` if it is one number per step or tensor, ``"value"`` if it has one element per parameter.
-    """
-
-    __slots__ = ("args", "kind", "op")
-
-    op: str
-    args: tuple[Any, ...]
-    kind: Literal["number", "value"]
-
-    def __init__(self, op: str, args: tuple[Any, ...], kind: Literal["number", "value"] | None = None) -> None:
-        self.op = op
-        self.args = args
-        if kind is None:
-            values = any(a.kind == "value" for a in cast("tuple[Symbol, ...]", args))
-            kind = "value" if values and op not in ("sum", "size") else "number"
-        self.kind = kind
-
-    def __repr__(self) -> str:
-        if self.op in ("input", "const"):
-            return str(self.args[0])
-        return f"{self.op}({', '.join(map(repr, self.args))})"
-
-    def __add__(self, other: Any) -> "Symbol":
-        return _node("add", self, other)
-
-    def __radd__(self, other: Any) -> "Symbol":
-        return _node("add", other, self)
-
-    def __sub__(self, other: Any) -> "Symbol":
-        return _node("sub", self, other)
-
-    def __rsub__(self, other: Any) -> "Symbol":
-        return _node("sub", other, self)
-
-    def __mul__(self, other: Any) -> "Symbol":
-        return _node("mul", self, other)
-
-    def __rmul__(self, other: Any) -> "Symbol":
-        return _node("mul", other, self)
-
-    def __truediv__(self, other: Any) -> "Symbol":
-        return _node("div", self, other)
-
-    def __rtruediv__(self, other: Any) -> "Symbol":
-        return _node("div", other, self)
-
-    def __pow__(self, other: Any) -> "Symbol":
-        return _node("pow", self, other)
-
-    def __rpow__(self, other: Any) -> "Symbol":
-        return _node("pow", other, self)
-
-    def __neg__(self) -> "Symbol":
-        return _node("neg", self)
-
-    def __pos__(self) -> "Symbol":
-        return self
-
-    def __abs__(self) -> "Symbol":
-        return _node("abs", self)
-
-    def __lt__(self, other: Any) -> "Symbol":
-        return _node("lt", self, other)
-
-    def __le__(self, other: Any) -> "Symbol":
-        return _node("le", self, other)
-
-    def __gt__(self, other: Any) -> "Symbol":
-        return _node("gt", self, other)
-
-    def __ge__(self, other: Any) -> "Symbol":
-        return _node("ge", self, other)
-
-    def __eq__(self, other: object) -> "Symbol":  # type: ignore[override]
-        return _node("eq", self, other)
-
-    def __ne__(self, other: object) -> "Symbol":  # type: ignore[override]
-        return _node("ne", self, other)
-
-    __hash__ = object.__hash__
-
-    def __bool__(self) -> NoReturn:
-        _refuse(
-            "branches on a value that is only known when the rule runs",
-            "write where(condition, a, b) from thalweg.maths instead of if, and, or, not, min or max",
-        )
-
-    def __float__(self) -> NoReturn:
-        _refuse("turns a traced value into a float", "write it with the words of thalweg.maths, not with math or float")
-
-    def __int__(self) -> NoReturn:
-        _refuse("turns a traced value into an int", "write it with the words of thalweg.maths")
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        _refuse(f"uses .{name} of a tensor", f"write it with the words of thalweg.maths: {', '.join(sorted(WORDS))}")
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> NoReturn:
-        name = getattr(func, "__name__", str(func))
-        hint = f"write thalweg.maths.{name}" if name in WORDS else f"thalweg.maths has {', '.join(sorted(WORDS))}"
-        _refuse(f"calls torch's {name}", hint)
-
-
-def _lacking(written: str, instead: str) -> Callable[..., NoReturn]:
-    def method(*_: object) -> NoReturn:
-        _refuse(f"uses {written}, which a formula does not have", instead)
-
-    return method
-
-
-for _names, _written, _instead in (
-    ("mod rmod divmod rdivmod floordiv rfloordiv", "%, // or divmod", "write it with / and where from thalweg.maths"),
-    ("round floor ceil trunc", "rounding", "write it with where from thalweg.maths"),
-    ("and rand or ror xor rxor invert", "&, |, ^ or ~", "write where inside where, from thalweg.maths"),
-    ("matmul rmatmul", "@", "rules have no matrices; write it with the words of thalweg.maths"),
-    ("getitem len iter", "elements by index", "rules are of all elements alike, in the words of thalweg.maths"),
-):
-    for _name in _names.split():
-        setattr(Symbol, f"__{_name}__", _lacking(_written, _instead))
-
-
-def _refuse(what: str, instead: str) -> NoReturn:
-    """Raise `TraceError` naming the line of the rule, the first frame outside this module."""
-    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-    while frame.f_back is not None and frame.f_code.co_filename in (_ORIGIN, torch.overrides.__file__):
-        frame = frame.f_back
-    file, line = frame.f_code.co_filename, frame.f_lineno
-    source = linecache.getline(file, line).strip()
-    raise TraceError(f"{file}, line {line}: the rule {what}; {instead}." + (f"\n    {source}" if source else ""))
-
-
-def _symbol(x: Any) -> Symbol:
-    if isinstance(x, Symbol):
-        return x
-    if isinstance(x, (bool, int, float)):
-        return Symbol("const", (float(x),), "number")
-    _refuse(f"mixes a traced value with {x!r}", "only numbers and the values that the rule was given can be mixed")
-
-
-def _node(op: str, *args: Any) -> Symbol:
-    return Symbol(op, tuple(_symbol(a) for a in args))
 
 
 class Unary(Protocol):
@@ -204,31 +53,11 @@ class Binary(Protocol):
     def __call__(self, a: V, b: V | float, /) -> V: ...
 
 
-WORDS: dict[str, Callable[..., Any]] = {}
-"""Every word by name."""
-
-OPERATORS: dict[str, Callable[..., Any]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "div": operator.truediv,
-    "pow": operator.pow,
-    "neg": operator.neg,
-    "lt": operator.lt,
-    "le": operator.le,
-    "gt": operator.gt,
-    "ge": operator.ge,
-    "eq": operator.eq,
-    "ne": operator.ne,
-}
-"""Every operator that a symbol records, by name.  Graphs consist of these and of the words."""
-
-
 def _unary(name: str, number: Callable[[float], float], tensor: Callable[[Tensor], Tensor], doc: str) -> Unary:
     def word(x: Any, /) -> Any:
         if isinstance(x, Tensor):
             return tensor(x)
-        return _node(name, x) if isinstance(x, Symbol) else _ieee(number, x)
+        return node(name, x) if isinstance(x, Symbol) else _ieee(number, x)
 
     word.__name__, word.__doc__ = name, doc
     WORDS[name] = word
@@ -242,7 +71,7 @@ def _binary(
         if isinstance(a, Tensor) or isinstance(b, Tensor):
             return tensor(a, b)
         if isinstance(a, Symbol) or isinstance(b, Symbol):
-            return _node(name, a, b)
+            return node(name, a, b)
         return number(a, b)
 
     word.__name__, word.__doc__ = name, doc
@@ -307,50 +136,121 @@ def where(condition: Any, a: Any, b: Any) -> Any:
             return torch.where(condition, a, b)
         return torch.where(condition, torch.tensor(a, dtype=torch.float64), b)
     if isinstance(condition, Symbol):
-        return _node("where", condition, a, b)
+        return node("where", condition, a, b)
     return a if condition else b
 
 
 WORDS["where"] = where
 
 
-def sum(x: V) -> Number:
-    """The sum of all elements of a tensor, accumulated in float64: one number per parameter tensor."""
+Over: TypeAlias = int | tuple[int, ...] | None
+"""The axes that something is summed over, counted from the first; None for all of them."""
+
+
+def _over(axis: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (axis,) if isinstance(axis, int) else axis
+
+
+def _summed(how: tuple[int, ...], x: Symbol) -> Axes:
+    left = tuple(() if k in how else a for k, a in enumerate(x.known()))
+    return left if any(left) else ()
+
+
+SHAPES["sum"] = SHAPES["size"] = SHAPES["total"] = lambda how, x: ()
+
+
+def _count(x: Tensor, axes: tuple[int, ...]) -> float:
+    return float(math.prod(x.shape[k] for k in axes))
+
+
+_sum_over = array_word(
+    "sum_over",
+    lambda x, *axes: x.sum(axes, keepdim=True),
+    _summed,
+)
+_amax_over = array_word("amax_over", lambda x, *axes: x.amax(axes, keepdim=True), _summed)
+_size_over = array_word("size_over", lambda x, *axes: _count(x, axes), lambda how, x: ())
+
+
+@overload
+def sum(x: V) -> Number: ...
+@overload
+def sum(x: V, axis: int | tuple[int, ...]) -> V: ...
+def sum(x: Any, axis: Over = None) -> Any:
+    """The sum of all elements of a tensor, accumulated in float64: one number per parameter tensor.
+
+    With `axis`, over these axes only, which are kept with one element, as with ``keepdim=True``.
+    """
+    if axis is not None:
+        return _sum_over(x, how=_over(axis)) if axis != () else x
     if isinstance(x, Tensor):
-        return cast(Any, x.sum(dtype=torch.float64) if x.ndim else x)
-    if isinstance(x, Symbol) and x.kind != "value":
-        _refuse("sums up what is one number", "thalweg.maths sums up what has an element per parameter")
-    return cast(Any, _node("sum", x)) if isinstance(x, Symbol) else x
+        return x.sum(dtype=torch.float64) if x.ndim else x
+    if isinstance(x, Symbol) and x.kind == "number":
+        refuse("sums up what is one number", "thalweg.maths sums up what has an element per parameter")
+    return node("sum", x) if isinstance(x, Symbol) else x
 
 
 WORDS["sum"] = sum
 
 
-def size(x: V) -> Number:
-    """How many elements a tensor has."""
+def amax(x: V, axis: int | tuple[int, ...]) -> V:
+    """The largest element along some axes, which are kept with one element; with none, `x` itself."""
+    return _amax_over(x, how=_over(axis)) if axis != () else x
+
+
+@overload
+def size(x: V) -> Number: ...
+@overload
+def size(x: V, axis: Over) -> Number: ...
+def size(x: Any, axis: Over = None) -> Any:
+    """How many elements a tensor has, or has along some axes."""
+    if axis is not None:
+        return _size_over(x, how=_over(axis)) if isinstance(x, Tensor | Symbol) and axis != () else 1.0
     if isinstance(x, Tensor):
         return float(x.numel())
-    return cast(Any, _node("size", x)) if isinstance(x, Symbol) else 1.0
+    return node("size", x) if isinstance(x, Symbol) else 1.0
 
 
 WORDS["size"] = size
 
 
-def mean(x: V) -> Number:
-    """The mean of all elements of a tensor; see `sum`."""
-    return sum(x) / size(x)
+@overload
+def mean(x: V) -> Number: ...
+@overload
+def mean(x: V, axis: int | tuple[int, ...]) -> V: ...
+def mean(x: Any, axis: Any = None) -> Any:
+    """The mean of all elements of a tensor, or over some axes; see `sum`."""
+    return sum(x, axis) / size(x, axis)
 
 
-def dot(a: V, b: V) -> Number:
-    """The sum of the products of two tensors' elements; see `sum`."""
-    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.ndim:
+@overload
+def dot(a: V, b: V) -> Number: ...
+@overload
+def dot(a: V, b: V, axis: int | tuple[int, ...]) -> V: ...
+def dot(a: Any, b: Any, axis: Any = None) -> Any:
+    """The sum of the products of two tensors' elements, or over some axes; see `sum`."""
+    if axis is None and isinstance(a, Tensor) and isinstance(b, Tensor) and a.ndim:
         return sum(a.to(torch.float64) * b.to(torch.float64))
-    return sum(a * b)
+    return sum(a * b) if axis is None else sum(a * b, axis)
 
 
-def norm(x: V) -> Number:
-    """The 2-norm of a tensor; see `sum`."""
-    return sqrt(dot(x, x))
+@overload
+def norm(x: V) -> Number: ...
+@overload
+def norm(x: V, axis: int | tuple[int, ...]) -> V: ...
+def norm(x: Any, axis: Any = None) -> Any:
+    """The 2-norm of a tensor, or over some axes; see `sum`."""
+    return sqrt(dot(x, x, axis))
+
+
+def total(x: V) -> Number:
+    """The sum of a number, or of all elements of a tensor, over all parameters of the optimizer."""
+    if isinstance(x, Symbol):
+        return cast(Any, node("total", x if x.kind == "number" else sum(cast(Any, x))))
+    return sum(x)
+
+
+WORDS["total"] = total
 
 
 def full_like(p: V, value: float) -> V:
@@ -359,7 +259,7 @@ def full_like(p: V, value: float) -> V:
         # Added rather than filled in: under vmap `value` may be a traced tensor.
         zeros = torch.zeros_like(p, memory_format=torch.preserve_format)
         return cast(Any, zeros + (value * complex(1, 1) if p.is_complex() else value))
-    return value
+    return cast(Any, Symbol("const", (value,), "value", p.axes)) if isinstance(p, Symbol) else value
 
 
 def zeros_like(p: V) -> V:

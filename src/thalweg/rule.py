@@ -12,12 +12,12 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, Union, cast, dataclass_transform
 
-from thalweg.maths import Number, Value, zeros_like
+from thalweg.maths import Array, Number, Shared, Value, zeros_like
 
 ABSENT: Value = cast(Any, None)
 """The default of a state field that exists only with some options."""
@@ -121,6 +121,21 @@ class Rule:
         """The new parameter and the new state, from the gradient `g` at step `t` = 1, 2, …; pure."""
         raise NotImplementedError(f"{type(self).__name__} has no update")
 
+    def fit(self, shape: tuple[int, ...]) -> Self:
+        """The rule as it is for parameters of a shape, if that matters: with other options, such as for vectors.
+
+        A rule that has this method is traced for the number of axes.
+
+        Raises:
+            ValueError: parameters of this shape cannot be stepped by the rule.
+        """
+        return self
+
+    @property
+    def fits(self) -> bool:
+        """Whether the rule depends on the shape of the parameter; see `fit`."""
+        return type(self).fit is not Rule.fit
+
     def lookahead(self, s: Any) -> Value | None:
         """The offset from θ to the lookahead point, where the next gradient is taken; None if that is θ itself."""
         return None
@@ -171,8 +186,48 @@ def annotations(cls: type[Rule]) -> dict[str, Any]:
 
 @cache
 def number_fields(state: type[Any]) -> frozenset[str]:
-    """The fields of a state that are one number per parameter tensor."""
-    return frozenset(name for name, hint in typing.get_type_hints(state).items() if hint is Number)
+    """The fields of a state that are one number per parameter tensor, or per optimizer."""
+    return frozenset(name for name, hint in typing.get_type_hints(state).items() if hint in (Number, Shared))
+
+
+@cache
+def shared_fields(state: type[Any]) -> frozenset[str]:
+    """The fields of a state that are one number per optimizer."""
+    return frozenset(name for name, hint in typing.get_type_hints(state).items() if hint is Shared)
+
+
+@cache
+def array_fields(state: type[Any]) -> frozenset[str]:
+    """The fields of a state that have another shape than the parameter, or are several such arrays."""
+    hints = typing.get_type_hints(state).items()
+    return several_fields(state) | {name for name, hint in hints if hint is Array}
+
+
+@cache
+def several_fields(state: type[Any]) -> frozenset[str]:
+    """The fields of a state that are tuples of arrays, such as a factor for each axis."""
+    hints = typing.get_type_hints(state).items()
+    return frozenset(name for name, hint in hints if typing.get_origin(hint) is tuple)
+
+
+def leaves(state: Any) -> dict[str, Any]:
+    """What is in a state by name, without what is absent; several arrays in a field are ``name.0``, ``name.1`` …"""
+    found: dict[str, Any] = {}
+    for name, x in state._asdict().items():
+        if isinstance(x, tuple):
+            found.update({f"{name}.{k}": part for k, part in enumerate(cast("tuple[Any, ...]", x))})
+        elif x is not ABSENT:
+            found[name] = x
+    return found
+
+
+def gathered(like: Any, find: Callable[[str, Any], Any]) -> Any:
+    """A state like another, with what `find` returns for the name and the entry of each of its `leaves`."""
+    return type(like)(*(
+        tuple(find(f"{name}.{k}", part) for k, part in enumerate(cast("tuple[Any, ...]", x)))
+        if isinstance(x, tuple) else ABSENT if x is ABSENT else find(name, x)
+        for name, x in like._asdict().items()
+    ))  # fmt: skip
 
 
 def range_of(cls: type[Rule], name: str) -> Range:

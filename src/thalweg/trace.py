@@ -4,16 +4,16 @@
 hyperparameters and the step count is marked as a number, which the host computes once per step in float64.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 
 from thalweg import stages
-from thalweg.maths import OPERATORS, WORDS, Symbol, TraceError
-from thalweg.rule import ABSENT, Rule, number_fields
+from thalweg.rule import Rule, gathered, leaves, number_fields
 from thalweg.stages import Scalars, Stages
+from thalweg.symbols import MATRICES, OPERATORS, WORDS, Axes, Symbol, TraceError
 
 __all__ = ["Graph", "TraceError", "bytes_per_parameter", "evaluate", "graph", "rule", "step"]
 
@@ -51,9 +51,9 @@ def operands(node: Symbol) -> tuple[Symbol, ...]:
     return () if node.op in ("input", "const") else node.args
 
 
-def value(name: str) -> Any:
-    """An input with one element per parameter."""
-    return Symbol("input", (name,), "value")
+def value(name: str, axes: Axes | None = None) -> Any:
+    """An input with one element per parameter, or of another shape in the parameter's axes."""
+    return Symbol("input", (name,), "value", axes)
 
 
 def number(name: str) -> Any:
@@ -61,41 +61,65 @@ def number(name: str) -> Any:
     return Symbol("input", (name,), "number")
 
 
-def _state(rule: Rule) -> Any:
+def _state(rule: Rule, axes: Axes | None) -> Any:
     numbers = number_fields(rule.State)
-    first = rule.init(cast(Any, 0.0))
-    return rule.State(*(
-        ABSENT if x is ABSENT else (number if field in numbers else value)(f"s.{field}")
-        for field, x in zip(rule.State._fields, first, strict=True)
-    ))  # fmt: skip
+    first = rule.init(cast(Any, 0.0) if axes is None else value("p", axes))
+
+    def found(name: str, x: Any) -> Any:
+        if name in numbers:
+            return number(f"s.{name}")
+        return value(f"s.{name}", x.axes if isinstance(x, Symbol) else axes)
+
+    return gathered(first, found)
+
+
+def _axes(rule: Rule, ndim: int) -> Axes | None:
+    """The shape of the parameters in a trace: not known where the formula is the same for all."""
+    return tuple((k,) for k in range(ndim)) if rule.fits else None
 
 
 def _symbolic(rule: Rule, prefix: str) -> Rule:
     return rule.bind({name: number(f"{prefix}.{name}") for name in rule.numbers})
 
 
-def rule(rule: Rule) -> Graph:
+def rule(rule: Rule, ndim: int = 2) -> Graph:
     """The update alone: inputs ``p``, ``g``, ``s.*``, ``t`` and ``h.*``; outputs ``p`` and ``s.*``.
+
+    Args:
+        rule: the rule; if it depends on the shape, as it is for a shape.
+        ndim: the number of axes of the parameter, on which rules with arrays depend.
 
     Raises:
         TraceError: the rule branches on a traced value or uses a function that `thalweg.maths` does not have.
     """
-    p, state = _symbolic(rule, "h").update(value("p"), value("g"), _state(rule), number("t"))
+    axes = _axes(rule, ndim)
+    p, state = _symbolic(rule, "h").update(value("p", axes), value("g", axes), _state(rule, axes), number("t"))
     return graph({"p": p, **_outputs(state)})
 
 
-def step(rule: Rule, form: Stages) -> Graph:
+def step(rule: Rule, form: Stages, ndim: int = 2) -> Graph:
     """A whole step: as `rule`, with the stages' numbers as ``c.*``; ``before.*`` and ``after.*`` if looking ahead.
 
     Raises:
         TraceError: as `rule` raises it.
     """
-    ema = value("ema") if form.ema else None
+    axes = _axes(rule, ndim)
+    ema = value("ema", axes) if form.ema else None
     new = stages.step(
         form, _symbolic(rule, "h"), _symbolic(rule, "before"), _symbolic(rule, "after"),
-        value("p"), value("g"), _state(rule), ema, number("t"), _scalars(),
+        value("p", axes), value("g", axes), _state(rule, axes), ema, number("t"), _scalars(),
     )  # fmt: skip
     return graph({"p": new.p, **_outputs(new.state), **({"ema": new.ema} if form.ema else {})})
+
+
+def totals(of: Graph) -> bool:
+    """Whether a graph has totals over all parameters."""
+    return any(node.op == "total" for node in of.nodes)
+
+
+def arrays(of: Graph) -> bool:
+    """Whether a graph has arrays of other shapes than the parameter, or words for matrices."""
+    return any(node.kind == "array" or node.op in MATRICES for node in of.nodes)
 
 
 def square(form: Stages, strict: bool) -> Graph:
@@ -104,10 +128,11 @@ def square(form: Stages, strict: bool) -> Graph:
     return graph({"r.0": g * g})
 
 
-def point(rule: Rule) -> Graph | None:
+def point(rule: Rule, ndim: int = 2) -> Graph | None:
     """The lookahead point, as ``p``: inputs ``p``, ``s.*`` and ``h.*``; None for methods without one."""
-    ahead = _symbolic(rule, "h").lookahead(_state(rule))
-    return None if ahead is None else graph({"p": value("p") + ahead})
+    axes = _axes(rule, ndim)
+    ahead = _symbolic(rule, "h").lookahead(_state(rule, axes))
+    return None if ahead is None else graph({"p": value("p", axes) + ahead})
 
 
 def _scalars() -> Scalars:
@@ -115,7 +140,7 @@ def _scalars() -> Scalars:
 
 
 def _outputs(state: Any) -> dict[str, Any]:
-    return {f"s.{field}": x for field, x in state._asdict().items() if x is not ABSENT}
+    return {f"s.{name}": x for name, x in leaves(state).items()}
 
 
 def graph(outputs: Mapping[str, Any], reduce: bool = False) -> Graph:
@@ -151,17 +176,19 @@ class _Builder:
         if not isinstance(x, Symbol):
             return self.constant(float(x))
         if id(x) not in self.done:
-            if x.op in ("input", "const"):
-                made = self.shared.setdefault((x.op, repr(x.args[0])), x)
+            if x.op == "const":
+                made = self.constant(x.args[0])  # whatever its shape
+            elif x.op == "input":
+                made = self.shared.setdefault((x.op, x.args[0]), x)
             else:
-                made = self.node(x.op, *(self.visit(a) for a in x.args))
+                made = self.node(x.op, *(self.visit(a) for a in x.args), how=x.how)
             self.done[id(x)] = (x, made)  # keeps x alive, so that its id is not reused
         return self.done[id(x)][1]
 
     def constant(self, x: float) -> Symbol:
         return self.shared.setdefault(("const", repr(x)), Symbol("const", (x,), "number"))
 
-    def node(self, op: str, *args: Symbol) -> Symbol:
+    def node(self, op: str, *args: Symbol, how: tuple[Any, ...] = ()) -> Symbol:
         if all(a.op == "const" for a in args):
             return self.constant(float((OPERATORS | WORDS)[op](*(a.args[0] for a in args))))
         if op == "mul" and _is(args[0], 1.0):
@@ -178,7 +205,7 @@ class _Builder:
                 return self.node("mul", b, a)
             if op == "mul" and a.kind == "number" and b.op == "mul" and b.args[0].kind == "number":
                 return self.node("mul", self.node("mul", a, b.args[0]), b.args[1])
-        return self.shared.setdefault((op, *map(id, args)), Symbol(op, args))
+        return self.shared.setdefault((op, how, *map(id, args)), Symbol(op, args, how=how))
 
 
 def _is(node: Symbol, constant: float) -> bool:
@@ -186,16 +213,29 @@ def _is(node: Symbol, constant: float) -> bool:
 
 
 def evaluate(of: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The outputs of a graph for given inputs, floats or tensors, evaluated node by node."""
+    """The outputs of a graph for given inputs, floats or tensors; what no output needs this time is not computed."""
     values: dict[Symbol, Any] = {}
-    for node in of.nodes:
-        if node.op == "input":
-            values[node] = inputs[node.args[0]]
-        elif node.op == "const":
-            values[node] = node.args[0]
-        else:
-            values[node] = (OPERATORS | WORDS)[node.op](*(values[a] for a in operands(node)))
-    return {name: values[node] for name, node in of.outputs.items()}
+
+    def find(node: Symbol) -> Any:
+        if node not in values:
+            if node.op == "input":
+                values[node] = inputs[node.args[0]]
+            elif node.op == "const":
+                values[node] = node.args[0]
+            elif node.op == "when":
+                condition, new, old = node.args
+                values[node] = find(new if find(condition) else old)
+            else:
+                values[node] = compute(node, [find(x) for x in node.args])
+        return values[node]
+
+    return {name: find(node) for name, node in of.outputs.items()}
+
+
+def compute(node: Symbol, operands: Sequence[Any]) -> Any:
+    """An operation on floats or tensors."""
+    word = OPERATORS.get(node.op) or WORDS[node.op]
+    return word(*operands, how=node.how) if node.how else word(*operands)
 
 
 def passes(of: Graph) -> tuple[Graph, ...]:
@@ -205,22 +245,33 @@ def passes(of: Graph) -> tuple[Graph, ...]:
         a graph per pass over the elements.  Each but the last gives what is to be summed up, as ``r.0``, ``r.1`` …;
         the sums are inputs, as numbers, of those that come later, and so is the count of elements, ``n``.
     """
+    return _cut(of, "sum", "r", {"size": "n"})
+
+
+def rounds(of: Graph) -> tuple[Graph, ...]:
+    """A graph, cut where totals over all parameters must be known; as `passes`, with ``q.0``, ``q.1`` …"""
+    return _cut(of, "total", "q", {})
+
+
+def _cut(of: Graph, op: str, name: str, given: Mapping[str, str]) -> tuple[Graph, ...]:
     level: dict[Symbol, int] = {}
-    sums: dict[Symbol, Any] = {}
+    found: dict[Symbol, Any] = {}
     made: dict[Symbol, Any] = {}
     for node in of.nodes:
-        level[node] = max((level[x] for x in operands(node)), default=0) + (node.op == "sum")
-        if node.op == "sum":
-            made[node] = sums[node] = number(f"r.{len(sums)}")
-        elif node.op == "size":
-            made[node] = number("n")
+        level[node] = max((level[x] for x in operands(node)), default=0) + (node.op == op)
+        if node.op == op:
+            made[node] = found[node] = number(f"{name}.{len(found)}")
+        elif node.op in given:
+            made[node] = number(given[node.op])
+        elif not operands(node):
+            made[node] = node
         else:
-            made[node] = node if not operands(node) else Symbol(node.op, tuple(made[x] for x in operands(node)))
-    found = [
-        graph({x.args[0]: made[node.args[0]] for node, x in sums.items() if level[node] == k})
+            made[node] = Symbol(node.op, tuple(made[x] for x in operands(node)), how=node.how)
+    parts = [
+        graph({x.args[0]: made[node.args[0]] for node, x in found.items() if level[node] == k})
         for k in range(1, max(level.values(), default=0) + 1)
     ]
-    return (*found, graph({name: made[node] for name, node in of.outputs.items()}))
+    return (*parts, graph({name: made[node] for name, node in of.outputs.items()}))
 
 
 def bytes_per_parameter(

@@ -3,7 +3,7 @@
 import importlib.util
 import os
 
-from thalweg.kernels.eager import Eager
+from thalweg.kernels.reference import Eager
 from thalweg.kernels.work import Backend, States, Work
 from thalweg.rule import nearest
 

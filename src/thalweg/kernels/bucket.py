@@ -23,7 +23,7 @@ from thalweg.kernels.work import States, Work
 from thalweg.printers import numba as printer
 from thalweg.printers.lowering import Types
 from thalweg.printers.numba import COLUMNS, MOST, Source
-from thalweg.rule import ABSENT, Rule, number_fields
+from thalweg.rule import Rule, leaves, number_fields
 from thalweg.stages import Stages
 
 _ALIGNED = 16  # elements: every parameter's state begins on a cache line
@@ -48,17 +48,17 @@ class Key(NamedTuple):
 _SOURCES: dict[Any, tuple[Source, ...]] = {}
 
 
-def _sources(work: Work, key: Key, zero_grad: bool) -> tuple[Source, ...]:
+def _sources(rule: Rule, key: Key, zero_grad: bool) -> tuple[Source, ...]:
     """The source of each pass of a step, printed once for all optimizers that have the formula."""
     what = (key.formula, key.form, key.types, zero_grad)
     if what not in _SOURCES:
-        _SOURCES[what] = printer.step(trace.step(work.template, work.form), key.types, zero_grad)
+        _SOURCES[what] = printer.step(trace.step(rule, key.form), key.types, zero_grad)
     return _SOURCES[what]
 
 
-def sums_up(work: Work, key: Key) -> bool:
+def sums_up(rule: Rule, key: Key) -> bool:
     """Whether a step needs sums over a whole parameter."""
-    return len(_sources(work, key, False)) > 1
+    return len(_sources(rule, key, False)) > 1
 
 
 @cache
@@ -94,12 +94,12 @@ class Bucket:
             the norm has just read.
     """
 
-    def __init__(self, key: Key, work: Work, parameters: Parameters) -> None:
+    def __init__(self, key: Key, rule: Rule, seed: int, parameters: Parameters) -> None:
         self.key = key
         self.parameters = parameters
         self.members: list[int] = []
         self.used = 0
-        self._work = work
+        self._rule = rule
         *before, step = self.sources(False)
         self.arrays = step.arrays[2:]
         self.kept = [name.removeprefix("s.") for name in step.kept]
@@ -108,7 +108,7 @@ class Bucket:
         # What is summed up over a parameter is a number of its own, as is the factor that clips its gradient.
         self.each = bool(before) or key.form.clip_each
         self._salted = step.salted
-        self._seed = work.seed
+        self._seed = seed
         self._kept: list[_Kept] = []
         self._shown: Shown | None = None
         self._hidden = 0
@@ -163,7 +163,7 @@ class Bucket:
         """Allocate the state of parameters that have none: as it begins, and not shown."""
         params = [cast(Tensor, self.parameters.stepped(i)) for i in members]
         counts = np.fromiter(map(Tensor.numel, params), np.int64, len(params))
-        firsts = {number: _first(work) for number, work in {id(work): work for work in works}.items()}
+        firsts = {number: self._first(work) for number, work in {id(work): work for work in works}.items()}
         at: list[np.ndarray[Any, Any]] = []
         for name in self._names:
             at.append(self._block(params, counts, self.key.types.state))
@@ -171,7 +171,7 @@ class Bucket:
             if whole != {0.0}:
                 for k, (p, work) in enumerate(zip(params, works, strict=True)):
                     view = self._view(p.shape, p.stride(), int(at[-1][k]))
-                    _fill(view, firsts[id(work)][name], work, p, name)
+                    self._fill(view, firsts[id(work)][name], work, p, name)
         scalars = [("step", self.key.step_dtype), *((name, self.key.number_dtype) for name in self.kept)]
         own: list[np.ndarray[Any, Any]] = []
         for name, dtype in scalars:
@@ -240,7 +240,7 @@ class Bucket:
 
     def _order(self) -> list[str]:
         """The names of a state in the order in which torch has them."""
-        fields = [name for name in self._work.template.State._fields if name in (*self._names, *self.kept)]
+        fields = [name for name in self._rule.State._fields if name in (*self._names, *self.kept)]
         return ["step", *fields, *(name for name in self._names if name not in fields)]
 
     def _where(self, m: int) -> list[int]:
@@ -324,9 +324,25 @@ class Bucket:
         shown = [self._where(m) for m, kept in enumerate(self._kept) if kept.entry is not None]
         return [*self.parameters.records["base"][self.members].tolist(), *(at for row in shown for at in row)]
 
+    def _first(self, work: Work) -> dict[str, float | None]:
+        """What each field of a state begins with; None for a tensor that depends on the parameter."""
+        rule = self._rule.bind(work.numbers)
+        first, other = (leaves(rule.init(cast(Any, x))) for x in (0.0, 1.0))
+        if first != other:
+            first |= dict.fromkeys(first.keys() - number_fields(rule.State))
+        return first | ({"ema": None} if work.form.ema else {})
+
+    def _fill(self, view: Tensor, first: float | None, work: Work, p: Tensor, name: str) -> None:
+        if first:
+            view.fill_(first)
+        elif first is None and name == "ema":
+            view.copy_(p.detach())
+        elif first is None:
+            view.copy_(leaves(self._rule.bind(work.numbers).init(p.detach().to(eager.arithmetic(p.dtype))))[name])
+
     def sources(self, zero_grad: bool) -> tuple[Source, ...]:
         """The source of each pass of the step."""
-        return _sources(self._work, self.key, zero_grad)
+        return _sources(self._rule, self.key, zero_grad)
 
 
 def _plain(x: Any) -> bool:
@@ -335,21 +351,3 @@ def _plain(x: Any) -> bool:
 
 def _strided_as(x: Tensor, p: Tensor) -> bool:
     return all(a == b or n == 1 for a, b, n in zip(x.stride(), p.stride(), p.shape, strict=True))
-
-
-def _first(work: Work) -> dict[str, float | None]:
-    """What each field of a state begins with; None for a tensor that depends on the parameter."""
-    rule = work.template.bind(work.numbers)
-    first = {name: x for name, x in rule.init(cast(Any, 0.0))._asdict().items() if x is not ABSENT}
-    if rule.init(cast(Any, 1.0))._asdict() != rule.init(cast(Any, 0.0))._asdict():
-        first |= dict.fromkeys(first.keys() - number_fields(rule.State))
-    return first | ({"ema": None} if work.form.ema else {})
-
-
-def _fill(view: Tensor, first: float | None, work: Work, p: Tensor, name: str) -> None:
-    if first:
-        view.fill_(first)
-    elif first is None and name == "ema":
-        view.copy_(p.detach())
-    elif first is None:
-        view.copy_(getattr(work.template.bind(work.numbers).init(p.detach().to(eager.arithmetic(p.dtype))), name))

@@ -1,6 +1,7 @@
 """The reference: the formula of a whole step, run operation by operation on tensors."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, cast
 
@@ -11,37 +12,14 @@ from torch import Tensor
 
 from thalweg import stages, trace
 from thalweg.kernels import rounding, sharded
-from thalweg.kernels.work import States, Work
-from thalweg.rule import ABSENT, Rule, number_fields
+from thalweg.kernels.work import Work
+from thalweg.rule import ABSENT, Rule, array_fields, leaves, number_fields, several_fields
 from thalweg.stages import Scalars
 
 
 def arithmetic(dtype: torch.dtype) -> torch.dtype:
     """The type that a parameter's step is computed in: float32 for the 16-bit ones, else its own."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
-
-
-class Eager:
-    """The backend that takes whatever torch can: complex numbers, any strides, any device."""
-
-    def prepare(self, works: list[Work], states: States) -> None:
-        """See `thalweg.kernels.work.Backend`: there is nothing to prepare."""
-
-    def squares(self, works: list[Work], clipped: bool, strict: bool) -> NDArray[np.float64]:
-        """See `thalweg.kernels.work.Backend`."""
-        members = [(work, work.first + i, p) for work in works for i, p in enumerate(work.params)]
-        return sharded.summed([p for _, _, p in members], squares(members, clipped, strict))
-
-    def step(self, works: list[Work], states: States, zero_grad: bool) -> None:
-        """See `thalweg.kernels.work.Backend`."""
-        for work in works:
-            for i, p in enumerate(work.params):
-                if p.grad is not None:
-                    step(work, p, states.of(p), zero_grad, work.first + i)
-
-    def drop(self, groups: Sequence[list[Tensor]]) -> bool:
-        """See `thalweg.kernels.work.Backend`."""
-        return False
 
 
 def scalars(work: Work, ordinal: int) -> Scalars:
@@ -79,7 +57,7 @@ def step(work: Work, p: Tensor, held: dict[str, Any], zero_grad: bool, ordinal: 
     g = p.grad
     if g is None:  # another thread has dropped it meanwhile
         return
-    if not work.kept <= held.keys():
+    if not work.kept(p) <= held.keys():
         start(work, p, held)
     with torch.no_grad():
         if g.layout == torch.strided:
@@ -98,7 +76,7 @@ def _sparse(work: Work, p: Tensor, g: Tensor, held: dict[str, Any], ordinal: int
         g = g.coalesce()
         at = tuple(g.indices())
         rows = p[at]
-        own = {name: held[name][at] if held[name].ndim else held[name] for name in work.kept}
+        own = {name: held[name][at] if held[name].ndim else held[name] for name in work.kept(p)}
         _step(work, rows, g.values(), own, ordinal)
         p[at] = rows
         for name, x in own.items():
@@ -117,7 +95,7 @@ def _sparse(work: Work, p: Tensor, g: Tensor, held: dict[str, Any], ordinal: int
 @cache
 def _rests(rule: Rule) -> bool:
     """Whether rows without a gradient stay as they are, in parameter and state, and do not bear on the others."""
-    if len(trace.passes(trace.rule(rule))) > 1:
+    if rule.fits or len(trace.passes(trace.rule(rule))) > 1:
         return False
     p = torch.ones(1, dtype=torch.float64)
     number_names = number_fields(rule.State)
@@ -127,21 +105,34 @@ def _rests(rule: Rule) -> bool:
 
 
 def _step(work: Work, p: Tensor, g: Tensor, held: dict[str, Any], ordinal: int) -> None:
+    rule, before, after = (work.fitted(p).bind(numbers) for numbers in (work.numbers, work.before, work.after))
     held["step"] += 1
+    x, g, state, ema = operands(work, p, g, held)
+    new = stages.step(work.form, rule, before, after, x, g, state, ema, int(held["step"]), scalars(work, ordinal))
+    write(work, p, held, {"p": new.p, **leaves(new.state), "ema": new.ema}, ordinal)
+
+
+def operands(work: Work, p: Tensor, g: Tensor, held: Mapping[str, Any]) -> tuple[Tensor, Tensor, Any, Tensor | None]:
+    """Parameter, gradient, state and average, in the type of the arithmetic."""
     dtype = arithmetic(p.dtype)
-    rule, before, after = (work.template.bind(numbers) for numbers in (work.numbers, work.before, work.after))
-    new = stages.step(
-        work.form, rule, before, after, real(p.to(dtype)), real(g.to(dtype)), read(rule, held),
-        _widened(real(held["ema"])) if work.form.ema else None, int(held["step"]), scalars(work, ordinal),
-    )  # fmt: skip
-    real(p).copy_(new.p)
-    for name, value in {**new.state._asdict(), "ema": new.ema}.items():
-        if isinstance(value, Tensor) and name in number_fields(rule.State):
+    ema = _widened(real(held["ema"])) if work.form.ema else None
+    return real(p.to(dtype)), real(g.to(dtype)), read(work.template, held), ema
+
+
+def write(work: Work, p: Tensor, held: dict[str, Any], new: Mapping[str, Any], ordinal: int) -> None:
+    """Keep what a step has computed: the parameter as ``p``, the average as ``ema``, the state by name."""
+    state = work.template.State
+    for name, value in new.items():
+        if name == "p":
+            real(p).copy_(value)
+        elif isinstance(value, Tensor) and name in number_fields(state):
             held[name].copy_(sharded.whole(value))
+        elif isinstance(value, Tensor) and name.partition(".")[0] in array_fields(state):
+            held[name].copy_(value)
         elif isinstance(value, Tensor):
             salt = rounding.salt(work.seed, int(held["step"]), ordinal)
             _keep(real(held[name]), value, salt, name if name == "ema" else f"s.{name}")
-        elif value is not ABSENT:
+        elif value is not None:
             held[name].fill_(value)
 
 
@@ -159,23 +150,33 @@ def start(work: Work, p: Tensor, held: dict[str, Any]) -> None:
     """Fill in what is missing in the state of a parameter."""
     first = p.detach().to(arithmetic(p.dtype))
     held.setdefault("step", torch.tensor(0.0, dtype=count_dtype(), device="cpu"))
-    for name, value in work.template.bind(work.numbers).init(first)._asdict().items():
-        if value is not ABSENT and name not in held:
-            is_value = isinstance(value, Tensor)
-            held[name] = (
-                value.to(work.state_dtype) if is_value else torch.tensor(value, dtype=work.number_dtype, device="cpu")
-            )
+    arrays = array_fields(work.template.State)
+    for name, value in leaves(work.fitted(p).bind(work.numbers).init(first)).items():
+        if name in held:
+            continue
+        if name.partition(".")[0] in arrays:
+            held[name] = value.clone()
+        elif isinstance(value, Tensor):
+            held[name] = value.to(work.state_dtype)
+        else:
+            held[name] = torch.tensor(value, dtype=work.number_dtype, device="cpu")
     if work.form.ema and "ema" not in held:
         held["ema"] = first.to(work.state_dtype, copy=True)
 
 
 def read(rule: Rule, held: Mapping[str, Any]) -> Any:
-    """A rule's state from its tensors: values as they are, numbers as floats."""
-    numbers = number_fields(rule.State)
-    return rule.State(*(
-        ABSENT if name not in held else held[name].item() if name in numbers else _widened(real(held[name]))
-        for name in rule.State._fields
-    ))  # fmt: skip
+    """A rule's state from its tensors: values and arrays as they are, numbers as floats."""
+    numbers, several = number_fields(rule.State), several_fields(rule.State)
+
+    def found(name: str) -> Any:
+        if name in several:
+            parts = (f"{name}.{k}" for k in itertools.count())
+            return tuple(held[part] for part in itertools.takewhile(held.__contains__, parts))
+        if name not in held:
+            return ABSENT
+        return held[name].item() if name in numbers else _widened(real(held[name]))
+
+    return rule.State(*map(found, rule.State._fields))
 
 
 def _widened(x: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thalweg.kernels import eager, sharded
+from thalweg import trace
+from thalweg.kernels import eager, reference, sharded
 from thalweg.kernels.bucket import Bucket, Key, norm_source, sums_up
 from thalweg.kernels.calls import native
 from thalweg.kernels.kernel import Kernel
@@ -74,7 +75,7 @@ class Fused:
         found = self._parameters
         assert found is not None
         new: dict[Key, list[int]] = {}
-        alike: dict[tuple[int, torch.dtype, int], tuple[Key | None, list[int]]] = {}
+        alike: dict[Any, tuple[Key | None, list[int]]] = {}
         moved = False
         fit: list[int] = []
         eagerly: set[int] = set()
@@ -90,7 +91,8 @@ class Fused:
             if i not in self._home:
                 p, work = found.tensors[i], works[found.group[i]]
                 own = id(p) if states.mapping and states.mapping.get(p) else 0
-                kind = (id(work), p.dtype, own)  # those without a state of their own are alike
+                # Those without a state of their own are alike.
+                kind = (id(work), p.dtype, p.shape if work.template.fits else None, own)
                 if kind not in alike:
                     key = self._key(i, work, states)
                     alike[kind] = key, [] if key is None else new.setdefault(key, [])
@@ -103,7 +105,9 @@ class Fused:
             fit.append(i)
         for key, members in new.items():
             if key not in self._buckets:
-                self._buckets[key] = Bucket(key, works[found.group[members[0]]], found)
+                work = works[found.group[members[0]]]
+                rule = work.fitted(found.tensors[members[0]])
+                self._buckets[key] = Bucket(key, rule, work.seed, found)
             self._buckets[key].extend(members, works, states)
             self._home.update(dict.fromkeys(members, key))
             own = id(self._buckets[key])
@@ -161,8 +165,10 @@ class Fused:
         p = self._parameters.tensors[i]
         real = eager.arithmetic(p.dtype)
         types = Types(p.dtype, work.state_dtype or real, real)
-        rule = work.template
+        rule = work.fitted(p)
         formula = (type(rule), tuple(rule.options.items()), tuple(rule.numbers))
+        if work.totals or (rule.fits and trace.arrays(trace.step(rule, work.form, p.ndim))):
+            return None
         found: Any = states.mapping.get(p)
         step, number = eager.count_dtype(), work.number_dtype
         if found and not isinstance(found, dict):
@@ -173,15 +179,15 @@ class Fused:
             if isinstance(entry["step"], Tensor) and entry["step"].dtype in (torch.float32, torch.float64):
                 step = entry["step"].dtype
         key = Key(formula, work.form, types, step, number)
-        if i in self._parameters.sharded and sums_up(work, key):
+        if i in self._parameters.sharded and sums_up(rule, key):
             return None  # of what this process has, its kernel would have the sums
         if entry:
-            bucket = self._buckets.get(key) or Bucket(key, work, self._parameters)
+            bucket = self._buckets.get(key) or Bucket(key, rule, work.seed, self._parameters)
             for name in bucket.kept:
                 dtype = getattr(entry.get(name), "dtype", None)
                 if dtype in (torch.float32, torch.float64) and dtype != number:
                     key = key._replace(number_dtype=dtype)
-            bucket = self._buckets.get(key) or Bucket(key, work, self._parameters)
+            bucket = self._buckets.get(key) or Bucket(key, rule, work.seed, self._parameters)
             if not bucket.fits(i, entry):
                 return None
         return key
@@ -213,8 +219,9 @@ class Fused:
         if zero_grad:
             for g in self._copied:
                 g.detach().zero_()
-        for work, i, p in self._others(works) if self._rest else ():
-            eager.step(work, p, states.of(p), zero_grad, i)
+        if self._rest:
+            rest = [member for member in self._others(works) if member[2].grad is not None]
+            reference.step(rest, states, zero_grad)
         found.release()
         if states.exposed:  # whoever holds the mapping sees in it what this step has begun
             self._reveal()

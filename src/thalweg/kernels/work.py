@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -10,8 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thalweg.rule import ABSENT, Rule
+from thalweg import trace
+from thalweg.rule import Rule, leaves
 from thalweg.stages import Scalars, Stages
+
+_ROUNDS: dict[Any, tuple[trace.Graph, ...]] = {}
 
 
 @dataclass
@@ -33,7 +37,6 @@ class Work:
         scalars: the numbers of the stages.
         factors: what each parameter's gradient is multiplied by, where `form` clips it by its own norm.
         names: the rule's numbers by name.
-        kept: what the state of a parameter holds.
         looks_ahead: whether the parameters hold lookahead points.
     """
 
@@ -51,15 +54,42 @@ class Work:
     scalars: Scalars = field(default_factory=Scalars)
     factors: NDArray[np.float64] = field(default_factory=lambda: np.ones(0))
     names: tuple[str, ...] = field(init=False)
-    kept: frozenset[str] = field(init=False)
     looks_ahead: bool = field(init=False)
+    _fitted: dict[Any, tuple[Rule, frozenset[str]]] = field(init=False, default_factory=dict[Any, Any])
 
     def __post_init__(self) -> None:
         self.names = tuple(self.template.numbers)
-        first = self.template.init(cast(Any, 0.0))._asdict()
-        self.kept = frozenset({"step", *(name for name, x in first.items() if x is not ABSENT)})
-        self.kept |= {"ema"} if self.form.ema else set[str]()
         self.looks_ahead = self.template.looks_ahead
+
+    def fitted(self, p: Tensor) -> Rule:
+        """The rule as it is for a parameter."""
+        return self._of(p)[0]
+
+    def kept(self, p: Tensor) -> frozenset[str]:
+        """What the state of a parameter holds, by name."""
+        return self._of(p)[1]
+
+    @cached_property
+    def totals(self) -> bool:
+        """Whether a step needs totals over all parameters."""
+        return bool(self.params) and len(self.rounds(self.params[0])) > 1
+
+    def rounds(self, p: Tensor) -> tuple[trace.Graph, ...]:
+        """The step of a parameter, cut where totals over all parameters must be known."""
+        rule = self.fitted(p)
+        ndim = p.ndim if rule.fits else 0
+        key = (type(rule), tuple(rule.options.items()), self.names, self.form, ndim)
+        if key not in _ROUNDS:
+            _ROUNDS[key] = trace.rounds(trace.step(rule, self.form, ndim))
+        return _ROUNDS[key]
+
+    def _of(self, p: Tensor) -> tuple[Rule, frozenset[str]]:
+        shape = tuple(p.shape) if self.template.fits else ()
+        if shape not in self._fitted:
+            rule = self.template.fit(shape) if self.template.fits else self.template
+            first = rule.init(torch.empty(shape, device="meta") if rule.fits else cast(Any, 0.0))
+            self._fitted[shape] = rule, frozenset({"step", *leaves(first), *(["ema"] if self.form.ema else [])})
+        return self._fitted[shape]
 
     def clip_each(self, squares: NDArray[np.float64], most: float) -> None:
         """Set `factors` so that no gradient's norm is above `most`, given the squares of all parameters' norms."""

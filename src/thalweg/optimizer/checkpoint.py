@@ -9,7 +9,7 @@ from torch import Tensor
 from thalweg.kernels import eager
 from thalweg.optimizer.course import KEY, of
 from thalweg.optimizer.switching import fitting
-from thalweg.rule import Rule, from_settings, number_fields, parse_call
+from thalweg.rule import Rule, array_fields, from_settings, leaves, number_fields, parse_call
 
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """What torch.compile, FSDP and activation checkpointing insert into the names of parameters that they wrap."""
@@ -98,18 +98,27 @@ def _unwrapped(names: list[str]) -> list[str]:
 
 
 def check_shapes(groups: list[dict[str, Any]], rules: list[Rule], state_dict: Mapping[str, Any]) -> None:
-    """Raise ``ValueError`` for a state with a shape other than its parameter's.
+    """Raise ``ValueError`` for a state of another shape than its parameter's state has.
 
     torch checks the number of groups; entries that are not part of a rule's state belong to the user.
     """
     for group, rule, old in zip(groups, rules, state_dict["param_groups"], strict=False):
         for j, (i, p) in enumerate(zip(old["params"], group["params"], strict=False)):
             for name, value in _values(rule, state_dict["state"].get(i)):
-                if value.ndim and value.shape != p.shape:
+                own = _shape(rule, name, p)
+                if value.ndim and value.shape != own:
                     raise ValueError(
                         f"the state's {name} of parameter {name_of(group, j)} has shape {tuple(value.shape)}, "
-                        f"the parameter has {tuple(p.shape)}"
+                        + (f"the parameter has {tuple(p.shape)}" if own == p.shape else f"it should be {tuple(own)}")
                     )
+
+
+def _shape(rule: Rule, name: str, p: Tensor) -> torch.Size:
+    """The shape of what a parameter's state has under a name."""
+    if name.partition(".")[0] not in array_fields(rule.State):
+        return p.shape
+    first = leaves(rule.fit(tuple(p.shape)).init(torch.empty(p.shape, device="meta")))
+    return first[name].shape if name in first else torch.Size()
 
 
 def _values(rule: Rule, held: Any) -> list[tuple[str, Tensor]]:
@@ -117,7 +126,8 @@ def _values(rule: Rule, held: Any) -> list[tuple[str, Tensor]]:
     if not isinstance(held, Mapping):
         return []
     known = cast("Mapping[str, Any]", held)
-    return [(name, x) for name in (*rule.State._fields, "ema") if isinstance(x := known.get(name), Tensor)]
+    fields = {*rule.State._fields, "ema"}
+    return [(name, x) for name, x in known.items() if name.partition(".")[0] in fields and isinstance(x, Tensor)]
 
 
 def uncast(
@@ -133,9 +143,11 @@ def uncast(
     Numbers are kept in `number_dtype`, and the state of 16-bit parameters in float32 or `state_dtype`.
     """
     for group, rule, old in zip(groups, rules, state_dict["param_groups"], strict=True):
-        numbers = number_fields(rule.State)
+        numbers, arrays = number_fields(rule.State), array_fields(rule.State)
         for i, p in zip(old["params"], group["params"], strict=True):
             for name, value in _values(rule, state_dict["state"].get(i)):
-                kept = number_dtype if name in numbers else state_dtype or eager.arithmetic(p.dtype)
+                kept = number_dtype if name in numbers else eager.arithmetic(p.dtype)
+                if name not in numbers and name.partition(".")[0] not in arrays:
+                    kept = state_dtype or kept
                 if name in state[p] and state[p][name].dtype != kept:
                     state[p][name] = value.to(p.device, kept)

@@ -219,6 +219,11 @@ class Optimizer(TorchOptimizer):
                     f"can't optimize a tensor of dtype {p.dtype} (parameter {checkpoint.name_of(added, i)}); "
                     "only floating-point and complex tensors have gradients"
                 )
+            try:
+                rule.fit(tuple(p.shape))
+            except ValueError as error:
+                self.param_groups.pop()
+                raise ValueError(f"parameter {checkpoint.name_of(added, i)}: {error}") from None
 
     @overload
     def step(self, closure: None = None, *, zero_grad: bool = False) -> None: ...

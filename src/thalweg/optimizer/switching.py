@@ -77,13 +77,13 @@ def _watch(work: Work, transition: Transition, k: int, state: State) -> None:
 
 def _step(work: Work, p: Tensor, held: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """The step that a rule will take, without weight decay of the parameter, and the gradient passed to it."""
-    if not work.kept <= held.keys():
+    if not work.kept(p) <= held.keys():
         eager.start(work, p, held)
     assert p.grad is not None
     dtype = eager.arithmetic(p.dtype)
     at = eager.real(p.to(dtype))
     g = stages.given(work.form, at, eager.real(p.grad.to_dense().to(dtype)), work.scalars)
-    rule = work.template.bind(work.numbers)
+    rule = work.fitted(p).bind(work.numbers)
     # Starting from zero, since a difference of two points would lose digits.
     step, _ = rule.update(torch.zeros_like(at), g, eager.read(rule, held), int(held["step"]) + 1)
     return step, g

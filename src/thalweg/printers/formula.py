@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from thalweg import trace
-from thalweg.maths import Symbol
 from thalweg.rule import Rule
+from thalweg.symbols import Symbol
 
 _GREEK = {
     "lr": "eta", "beta1": "beta_1", "beta2": "beta_2", "beta3": "beta_3", "warmup": "T", "momentum": "mu",

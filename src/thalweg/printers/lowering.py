@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from thalweg.maths import Symbol
+from thalweg.symbols import Symbol
 from thalweg.trace import Graph, graph, operands
 
 COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne"})

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from thalweg.maths import Symbol
 from thalweg.printers.lowering import COMPARISONS, INFIX, Lowered, Syntax, Types, arrays, lower
+from thalweg.symbols import Symbol
 from thalweg.trace import Graph, passes
 
 MOST = 16_384

@@ -1,0 +1,43 @@
+"""The backend that runs every step operation by operation on tensors, as the formula is written."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from thalweg.kernels import eager, rounds, sharded
+from thalweg.kernels.work import States, Work
+
+
+class Eager:
+    """The backend that takes whatever torch can: complex numbers, any strides, any device."""
+
+    def prepare(self, works: list[Work], states: States) -> None:
+        """See `thalweg.kernels.work.Backend`: there is nothing to prepare."""
+
+    def squares(self, works: list[Work], clipped: bool, strict: bool) -> NDArray[np.float64]:
+        """See `thalweg.kernels.work.Backend`."""
+        members = [(work, work.first + i, p) for work in works for i, p in enumerate(work.params)]
+        return sharded.summed([p for _, _, p in members], eager.squares(members, clipped, strict))
+
+    def step(self, works: list[Work], states: States, zero_grad: bool) -> None:
+        """See `thalweg.kernels.work.Backend`."""
+        members = [(work, work.first + i, p) for work in works for i, p in enumerate(work.params) if p.grad is not None]
+        step(members, states, zero_grad)
+
+    def drop(self, groups: Sequence[list[Tensor]]) -> bool:
+        """See `thalweg.kernels.work.Backend`."""
+        return False
+
+
+def step(members: Iterable[tuple[Work, int, Tensor]], states: States, zero_grad: bool) -> None:
+    """Step parameters that have a gradient, each with its group and its number among all."""
+    together: list[tuple[Work, int, Tensor]] = []
+    for work, i, p in members:
+        if work.totals:
+            together.append((work, i, p))
+        else:
+            eager.step(work, p, states.of(p), zero_grad, i)
+    if together:
+        rounds.step(together, states, zero_grad)

@@ -1,0 +1,175 @@
+"""The words for matrices, as in `thalweg.maths`: on tensors, with any number of batch dimensions first, and on symbols.
+
+Besides these, ``@`` and ``.T`` are words.  A parameter of more than two axes becomes a matrix by `unfold`.
+"""
+
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnnecessaryIsInstance=false
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from thalweg.maths import Array, Number, Value
+from thalweg.symbols import WORDS, Symbol, array_word, node, refuse
+
+T = TypeVar("T")
+
+KELLER = (3.4445, -4.7750, 2.0315)
+"""The coefficients of K. Jordan's Muon: fast to begin with, and then around 1 rather than at it."""
+
+
+# A tensor as a matrix
+
+_unfold = array_word(
+    "unfold",
+    lambda x, axis: x.movedim(axis, 0).reshape(x.shape[axis], -1),
+    lambda how, x: (x.known()[how[0]], _rest(x, how[0])),
+)
+_fold = array_word(
+    "fold",
+    lambda x, like, axis: x.reshape(like.movedim(axis, 0).shape).movedim(0, axis),
+    lambda how, x, like: like.known(),
+)
+_eye = array_word(
+    "eye",
+    lambda x, axis: torch.eye(x.shape[axis], dtype=x.dtype, device=x.device),
+    lambda how, x: (x.known()[how[0]], x.known()[how[0]]),
+)
+
+
+def _rest(x: Symbol, axis: int) -> tuple[int, ...]:
+    return tuple(k for j, dimension in enumerate(x.known()) if j != axis for k in dimension)
+
+
+def unfold(x: Value, axis: int) -> Array:
+    """A tensor as a matrix with a row for each index along `axis`; of a matrix, axis 1 gives the transpose."""
+    return x if isinstance(x, Symbol) and x.ndim == 2 and axis == 0 else _unfold(x, how=(axis,))
+
+
+def fold(x: Array, like: Value, axis: int) -> Value:
+    """A matrix from `unfold`, in the shape that `like` has."""
+    return x if isinstance(like, Symbol) and like.ndim == 2 and axis == 0 else _fold(x, like, how=(axis,))
+
+
+def eye(x: Value, axis: int) -> Array:
+    """The identity matrix with as many rows as `x` has along `axis`."""
+    return _eye(x, how=(axis,)) if isinstance(x, Tensor | Symbol) else cast(Any, 1.0)
+
+
+# Orthogonal matrices
+
+
+def newton_schulz(x: Tensor, steps: int, coefficients: Sequence[Sequence[float]], dtype: torch.dtype | None) -> Tensor:
+    """See `orthogonalize`."""
+    tall = x.shape[-2] > x.shape[-1]
+    y = (x.mT if tall else x).to(dtype or x.dtype)
+    for k in range(steps):
+        a, b, c = coefficients[min(k, len(coefficients) - 1)]
+        square = y @ y.mT
+        y = a * y + (b * square + c * square @ square) @ y
+    return (y.mT if tall else y).to(x.dtype)
+
+
+_orthogonalize = array_word("orthogonalize", newton_schulz, lambda how, x: x.matrix())
+
+
+def orthogonalize(
+    x: Array,
+    steps: int = 5,
+    coefficients: Sequence[float] | Sequence[Sequence[float]] = KELLER,
+    dtype: torch.dtype | None = None,
+) -> Array:
+    """A matrix with the singular vectors of `x` and singular values near 1, by Newton and Schulz's iteration.
+
+    In each step X ← aX + (bA + cA²)X with A = XXᵀ.  It converges if no singular value of `x` is above 1.
+
+    Args:
+        x: a matrix of norm 1 or less.
+        steps: how many iterations.
+        coefficients: a, b and c; or these for each iteration, the last ones for any more.
+        dtype: of the arithmetic, if other than that of `x`.
+    """
+    rows = cast(Any, coefficients if isinstance(coefficients[0], Sequence) else (coefficients,))
+    return _orthogonalize(x, how=(int(steps), tuple(tuple(map(float, row)) for row in rows), dtype))
+
+
+qr: Callable[[Array], Array] = array_word("qr", lambda x: torch.linalg.qr(x)[0], lambda how, x: x.matrix())
+qr.__doc__ = "The orthogonal matrix Q of x = QR."
+
+_eigenvectors = array_word("eigenvectors", lambda x: torch.linalg.eigh(x)[1], lambda how, x: x.matrix())
+_eigenvalues = array_word(
+    "eigenvalues", lambda x: torch.linalg.eigh(x)[0].unsqueeze(-2), lambda how, x: ((), x.matrix()[1])
+)
+
+
+def eigh(x: Array) -> tuple[Array, Array]:
+    """The eigenvalues of a symmetric matrix, ascending, as a row, and its eigenvectors, as the columns of a matrix."""
+    if isinstance(x, Tensor):
+        values, vectors = torch.linalg.eigh(x)
+        return values.unsqueeze(-2), vectors
+    return _eigenvalues(x), _eigenvectors(x)
+
+
+def _inverse_root(x: Tensor, order: float) -> Tensor:
+    values, vectors = torch.linalg.eigh(x)
+    return vectors * values.unsqueeze(-2) ** (-1 / order) @ vectors.mT
+
+
+_inverse = array_word("inverse_root", _inverse_root, lambda how, x: x.matrix())
+
+
+def inverse_root(x: Array, order: float) -> Array:
+    """The power −1/order of a symmetric matrix with positive eigenvalues."""
+    return _inverse(x, how=(float(order),))
+
+
+_arranged = array_word(
+    "arranged",
+    lambda x, key, axis: x.index_select(axis, key.flatten().argsort(descending=True)),
+    lambda how, x, key: x.known(),
+)
+
+
+def arranged(x: T, key: Array, axis: int) -> T:
+    """The slices of `x` along `axis`, those with the largest `key` first; `key` has one element for each."""
+    return _arranged(x, key, how=(axis,))
+
+
+# What is computed now and then
+
+
+def when(condition: Any, new: Callable[[], T], old: T) -> T:
+    """``new()`` if a condition on numbers holds, else `old`, without computing the other; a state, or several.
+
+    Args:
+        condition: a comparison of numbers.
+        new: what computes an array or a tuple of arrays.
+        old: the same without computation.
+    """
+    if not isinstance(condition, Symbol):
+        return new() if condition else old
+    if condition.kind != "number":
+        refuse("decides for each element what to compute", "write where(condition, a, b) from thalweg.maths")
+    made = cast(Any, new())
+    if isinstance(made, tuple):
+        pairs = zip(cast("tuple[Any, ...]", made), cast("tuple[Any, ...]", old), strict=True)
+        return cast(Any, tuple(node("when", condition, a, b) for a, b in pairs))
+    return cast(Any, node("when", condition, made, old))
+
+
+WORDS["when"] = lambda condition, new, old: new if condition else old
+
+
+def every(k: Number, t: Number, new: Callable[[], T], old: T) -> T:
+    """``new()`` in the steps `t` that `k` divides, else `old`, without computing the other; see `when`."""
+    return when(_remainder(t, k) == 0, new, old)
+
+
+def _remainder(a: Any, b: Any) -> Any:
+    return node("remainder", a, b) if isinstance(a, Symbol) or isinstance(b, Symbol) else a % b
+
+
+WORDS["remainder"] = _remainder

@@ -1,0 +1,146 @@
+"""A traced step, cut into what runs one after the other: passes over the elements, and words for arrays between them.
+
+A pass is compiled.  What it sums up over a tensor are numbers for all that follows; what the words for arrays need, it
+writes to memory.  The words for arrays are operations on whole tensors; what they give is read by later passes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from thalweg.symbols import MATRICES, Axes, Symbol
+from thalweg.trace import Graph, graph, number, operands, value
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A pass over the elements, and the words for arrays that come after it; each may be missing.
+
+    Attributes:
+        elements: the terms of sums as ``r.0`` …, values that are written to memory as ``w.0`` …; and in the last stage
+            what the step computes.
+        arrays: numbers as ``r.*``, values as ``w.*``, arrays for later stages as ``a.*``, the arrays of the new state.
+    """
+
+    elements: Graph | None
+    arrays: Graph | None
+
+
+def stages(of: Graph) -> tuple[Stage, ...]:
+    """The stages of a step.
+
+    Besides those of the step, a stage has as inputs what stages before it give, ``r.*``, ``w.*`` and ``a.*``; the count
+    of elements of the tensor, ``n``; and that along some of its axes, such as ``n.0``.
+    """
+    return _Cutter().stages(of)
+
+
+class _Cutter:
+    """Decides where each node is computed: pass k is place 2k, and the words for arrays after it are place 2k + 1."""
+
+    def __init__(self) -> None:
+        self.place: dict[Symbol, int] = {}
+        self.arrays: set[Symbol] = set()
+        self.made: dict[Symbol, Any] = {}
+        self.named: dict[tuple[str, Symbol], str] = {}
+        self.results: dict[int, dict[str, Any]] = {}
+        self.inputs: dict[str, Symbol] = {}
+        self.whole: Axes | None = None
+
+    def stages(self, of: Graph) -> tuple[Stage, ...]:
+        self.inputs = of.inputs
+        self.whole = next((x.axes for x in self.inputs.values() if x.kind == "value"), None)
+        for node in of.nodes:
+            self._visit(node)
+        last = 2 * max((-(-self.place[node] // 2) for node in of.nodes), default=0)
+        for name, node in of.outputs.items():
+            if node.kind == "array":
+                if node is not self.inputs.get(name):
+                    self._result(self.place[node], name, self.made[node])
+            else:
+                self._result(last, name, self._in_pass(node))
+        found = [
+            Stage(*(graph(self.results[k]) if k in self.results else None for k in (first, first + 1)))
+            for first in range(0, last + 1, 2)
+        ]
+        return tuple(stage for stage in found if stage.elements or stage.arrays)
+
+    def _visit(self, node: Symbol) -> None:
+        found = operands(node)
+        place = max((self.place[x] for x in found), default=0)
+        if node.op in ("input", "const"):
+            self.place[node], self.made[node] = 0, node
+            if node.kind == "array":
+                self.arrays.add(node)
+        elif node.op in ("size", "size_over"):
+            self.place[node], self.made[node] = 0, _count(node)
+        elif node.op == "sum" and found[0] not in self.arrays:
+            place += place % 2
+            self.place[node] = place + 1
+            self.made[node] = number(self._name(place, "r", node, self._in_pass(found[0])))
+        elif self._is_for_arrays(node):
+            self.place[node] = max(self._ready(x) for x in found)
+            self.made[node] = Symbol(node.op, tuple(self._in_slot(x, self.place[node]) for x in found), how=node.how)
+            self.arrays.add(node)
+        elif node.kind == "number":
+            self.place[node] = place
+            self.made[node] = Symbol(node.op, tuple(self._number(x) for x in found), how=node.how)
+        else:
+            self.place[node] = place + place % 2
+            self.made[node] = Symbol(node.op, tuple(map(self._in_pass, found)), how=node.how)
+
+    def _is_for_arrays(self, node: Symbol) -> bool:
+        if node.op == "remainder" or (node.kind == "number" and node.op not in {"sum", *MATRICES}):
+            return False
+        return node.kind == "array" or node.op == "sum" or node.op in MATRICES
+
+    def _ready(self, x: Symbol) -> int:
+        """The earliest place between passes at which an operand is there."""
+        place = self.place[x]
+        if x.kind == "number" or x in self.arrays:
+            return max(place + (place + 1) % 2, 1)
+        return place + 1 + place % 2
+
+    def _number(self, x: Symbol) -> Any:
+        """A number as an operand, of which an array may have been summed up."""
+        return number(self._name(self.place[x], "r", x, self.made[x])) if x in self.arrays else self.made[x]
+
+    def _in_pass(self, x: Symbol) -> Any:
+        """An operand in a pass: what words for arrays give was written to memory, if it is no number."""
+        if x not in self.arrays:
+            return self.made[x]
+        if x.kind == "number":
+            return self._number(x)
+        return value(self._name(self.place[x], "w", x, self.made[x]), self.whole)
+
+    def _in_slot(self, x: Symbol, place: int) -> Any:
+        """An operand of a word for arrays."""
+        if x.kind == "number":
+            return self._number(x)
+        if x in self.arrays:
+            if self.place[x] in (0, place):
+                return self.made[x]
+            return value(self._name(self.place[x], "a", x, self.made[x]), x.axes)
+        if x.op == "input" and x.args[0].startswith("s."):
+            return x
+        return value(self._name(self.place[x] + self.place[x] % 2, "w", x, self.made[x]), x.axes)
+
+    def _name(self, place: int, kind: str, node: Symbol, made: Any) -> str:
+        """The name under which what a node gives is handed on."""
+        if (kind, node) not in self.named:
+            self.named[kind, node] = f"{kind}.{sum(kind == other for other, _ in self.named)}"
+            self._result(place, self.named[kind, node], made)
+        return self.named[kind, node]
+
+    def _result(self, place: int, name: str, made: Any) -> None:
+        self.results.setdefault(place, {})[name] = made
+
+
+def _count(node: Symbol) -> Any:
+    x: Symbol = node.args[0]
+    if node.op == "size" and x.kind != "array":
+        return number("n")
+    known = x.known()
+    chosen: Sequence[int] = node.how or range(len(known))
+    axes = sorted(axis for k in chosen for axis in known[k])
+    return number(".".join(["n", *map(str, axes)])) if axes else 1.0
