@@ -21,7 +21,7 @@ from thalweg import Entry, rules
 from thalweg.cli import main
 from thalweg.cli.contenders import split
 
-TINY = ("--trials", "2", "--seeds", "2", "--steps", "20", "--workers", "1")
+TINY = ("--trials", "2", "--seeds", "5", "--steps", "20", "--workers", "1")
 
 
 class Ended:
@@ -135,7 +135,7 @@ def test_a_race_writes_report_leaderboard_and_records(raced: tuple[Path, subproc
     with sqlite3.connect(folder / "races/digits/race.db") as store:
         (runs,) = store.execute("select count(*) from run").fetchone()
     store.close()
-    assert runs == 3 + 2 * 2
+    assert runs == 3 + 2 * 5
     for row in rows:
         assert row["entry"] in page
         assert row["entry"] in done.stdout

@@ -21,7 +21,7 @@ HOSTILE = "</script><script>alert(1)</script><b>"
 
 @pytest.fixture(scope="module")
 def results() -> Results:
-    race = thalweg.Race("digits", ["sgd", "adam", "sgd(lr=1e6)"], trials=3, seeds=2, steps=40, workers=1)
+    race = thalweg.Race("digits", ["sgd", "adam", "sgd(lr=1e6)"], trials=3, seeds=5, steps=40, workers=1)
     return race.run()
 
 

@@ -154,6 +154,25 @@ def report(
     racing.report(folder)
 
 
+_CALIBRATE = _examples(
+    "Examples",
+    {"in seconds": "thalweg calibrate", "the table in the documentation": "thalweg calibrate --races 20000"},
+)
+
+
+@app.command(epilog=_CALIBRATE)
+def calibrate(
+    races: Annotated[
+        int, _option("N", "Simulated races for each noise and size.", "500", min=100, max=1_000_000)
+    ] = 500,
+    seed: Annotated[int, _option("N", "Where the noise comes from.", "0", min=0, max=2**63 - 1)] = 0,
+) -> None:
+    """Measure how often verdicts are wrong, in simulated races whose truth is known."""
+    from thalweg.cli import calibrating
+
+    calibrating.calibrate(races, seed)
+
+
 _RULES = _examples(
     "Examples",
     {

@@ -23,7 +23,7 @@ def label(run: Run, numbers: Mapping[str, int]) -> str:
 
 
 def ranking(results: Results, rows: Sequence[Row], colours: Mapping[str, str], numbers: Mapping[str, int]) -> Figure:
-    """The test metric of each entry, best on top: every seed, the mean and the interval."""
+    """The test metric of each entry, best on top: every replicate, the median and the interval."""
     traces: list[dict[str, Any]] = []
     for row in rows:
         runs = [run for run in results.of(row.entry, "final") if run.status == "finished"]
@@ -33,14 +33,14 @@ def ranking(results: Results, rows: Sequence[Row], colours: Mapping[str, str], n
             "text": [label(run, numbers) for run in runs], "hovertemplate": "%{x:.4f}, %{text}<extra></extra>",
             "marker": {"color": f"{colour}/0.45", "size": 8},
         })  # fmt: skip
-        reach = {} if math.isnan(row.low) else {"error_x": {
+        reach = {} if not math.isfinite(row.high - row.low) else {"error_x": {
             "type": "data", "symmetric": False, "array": [row.high - row.test_metric],
             "arrayminus": [row.test_metric - row.low], "color": colour, "thickness": 2, "width": 6,
         }}  # fmt: skip
         traces.append({
             "type": "scatter", "mode": "markers", "x": [row.test_metric], "y": [row.entry], **reach,
             "marker": {"color": colour, "size": 12, "symbol": "diamond"},
-            "hovertemplate": "mean %{x:.4f}<extra></extra>",
+            "hovertemplate": "median %{x:.4f}<extra></extra>",
         })  # fmt: skip
     names = [row.entry for row in reversed(rows)]
     return {"data": traces, "layout": {

@@ -1,7 +1,7 @@
 """From records to statistics: the leaderboard, intervals, paired tests, and the sentences at the top."""
 
 from thalweg.verdict.board import Pair, Row, TimeToTarget, time_to_target, to_csv
-from thalweg.verdict.statistics import holm, interval, paired_test
+from thalweg.verdict.statistics import interval
 from thalweg.verdict.words import Verdict, judge
 
 __all__ = [
@@ -9,10 +9,8 @@ __all__ = [
     "Row",
     "TimeToTarget",
     "Verdict",
-    "holm",
     "interval",
     "judge",
-    "paired_test",
     "time_to_target",
     "to_csv",
 ]

@@ -10,11 +10,11 @@ from itertools import combinations
 import numpy as np
 
 from thalweg.store import Results, Run
-from thalweg.verdict.statistics import Paired, holm, interval, paired_test, rounding
+from thalweg.verdict import statistics
 
-SIGNIFICANT = 0.05
 COLUMNS = (
-    "entry", "test_metric", "low", "high", "lr", "trials", "seeds", "diverged", "failed", "seconds", "rule", "schedule",
+    "entry", "test_metric", "low", "high", "lr", "trials", "seeds", "lost", "diverged", "failed", "seconds", "rule",
+    "schedule",
 )  # fmt: skip
 
 
@@ -24,18 +24,20 @@ class Row:
 
     Attributes:
         entry: its name.
-        test_metric: the mean over the final runs that finished; nan where none did.
-        low, high: the ends of its 95 % interval; nan with fewer than two seeds.
+        test_metric: the median over its replicates, a lost one being worse than any other; nan where none finished, or
+            where more than half were lost.
+        low, high: the ends of its 95 % interval, infinite where lost replicates leave an end open; nan with fewer than
+            five.
         lr: the learning rate of the best trial; nan where no trial finished.
         settings: all numbers of the rule in the best trial.
         rule: the rule of the best trial, in a form that ``rules.parse`` reads, or ``Switch.parse`` if it is a switch.
         schedule: the schedule of its learning rate, in a form that ``schedules.parse`` reads; empty where it has none.
         trials: tuning runs that there are.
-        seeds: final runs that finished.
-        lost: final runs that diverged or failed.
-        left: final runs that have not ended yet; none where every trial was lost, as there will be none.
+        seeds: replicates that finished.
+        lost: replicates that diverged or failed.
+        left: replicates that have not ended yet; none where every trial was lost, as there will be none.
         diverged, failed: how many of all its runs did.
-        seconds: training time of a final run, the mean.
+        seconds: training time of a replicate's run, the mean.
         edges: the tuned settings whose best value is the lowest or highest tried, as ``{"lr": "highest"}``.
     """
 
@@ -58,22 +60,31 @@ class Row:
 
     @property
     def whole(self) -> bool:
-        """Whether all final runs have finished, so that it can be compared."""
-        return self.seeds > 0 and not self.lost and not self.left
+        """Whether all replicates have ended and one has a result, so that it can be compared."""
+        return self.seeds > 0 and not self.left
+
+    @property
+    def between(self) -> str:
+        """The interval as text; empty if there is none."""
+        ends = [f"{end:.4f}" if math.isfinite(end) else "lost" for end in (self.low, self.high)]
+        return "" if math.isnan(self.low) else " … ".join(ends)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A comparison of two entries, seed by seed.
+    """A comparison of two entries, replicate by replicate.
 
     Attributes:
-        ahead, behind: their names, the one that ranks ahead first.
-        difference: how much better `ahead` is, as the mean over the seeds; positive if it is better.
-        low, high: the ends of its 95 % interval, by Student's t; nan with fewer than two seeds.
-        p: from the two-sided paired test; nan if there is none.
-        p_holm: the same after Holm's correction over all pairs.
-        seeds: the number of seeds that both finished.
-        shown: whether a difference is shown: p_holm < 0.05.
+        ahead, behind: their names, the one that did better first.
+        difference: how much better `ahead` is, never negative: the mean over the replicates; the median, which may be
+            infinite, if either lost one.
+        low, high: the ends of its interval; the intervals of all pairs together hold with 95 %.  nan with fewer than
+            five replicates, infinite where lost ones leave an end open.
+        p: the p-value, adjusted for all pairs; nan if there is none.  See `thalweg.verdict.statistics`.
+        seeds: the number of replicates.
+        wins, losses: in how many of them `ahead` did better, and worse; a lost run is worse than any other.
+        lost: whether either lost one, so that only wins and losses count.
+        shown: whether a difference is shown: p < 0.05, and the interval does not contain 0.
         exact: whether the difference is known, not estimated, since nothing in the runs of either is random.
     """
 
@@ -83,10 +94,26 @@ class Pair:
     low: float
     high: float
     p: float
-    p_holm: float
     seeds: int
+    wins: int
+    losses: int
+    lost: bool
     shown: bool
     exact: bool
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """All pairs of the entries that can be compared.
+
+    Attributes:
+        pairs: in the order of the leaderboard.
+        detectable: the difference between two entries that such a race shows in four cases of five, from the spread
+            that it had; nan where nothing could be shown.
+    """
+
+    pairs: tuple[Pair, ...] = ()
+    detectable: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -110,22 +137,29 @@ class TimeToTarget:
 
 
 def leaderboard(results: Results) -> tuple[Row, ...]:
-    """The rows, best first; entries that lost final runs or have some left come after them, without a result last."""
+    """The rows, best first; entries that have replicates left come after the others, without a result last."""
     rows = [_row(results, entry.name) for entry in results.plan.entries]
-    sign = -1.0 if results.plan.problem.higher_is_better else 1.0
-    return tuple(sorted(rows, key=lambda r: (r.seeds == 0, not r.whole, sign * r.test_metric if r.seeds else 0.0)))
+    sign = _sign(results)
+    return tuple(sorted(rows, key=lambda r: (r.seeds == 0, not r.whole, -_score(r.test_metric, sign))))
+
+
+def _sign(results: Results) -> float:
+    return 1.0 if results.plan.problem.higher_is_better else -1.0
+
+
+def _score(metric: float, sign: float) -> float:
+    """The metric with larger better; −inf if it was lost."""
+    return -math.inf if math.isnan(metric) else sign * metric
 
 
 def _row(results: Results, entry: str) -> Row:
     trials, finals = results.of(entry, "tune"), results.of(entry, "final")
     finished = _finished(finals)
-    metrics = [run.test_metric for run in finished]
     best = finals[0] if finals else None
     hopeless = len(trials) == results.plan.entry(entry).trials and not _finished(trials)
     return Row(
         entry,
-        float(np.mean(metrics)) if metrics else math.nan,
-        *interval(metrics),
+        *_typical(finals, _sign(results)),
         lr=best.settings["lr"] if best else math.nan,
         settings=best.settings if best else {},
         rule=best.rule if best else "",
@@ -139,6 +173,22 @@ def _row(results: Results, entry: str) -> Row:
         seconds=float(np.mean([run.seconds for run in finished])) if finished else math.nan,
         edges=_edges(results, entry, best) if best else {},
     )
+
+
+def _scores(runs: Sequence[Run], sign: float) -> list[float]:
+    return [sign * run.test_metric if run.status == "finished" else -math.inf for run in runs]
+
+
+def _typical(runs: Sequence[Run], sign: float) -> tuple[float, float, float]:
+    """The median metric of runs, and the ends of its interval."""
+    if not runs:
+        return math.nan, math.nan, math.nan
+    scores = _scores(runs, sign)
+    middle, ends = statistics.median(scores), statistics.interval(scores)
+    if middle == -math.inf:
+        return math.nan, math.nan, math.nan
+    low, high = (ends.low, ends.high) if sign > 0 or math.isnan(ends.low) else (-ends.high, -ends.low)
+    return sign * middle, low, high
 
 
 def _finished(runs: Sequence[Run]) -> list[Run]:
@@ -157,38 +207,46 @@ def _edges(results: Results, entry: str, best: Run) -> dict[str, str]:
     return edges
 
 
-def compare(results: Results, rows: Sequence[Row]) -> tuple[Pair, ...]:
-    """Compare each pair of entries whose final runs have all finished, seed by seed, corrected for all pairs together.
+def compare(results: Results, rows: Sequence[Row]) -> Comparisons:
+    """Compare each pair of entries whose replicates have all ended, replicate by replicate, for all pairs together.
 
     All pairs are compared, rather than each entry with the best alone, because the best was chosen by the same runs.
-    An entry that lost runs is left out, since the seeds that it survived are not a fair sample, and so is one with
-    runs left, until they have ended.
     """
     finals = {row.entry: results.of(row.entry, "final") for row in rows if row.whole}
-    sign = 1.0 if results.plan.problem.higher_is_better else -1.0
-    pairs = list(combinations(finals, 2))
-    tests = [_test(finals[a], finals[b], sign) for a, b in pairs]
-    adjusted = holm([test.p for _, test in tests])
-    return tuple(
-        Pair(a, b, test.mean, test.low, test.high, test.p, p, seeds, p < SIGNIFICANT, _exact(finals[a], finals[b]))
-        for (a, b), (seeds, test), p in zip(pairs, tests, adjusted, strict=True)
+    if len(finals) < 2:
+        return Comparisons()
+    scores = np.array([_scores(runs, _sign(results)) for runs in finals.values()]).T
+    same = [_same(runs) for runs in finals.values()]
+    step = statistics.resolution(scores, results.plan.problem.test)
+    found = statistics.compare(scores, resolution=step, known=same)
+    p = statistics.p_values(found, len(finals))
+    names, (n, entries) = list(finals), scores.shape
+    pairs = tuple(
+        _pair((names[a], names[b]), found, p, i, exact=same[a] and same[b])
+        for i, (a, b) in enumerate(combinations(range(entries), 2))
     )
+    spreads = found.spread[~np.isnan(found.spread)]
+    shown = statistics.detectable(n, entries) * math.sqrt(np.mean(spreads**2)) if len(spreads) else math.nan
+    return Comparisons(pairs, shown if math.isfinite(shown) else math.nan)
 
 
-def _test(a: Sequence[Run], b: Sequence[Run], sign: float) -> tuple[int, Paired]:
-    of_seed = {run.seed: run.test_metric for run in b}
-    differences = [sign * (run.test_metric - of_seed[run.seed]) for run in a if run.seed in of_seed]
-    noise = rounding([run.test_metric for run in (*a, *b)])
-    return len(differences), paired_test(differences, exact=_exact(a, b), rounding=noise)
-
-
-def _exact(a: Sequence[Run], b: Sequence[Run]) -> bool:
-    return _same(a) and _same(b)
+def _pair(names: tuple[str, str], found: statistics.Comparison, p: statistics.Array, i: int, *, exact: bool) -> Pair:
+    d = found.differences[:, i]
+    values = (float(x[i]) for x in (found.difference, found.low, found.high, p))
+    difference, low, high, adjusted = (math.nan if math.isnan(x) else x for x in values)  # one nan, equal to itself
+    wins, losses = int((d > 0).sum()), int((d < 0).sum())
+    if (difference, wins) < (0.0, losses):
+        names, wins, losses = (names[1], names[0]), losses, wins
+        difference, low, high = -difference, -high, -low
+    lost = not bool(found.clean[i])
+    shown = adjusted < statistics.ALPHA
+    return Pair(*names, abs(difference), low, high, adjusted, len(d), wins, losses, lost, shown, exact)
 
 
 def _same(runs: Sequence[Run]) -> bool:
     """Whether every seed gave the same run: the same loss to the last digit."""
-    return len(runs) > 1 and len({(run.test_loss, run.validation_loss) for run in runs}) == 1
+    finished = len(_finished(runs)) == len(runs)
+    return finished and len(runs) > 1 and len({(run.test_loss, run.validation_loss) for run in runs}) == 1
 
 
 def time_to_target(results: Results, target: float | None = None) -> tuple[TimeToTarget, ...]:

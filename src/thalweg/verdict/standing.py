@@ -51,8 +51,13 @@ def _named(row: Row) -> Text:
 
 
 def _numbers(row: Row) -> tuple[str | Text, ...]:
-    between = "–" if math.isnan(row.low) else f"{row.low:.4f} … {row.high:.4f}"
-    return _number(row.test_metric, ".4f"), between, _number(row.lr, ".2g"), _number(row.seconds, ".1f"), _lost(row)
+    return (
+        _number(row.test_metric, ".4f"),
+        row.between or "–",
+        _number(row.lr, ".2g"),
+        _number(row.seconds, ".1f"),
+        _lost(row),
+    )
 
 
 def _number(x: float, form: str) -> str:

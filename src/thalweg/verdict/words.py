@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thalweg.store import Plan, Results
-from thalweg.verdict.board import Pair, Row, TimeToTarget, compare, leaderboard, time_to_target
-from thalweg.verdict.statistics import reach
+from thalweg.verdict.board import Comparisons, Pair, Row, TimeToTarget, compare, leaderboard, time_to_target
+from thalweg.verdict.statistics import FEWEST, wins_needed
 
 
 @dataclass(frozen=True)
@@ -15,12 +15,13 @@ class Verdict:
 
     Attributes:
         headline: which entry is ahead, and by how much; or that no difference is shown.
-        sentences: details: which entries are shown to be behind, and which are not.
-        warnings: reasons for doubt: rates at the edge of their space, runs that diverged, too few seeds.
+        sentences: details: which entries are shown to be behind, which are not, and what could have been shown.
+        warnings: reasons for doubt: rates at the edge of their space, runs that were lost.
         rows: the leaderboard, best first.
         pairs: every two entries that have results, in the order of the leaderboard.
-        leaders: the first of the leaderboard, and all entries that are not shown to be behind it.  Empty if no entry
-            has a result.
+        leaders: the best entry that is not shown to be behind another, and all that are not shown to be behind it.
+            Empty if no entry has a result.
+        detectable: the difference between two entries that such a race shows in four cases of five; nan if none.
         times: the time to the target; empty if the problem has none.
     """
 
@@ -30,21 +31,31 @@ class Verdict:
     rows: tuple[Row, ...]
     pairs: tuple[Pair, ...]
     leaders: tuple[str, ...]
+    detectable: float
     times: tuple[TimeToTarget, ...]
 
 
 def judge(results: Results) -> Verdict:
     """The verdict on a finished or unfinished race."""
     rows = leaderboard(results)
-    pairs = compare(results, rows)
+    found = compare(results, rows)
     ranked = [row for row in rows if row.whole] or [row for row in rows if row.seeds]
-    first = {pair.behind: pair for pair in pairs if ranked and pair.ahead == ranked[0].entry}
-    leaders = tuple(row.entry for row in ranked if row.entry not in first or not first[row.entry].shown)
-    headline, *sentences = _said(results, ranked, pairs, leaders)
+    best = _best(ranked, found.pairs)
+    beaten = {pair.behind for pair in found.pairs if pair.shown and best and pair.ahead == best.entry}
+    unbeaten = [row for row in ranked if row.entry not in beaten]
+    leaders = tuple(row.entry for row in sorted(unbeaten, key=lambda row: row is not best))
+    headline, *sentences = _said(results, ranked, best, found, leaders)
     headline += _mixed(results)
     sentences += _better(results, rows, ranked)
-    warnings = (*_unfinished(results), *_few_seeds(rows), *_edges(rows), *_lost(results.plan, rows))
-    return Verdict(headline, tuple(sentences), warnings, rows, pairs, leaders, time_to_target(results))
+    warnings = (*_unfinished(results), *_edges(rows), *_lost(results.plan, rows))
+    times = time_to_target(results)
+    return Verdict(headline, tuple(sentences), warnings, rows, found.pairs, leaders, found.detectable, times)
+
+
+def _best(ranked: Sequence[Row], pairs: Sequence[Pair]) -> Row | None:
+    """The first of the leaderboard that is not shown to be behind another."""
+    behind = {pair.behind for pair in pairs if pair.shown}
+    return next((row for row in ranked if row.entry not in behind), ranked[0] if ranked else None)
 
 
 def _mixed(results: Results) -> str:
@@ -55,79 +66,110 @@ def _mixed(results: Results) -> str:
     return f" Its runs are of several versions: {', '.join(several)}." if several else ""
 
 
-def _said(results: Results, ranked: Sequence[Row], pairs: Sequence[Pair], leaders: Sequence[str]) -> list[str]:
+def _said(
+    results: Results, ranked: Sequence[Row], best: Row | None, found: Comparisons, leaders: Sequence[str]
+) -> list[str]:
     """The headline and the sentences after it."""
-    plan, far = results.plan, "" if results.complete else "So far "
-    if not ranked:
-        if not results.runs:
-            return ["No verdict yet: no run has ended."]
-        if all(run.status != "finished" for run in results.runs):
-            return [f"No verdict{' yet: every run so far' if far else ': every run'} diverged or failed."]
-        return ["No verdict yet: no final run has finished."]
-    best = ranked[0]
+    plan, pairs, far = results.plan, found.pairs, "" if results.complete else "So far "
+    if best is None:
+        return [_nothing(results)]
+    if math.isnan(best.test_metric):
+        return [
+            f"No verdict{' yet' if far else ''}: {_and([row.entry for row in ranked])} lost more than half of the runs."
+        ]
     ties = [row.entry for row in ranked if row.test_metric == best.test_metric]
     have = f"{_and(ties)} {'have' if len(ties) > 1 else 'has'}"
-    reached = f"{plan.problem.metric} {_number(best.test_metric)} on test data{_interval(best.low, best.high)}"
-    if not best.whole and any(row.left for row in ranked):
-        return [f"No verdict yet: no entry has finished all its final runs. {far}{have} the best mean, {reached}."]
+    reached = _reached(plan, best)
+    if not best.whole:
+        return [f"No verdict yet: no entry has finished all its replicates. {far}{have} the best result, {reached}."]
     if len(ranked) == 1:
         return [f"{far}{best.entry} reaches {reached}; there is nothing to compare it with."]
-    if not best.whole:
-        return [f"{have} the best {reached}, but nothing is shown: every entry lost final runs."]
     if all(math.isnan(pair.p) for pair in pairs):
         return [
-            f"{far}{have} the best {reached}, but nothing is shown: one seed gives neither an interval nor a "
-            "test; run the race with --seeds 5."
+            f"{far}{have} the best result, {reached}, but nothing is shown: fewer than {FEWEST} replicates give "
+            f"neither an interval nor a test; run the race with --seeds {FEWEST}."
         ]
     behind = [pair for pair in pairs if pair.ahead == best.entry and pair.shown]
+    power = _power(found, len(ranked))
     if len(leaders) == 1:
         everyone = len(ranked) == len(plan.entries)
-        others = "every other entry" if everyone else _and([row.entry for row in ranked[1:]])
+        others = "every other entry" if everyone else _and([row.entry for row in ranked if row is not best])
         return [
             f"{far}{best.entry} is ahead of {others}: {reached}.",
             *(f"{_behind(pair)}." for pair in behind),
+            *power,
         ]
-    between_others = [pair for pair in pairs if pair.shown and pair.ahead != best.entry and pair.behind in leaders]
-    if not behind and not between_others:
+    others = [pair for pair in pairs if pair.shown and pair.ahead != best.entry]
+    if not behind and not others:
         whose = _and([f"{name}'s" for name in ties])
         return [
             f"{'So far no' if far else 'No'} difference is shown between {_and(leaders)}; "
-            f"the best mean of these is {whose}, {reached}.",
-            _unshown(best.seeds, len(pairs)),
+            f"the best result of these is {whose}, {reached}.",
+            *power,
         ]
     of_these = "" if len(ranked) == len(plan.entries) else f" of {_and([row.entry for row in ranked])}"
+    first = f"{have} the best result{of_these}" if best is ranked[0] else f"{best.entry} is not shown to be behind any"
     return [
-        f"{far}{have} the best mean{of_these}, {reached}, but no difference is shown between "
-        f"{best.entry if len(ties) > 1 else 'it'} and {_and(leaders[1:])}.",
-        *(f"{_behind(pair)}." for pair in [*behind, *between_others]),
-        _unshown(best.seeds, len(pairs)),
+        f"{far}{first}, {reached}, but no difference is shown between "
+        f"{best.entry if len(ties) > 1 or best is not ranked[0] else 'it'} and {_and(leaders[1:])}.",
+        *(f"{_behind(pair)}." for pair in [*behind, *others]),
+        *power,
     ]
 
 
+def _nothing(results: Results) -> str:
+    """What to say while no entry has a result."""
+    if not results.runs:
+        return "No verdict yet: no run has ended."
+    if all(run.status != "finished" for run in results.runs):
+        return f"No verdict{': every run' if results.complete else ' yet: every run so far'} diverged or failed."
+    if results.complete and any(run.phase == "final" for run in results.runs):
+        return "No verdict: every final run diverged or failed."
+    return "No verdict yet: no final run has finished."
+
+
+def _reached(plan: Plan, row: Row) -> str:
+    return f"{plan.problem.metric} {_number(row.test_metric)} on test data{_interval(row.low, row.high)}"
+
+
 def _better(results: Results, rows: Sequence[Row], ranked: Sequence[Row]) -> list[str]:
-    """The entries that are not compared although their mean is no worse."""
+    """The entries that are not compared yet although their result so far is no worse."""
     sign = 1.0 if results.plan.problem.higher_is_better else -1.0
     said: list[str] = []
     for row in rows:
-        if row in ranked or not row.seeds or sign * (row.test_metric - ranked[0].test_metric) < 0:
+        if row in ranked or not row.seeds or not sign * (row.test_metric - ranked[0].test_metric) >= 0:
             continue
-        because = f"lost {row.lost} of its final runs" if row.lost else f"has {row.left} of its final runs left"
-        mean = f"{_number(row.test_metric)} over the {row.seeds} that finished"
-        said.append(f"The mean of {row.entry}, {mean}, is no worse; it {because} and is not compared.")
+        result = f"{_number(row.test_metric)} over {row.seeds + row.lost} replicates"
+        said.append(
+            f"The result of {row.entry}, {result}, is no worse; it has {row.left} left and is not compared yet."
+        )
     return said
 
 
-def _unshown(seeds: int, comparisons: int) -> str:
-    several = f" and {comparisons} comparisons, corrected together," if comparisons > 1 else ""
-    fewer = " or fewer entries" if comparisons > 1 else ""
-    return (
-        f"Where no difference is shown there may still be one: {seeds} seeds{several} can show only large ones; "
-        f"more seeds{fewer} show smaller ones."
-    )
+def _power(found: Comparisons, entries: int) -> list[str]:
+    """What the race could have shown."""
+    n, several = found.pairs[0].seeds, f" and {len(found.pairs)} comparisons" if len(found.pairs) > 1 else ""
+    hidden = any(not pair.shown for pair in found.pairs)
+    fewer = " or fewer entries" if several else ""
+    said: list[str] = []
+    if math.isfinite(found.detectable):
+        smaller = f" Where none is shown there may be a smaller one: more replicates{fewer} show it." if hidden else ""
+        said.append(
+            f"With {n} replicates{several}, a difference of {_number(found.detectable)} is shown in four races of "
+            f"five.{smaller}"
+        )
+    if any(pair.lost for pair in found.pairs):
+        wins = wins_needed(n, entries)
+        needed = f"one must do better in {wins} of {n}" if wins else f"{n} replicates are too few to show a difference"
+        said.append(f"Where a replicate was lost it counts as worst, and only signs count: {needed}.")
+    return said
 
 
 def _behind(pair: Pair) -> str:
-    how_sure = "exactly: nothing in their runs is random" if pair.exact else f"p = {_p(pair.p_holm)} after Holm"
+    if pair.lost:
+        better = f"does better than {pair.behind} in {pair.wins} of {pair.seeds} replicates"
+        return f"{pair.ahead} {better}, where a lost one counts as worst, p = {_p(pair.p)}"
+    how_sure = "exactly: nothing in their runs is random" if pair.exact else f"p = {_p(pair.p)}"
     interval = "" if pair.exact else _interval(pair.low, pair.high)
     return f"{pair.behind} is behind {pair.ahead} by {_number(pair.difference)}{interval}, {how_sure}"
 
@@ -136,13 +178,6 @@ def _unfinished(results: Results) -> list[str]:
     if results.complete:
         return []
     return [f"The race is not finished: {len(results.runs):,} runs have ended. The same command goes on with it."]
-
-
-def _few_seeds(rows: Sequence[Row]) -> list[str]:
-    fewest = min((row.seeds for row in rows if row.seeds), default=0)
-    if fewest in (0, 1) or reach(fewest) >= 0.93:
-        return []
-    return [f"With {fewest} seeds an interval covers at most {100 * reach(fewest):.0f} %, not 95 %; run at least 5."]
 
 
 def _edges(rows: Sequence[Row]) -> list[str]:
@@ -169,10 +204,8 @@ def _lost(plan: Plan, rows: Sequence[Row]) -> list[str]:
             of = f"of its {row.trials + row.lost} runs {row.diverged} diverged and {row.failed} failed"
             said.append(f"{row.entry} has no result{' so far' if row.left else ''}: {of}.")
         elif row.lost:
-            said.append(
-                f"{row.entry} lost {row.lost} of {row.seeds + row.lost} final runs of its best setting; its mean is "
-                "over the others, so that it ranks after entries that lost none and is not compared."
-            )
+            of = f"{row.lost} of {row.seeds + row.lost} replicates"
+            said.append(f"{row.entry} lost {of} of its best setting; they count as worse than any result.")
     tuning = [
         f"{row.entry} {row.diverged} of {row.trials + row.seeds + row.lost}"
         for row in rows
@@ -187,7 +220,11 @@ def _lost(plan: Plan, rows: Sequence[Row]) -> list[str]:
 
 
 def _interval(low: float, high: float) -> str:
-    return "" if math.isnan(low) else f" (95 % interval {_number(low)} to {_number(high)})"
+    if math.isnan(low) or (math.isinf(low) and math.isinf(high)):
+        return ""
+    if math.isinf(low) or math.isinf(high):
+        return f" (95 % interval {f'from {_number(low)} on' if math.isinf(high) else f'up to {_number(high)}'})"
+    return f" (95 % interval {_number(low)} to {_number(high)})"
 
 
 def _number(x: float) -> str:

@@ -1,0 +1,51 @@
+"""``thalweg calibrate``."""
+
+from rich import box
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from rich.text import Text
+
+from thalweg.cli.exits import Mistake, stoppable
+from thalweg.verdict.calibration import ENTRIES, REPLICATES, Measured, measure, sizes
+
+
+@stoppable()
+def calibrate(races: int, seed: int) -> None:
+    """Measure the judge's errors in simulated races, print them, and fail if one is larger than allowed."""
+    stderr = Console(stderr=True)
+    found = [
+        one
+        for size in track(sizes(), "Racing", console=stderr, transient=True, disable=not stderr.is_terminal)
+        for one in measure(races, *size, seed)
+    ]
+    console = Console(width=None if Console().is_terminal else 140, highlight=False)
+    for what in dict.fromkeys(one.what for one in found):
+        of = [one for one in found if one.what == what]
+        console.print(f"\n{_allowed(of)}\n")
+        console.print(_table(of))
+    if wrong := [one for one in found if not one.holds]:
+        first = wrong[0]
+        raise Mistake(
+            f"{len(wrong)} of {len(found)} shares are not as allowed, the first: {first.what} in {first.share:.1%} of "
+            f"{races:,} races of {first.entries} entries with {first.replicates} replicates, {first.noise}"
+        )
+
+
+def _allowed(of: list[Measured]) -> str:
+    low, high = of[0].low, of[0].high
+    within = f"at most {high:.0%}" if low == 0 else f"at least {low:.0%}" if high == 1 else f"{low:.0%} to {high:.0%}"
+    return f"{of[0].what[0].upper()}{of[0].what[1:]}, in % of {of[0].races:,} races (allowed: {within})"
+
+
+def _table(of: list[Measured]) -> Table:
+    """Noises as rows, sizes as columns."""
+    table = Table(box=box.MARKDOWN)
+    table.add_column("noise")
+    for n in REPLICATES:
+        for entries in ENTRIES:
+            table.add_column(f"{n} × {entries}", justify="right")
+    for noise in dict.fromkeys(one.noise for one in of):
+        row = [one for one in of if one.noise == noise]
+        table.add_row(Text(noise), *(f"{'' if one.holds else '!'}{100 * one.share:.1f}" for one in row))
+    return table
