@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cases import ALL, RULES, STABLE, gradients, run, start
-from thalweg import rules, trace
+from thalweg import plan, rules, trace
 from thalweg.rule import ABSENT, Rule, number_fields
 from thalweg.rules import (
     ADOPT,
@@ -376,7 +376,7 @@ def test_shapes_types_and_names_are_kept(rule: Rule) -> None:
 
 def sums_up(rule: Rule) -> bool:
     """Whether elements bear on each other."""
-    return len(trace.passes(trace.rule(rule))) > 1
+    return len(plan.passes(trace.rule(rule))) > 1
 
 
 @each_stable

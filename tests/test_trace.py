@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cases import ALL, RULES, STABLE, forget, gradients, run, start
-from thalweg import rules, trace
+from thalweg import plan, rules, trace
 from thalweg.maths import Number, Value, abs, dot, maximum, mean, norm, sqrt, where
 from thalweg.rule import ABSENT, Rate, Rule, number_fields
 from thalweg.stages import Stages
@@ -96,13 +96,13 @@ BYTES = [
 @pytest.mark.parametrize(("text", "expected"), BYTES)
 def test_bytes_per_parameter(text: str, expected: int) -> None:
     rule = rules.parse(text)
-    assert trace.bytes_per_parameter(rule) == expected
-    assert trace.bytes_per_parameter(rule, torch.float64) == 2 * expected
+    assert plan.bytes_per_parameter(rule) == expected
+    assert plan.bytes_per_parameter(rule, torch.float64) == 2 * expected
     # With 16-bit parameters, each reading of p and g and the writing of p are half as long; the state is in float32.
-    passes = trace.passes(trace.rule(rule))
+    passes = plan.passes(trace.rule(rule))
     halved = 1 + sum(name in part.inputs for part in passes for name in ("p", "g"))
     assert halved == 3 or len(passes) > 1
-    assert trace.bytes_per_parameter(rule, torch.bfloat16) == expected - 2 * halved
+    assert plan.bytes_per_parameter(rule, torch.bfloat16) == expected - 2 * halved
 
 
 def test_the_bytes_of_every_rule_are_known() -> None:
@@ -288,13 +288,13 @@ class Centred(Rule):
 
 def test_passes_are_cut_where_a_sum_must_be_known() -> None:
     of = trace.rule(Centred())
-    cut = trace.passes(of)
+    cut = plan.passes(of)
     assert [tuple(part.outputs) for part in cut] == [("r.0",), ("r.1",), ("r.2",), ("p", "s.average", "s.length")]
     assert [{name for name in part.inputs if name[:2] == "r."} for part in cut] == [
         set(), {"r.0"}, {"r.0", "r.1"}, {"r.0", "r.1", "r.2"},
     ]  # fmt: skip
     assert not any(node.op in ("sum", "size") for part in cut for node in part.nodes)
-    (whole,) = trace.passes(trace.rule(rules.Adam()))
+    (whole,) = plan.passes(trace.rule(rules.Adam()))
     assert whole.outputs.keys() == {"p", "s.exp_avg", "s.exp_avg_sq"}
 
 
@@ -303,7 +303,7 @@ def test_passes_compute_what_the_rule_computes() -> None:
     p, g = start(), gradients(1)[0]
     state = Centred.State(torch.rand_like(p), cast(Any, 0.25))
     given: dict[str, Any] = {**inputs(rule, p, g, state, 1), "n": float(p.numel())}
-    *before, last = trace.passes(trace.rule(rule))
+    *before, last = plan.passes(trace.rule(rule))
     for part in before:
         given |= {name: float(x.sum()) for name, x in trace.evaluate(part, given).items()}
     new, after = rule.update(p, g, state, 1.0)

@@ -8,8 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from thalweg.rule import Rule
+from thalweg.stages import Stages
 from thalweg.symbols import MATRICES, Axes, Symbol
-from thalweg.trace import Graph, graph, number, operands, value
+from thalweg.trace import Graph, graph, number, operands, step, value
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,11 @@ def stages(of: Graph) -> tuple[Stage, ...]:
     return _Cutter().stages(of)
 
 
+def passes(of: Graph) -> tuple[Graph, ...]:
+    """The passes over the elements among the stages of a step."""
+    return tuple(stage.elements for stage in stages(of) if stage.elements)
+
+
 class _Cutter:
     """Decides where each node is computed: pass k is place 2k, and the words for arrays after it are place 2k + 1."""
 
@@ -42,6 +51,7 @@ class _Cutter:
         self.place: dict[Symbol, int] = {}
         self.arrays: set[Symbol] = set()
         self.made: dict[Symbol, Any] = {}
+        self.within: dict[Symbol, Any] = {}
         self.named: dict[tuple[str, Symbol], str] = {}
         self.results: dict[int, dict[str, Any]] = {}
         self.inputs: dict[str, Symbol] = {}
@@ -84,7 +94,9 @@ class _Cutter:
             self.arrays.add(node)
         elif node.kind == "number":
             self.place[node] = place
-            self.made[node] = Symbol(node.op, tuple(self._number(x) for x in found), how=node.how)
+            self.made[node] = Symbol(node.op, tuple(map(self._number, found)), how=node.how)
+            inside = tuple(self._number(x, place) for x in found)
+            self.within[node] = Symbol(node.op, inside, how=node.how)
         else:
             self.place[node] = place + place % 2
             self.made[node] = Symbol(node.op, tuple(map(self._in_pass, found)), how=node.how)
@@ -101,8 +113,10 @@ class _Cutter:
             return max(place + (place + 1) % 2, 1)
         return place + 1 + place % 2
 
-    def _number(self, x: Symbol) -> Any:
-        """A number as an operand, of which an array may have been summed up."""
+    def _number(self, x: Symbol, place: int = 0) -> Any:
+        """A number as an operand at a place; between the same passes it need not be handed on."""
+        if place % 2 and self.place[x] == place:
+            return self.within.get(x, self.made[x])
         return number(self._name(self.place[x], "r", x, self.made[x])) if x in self.arrays else self.made[x]
 
     def _in_pass(self, x: Symbol) -> Any:
@@ -116,7 +130,7 @@ class _Cutter:
     def _in_slot(self, x: Symbol, place: int) -> Any:
         """An operand of a word for arrays."""
         if x.kind == "number":
-            return self._number(x)
+            return self._number(x, place)
         if x in self.arrays:
             if self.place[x] in (0, place):
                 return self.made[x]
@@ -144,3 +158,27 @@ def _count(node: Symbol) -> Any:
     chosen: Sequence[int] = node.how or range(len(known))
     axes = sorted(axis for k in chosen for axis in known[k])
     return number(".".join(["n", *map(str, axes)])) if axes else 1.0
+
+
+def bytes_per_parameter(
+    rule: Rule, dtype: torch.dtype = torch.float32, state_dtype: torch.dtype | None = None, form: Stages = Stages()
+) -> int:
+    """The minimum number of bytes that a step moves per parameter: it reads what it uses and writes what it changes.
+
+    Args:
+        rule: the rule.
+        dtype: of parameters and gradients.
+        state_dtype: of the rule's state and the average of the weights; by default float32 for 16-bit parameters,
+            else as the parameters.
+        form: further stages of the step.
+    """
+    kept = state_dtype or (torch.float32 if dtype.itemsize < 4 else dtype)
+    cut = passes(step(rule, form))
+    read = [name for part in cut for name, node in part.inputs.items() if node.kind == "value"]
+    written = [
+        name
+        for name, node in cut[-1].outputs.items()
+        if node.kind == "value" and not (node.op == "input" and node.args[0] == name)
+    ]
+    moved = (name for name in (*read, *written) if not name.startswith("w."))
+    return sum((dtype if name in ("p", "g") else kept).itemsize for name in moved)

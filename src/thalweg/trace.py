@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import torch
-
 from thalweg import stages
 from thalweg.rule import Rule, gathered, leaves, number_fields
 from thalweg.stages import Scalars, Stages
 from thalweg.symbols import MATRICES, OPERATORS, WORDS, Axes, Symbol, TraceError
 
-__all__ = ["Graph", "TraceError", "bytes_per_parameter", "evaluate", "graph", "rule", "step"]
+__all__ = ["Graph", "TraceError", "evaluate", "graph", "rule", "step"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,31 +236,20 @@ def compute(node: Symbol, operands: Sequence[Any]) -> Any:
     return word(*operands, how=node.how) if node.how else word(*operands)
 
 
-def passes(of: Graph) -> tuple[Graph, ...]:
-    """A graph, cut where sums over a tensor must be known before what depends on them.
+def rounds(of: Graph) -> tuple[Graph, ...]:
+    """A graph, cut where totals over all parameters must be known before what depends on them.
 
     Returns:
-        a graph per pass over the elements.  Each but the last gives what is to be summed up, as ``r.0``, ``r.1`` …;
-        the sums are inputs, as numbers, of those that come later, and so is the count of elements, ``n``.
+        graphs to be evaluated one after the other.  Each but the last gives what is to be totalled, as ``q.0``,
+        ``q.1`` …; the totals are inputs of those that come later.
     """
-    return _cut(of, "sum", "r", {"size": "n"})
-
-
-def rounds(of: Graph) -> tuple[Graph, ...]:
-    """A graph, cut where totals over all parameters must be known; as `passes`, with ``q.0``, ``q.1`` …"""
-    return _cut(of, "total", "q", {})
-
-
-def _cut(of: Graph, op: str, name: str, given: Mapping[str, str]) -> tuple[Graph, ...]:
     level: dict[Symbol, int] = {}
     found: dict[Symbol, Any] = {}
     made: dict[Symbol, Any] = {}
     for node in of.nodes:
-        level[node] = max((level[x] for x in operands(node)), default=0) + (node.op == op)
-        if node.op == op:
-            made[node] = found[node] = number(f"{name}.{len(found)}")
-        elif node.op in given:
-            made[node] = number(given[node.op])
+        level[node] = max((level[x] for x in operands(node)), default=0) + (node.op == "total")
+        if node.op == "total":
+            made[node] = found[node] = number(f"q.{len(found)}")
         elif not operands(node):
             made[node] = node
         else:
@@ -272,27 +259,3 @@ def _cut(of: Graph, op: str, name: str, given: Mapping[str, str]) -> tuple[Graph
         for k in range(1, max(level.values(), default=0) + 1)
     ]
     return (*parts, graph({name: made[node] for name, node in of.outputs.items()}))
-
-
-def bytes_per_parameter(
-    rule: Rule, dtype: torch.dtype = torch.float32, state_dtype: torch.dtype | None = None, form: Stages = Stages()
-) -> int:
-    """The minimum number of bytes that a step moves per parameter: it reads what it uses and writes what it changes.
-
-    Args:
-        rule: the rule.
-        dtype: of parameters and gradients.
-        state_dtype: of the rule's state and the average of the weights; by default float32 for 16-bit parameters,
-            else as the parameters.
-        form: further stages of the step.
-    """
-    kept = state_dtype or (torch.float32 if dtype.itemsize < 4 else dtype)
-    traced = step(rule, form)
-    cut = passes(traced)
-    read = [name for part in cut for name, node in part.inputs.items() if node.kind == "value"]
-    written = [
-        name
-        for name, node in traced.outputs.items()
-        if name.split(".")[-1] not in number_fields(rule.State) and not (node.op == "input" and node.args[0] == name)
-    ]
-    return sum((dtype if name in ("p", "g") else kept).itemsize for name in (*read, *written))

@@ -4,6 +4,8 @@ Each array that the step reads is read once and each one that it writes is writt
 x ← k·x + g.  Bytes over time is the bandwidth that can be attained with that mix of reads and writes.
 """
 
+from typing import cast
+
 import numpy as np
 import torch
 
@@ -35,7 +37,7 @@ class Plain:
         plain = trace.graph({name: k * trace.value(name) + g for name in written(rule, form)})
         arithmetic = torch.float64 if dtype == torch.float64 else torch.float32
         types = Types(dtype, arithmetic, arithmetic)
-        (source,) = printer.step(plain, types, zero_grad=False)
+        source = cast(printer.Source, printer.step(plain, types, zero_grad=False)[0])
         self.arrays = [torch.ones(count, dtype=types.of(name)) for name in source.arrays]
         self.bytes = count * source.traffic
         piece = min(_PIECE, -(-count // torch.get_num_threads()))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from thalweg import trace
+from thalweg import plan
 from thalweg.bench import contenders, extras, machine
 from thalweg.bench.pairs import pair
 from thalweg.bench.plain import Plain
@@ -124,7 +124,7 @@ def measured(workload: Workload, rule: str, kind: Kind, dtype: torch.dtype, roun
     times = measure(everyone, rounds)
     if compiled:
         torch.compiler.reset()
-    moved = trace.bytes_per_parameter(found.rule, dtype, form=form)
+    moved = plan.bytes_per_parameter(found.rule, dtype, form=form)
     return Row(
         workload=workload.title,
         rule=rule,

@@ -10,8 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 
 import thalweg.rules
+from thalweg import plan
 from thalweg import rule as words
-from thalweg import trace
 from thalweg.cli.exits import users_input
 from thalweg.printers.plain import plain, symbol
 from thalweg.rule import Log, Rule
@@ -59,7 +59,7 @@ def _full(console: Console, rule: Rule) -> None:
     for name, space in rule.search.items():
         scale = ", on a logarithmic scale" if isinstance(space, Log) else ""
         console.print(f"    A race tries {name} from {space.low:g} to {space.high:g}{scale}.")
-    console.print(f"    A step moves at least {trace.bytes_per_parameter(rule)} bytes per parameter in float32.")
+    console.print(f"    A step moves at least {plan.bytes_per_parameter(rule)} bytes per parameter in float32.")
     for variant, settings in type(rule).variants.items():
         said = ", ".join(f"{name}={_value(value)}" for name, value in settings.items())
         console.print(f"    {variant} is {type(rule).__name__.lower()}({escape(said)}).")

@@ -23,7 +23,7 @@ from thalweg.kernels.work import States, Work
 from thalweg.printers import numba as printer
 from thalweg.printers.lowering import Types
 from thalweg.printers.numba import COLUMNS, MOST, Source
-from thalweg.rule import Rule, leaves, number_fields
+from thalweg.rule import Rule, array_fields, leaves, number_fields
 from thalweg.stages import Stages
 
 _ALIGNED = 16  # elements: every parameter's state begins on a cache line
@@ -36,6 +36,7 @@ class Key(NamedTuple):
 
     Attributes:
         formula: the rule's class, its options, and the names of its numbers.
+        ndim: the number of axes, if the rule depends on it, else 0.
     """
 
     formula: tuple[type[Rule], tuple[tuple[str, Any], ...], tuple[str, ...]]
@@ -43,16 +44,18 @@ class Key(NamedTuple):
     types: Types
     step_dtype: torch.dtype
     number_dtype: torch.dtype
+    ndim: int
 
 
-_SOURCES: dict[Any, tuple[Source, ...]] = {}
+Parts = tuple[Source | trace.Graph, ...]
+_SOURCES: dict[Any, Parts] = {}
 
 
-def _sources(rule: Rule, key: Key, zero_grad: bool) -> tuple[Source, ...]:
-    """The source of each pass of a step, printed once for all optimizers that have the formula."""
-    what = (key.formula, key.form, key.types, zero_grad)
+def _sources(rule: Rule, key: Key, zero_grad: bool) -> Parts:
+    """What runs one after the other in a step, printed once for all optimizers that have the formula."""
+    what = (key.formula, key.ndim, key.form, key.types, zero_grad)
     if what not in _SOURCES:
-        _SOURCES[what] = printer.step(trace.step(rule, key.form), key.types, zero_grad)
+        _SOURCES[what] = printer.step(trace.step(rule, key.form, key.ndim), key.types, zero_grad)
     return _SOURCES[what]
 
 
@@ -86,9 +89,11 @@ class Bucket:
     """Parameters that share a formula.
 
     Attributes:
+        rule: the rule as it is for the members.
         members: the number of each among all parameters.
         used: how many rows the members have in this step; 0 if none of them is stepped by a kernel.
-        arrays: the arrays of the state, by their names in the trace.
+        arrays: the values of the state, by their names in the trace.
+        scratch: for each member, what the passes of a step write for each other.
         each: whether each member has numbers of its own.
         small: whether to run on one thread.  Decided once for all kernels, so that the step finds in its cache what
             the norm has just read.
@@ -99,14 +104,20 @@ class Bucket:
         self.parameters = parameters
         self.members: list[int] = []
         self.used = 0
-        self._rule = rule
-        *before, step = self.sources(False)
-        self.arrays = step.arrays[2:]
+        self.rule = rule
+        parts = self.sources(False)
+        passes = [part for part in parts if isinstance(part, Source)]
+        step = passes[-1]
+        self.arrays = tuple(name for name in step.arrays[2:] if not name.startswith("w."))
+        self._has_arrays = len(passes) < len(parts)
+        self._between = step.arrays[2 + len(self.arrays) :]
+        self.scratch: list[dict[str, Tensor]] = []
+        self._others: list[list[tuple[str, Tensor]]] = []
         self.kept = [name.removeprefix("s.") for name in step.kept]
         self._names = [name.removeprefix("s.") for name in self.arrays]
-        self._traffic = sum(source.traffic for source in (*before, step))
+        self._traffic = sum(source.traffic for source in passes)
         # What is summed up over a parameter is a number of its own, as is the factor that clips its gradient.
-        self.each = bool(before) or key.form.clip_each
+        self.each = len(parts) > 1 or key.form.clip_each
         self._salted = step.salted
         self._seed = seed
         self._kept: list[_Kept] = []
@@ -122,6 +133,10 @@ class Bucket:
     def extend(self, members: list[int], works: Sequence[Work], states: States) -> None:
         """Take further parameters, each with the state that is shown of it, or a new one that is not shown."""
         held = states.mapping
+        if self._has_arrays:  # words for arrays find the state there
+            for i in members:
+                p = self.parameters.tensors[i]
+                eager.start(works[self.parameters.group[i]], p, states.of(p))
         shown = [i for i in members if held.get(self.parameters.tensors[i])] if held else []
         fresh = [i for i in members if i not in shown] if shown else members
         if fresh:
@@ -132,9 +147,20 @@ class Bucket:
             self._kept.append(_Kept(entry, tensors, ()))
             at = [part(x).data_ptr() for x in tensors]
             self._append([at[: len(self.arrays)]], [at[len(self.arrays)]], [at[len(self.arrays) + 1 :]])
+            known = {*self._names, "step", *self.kept}
+            arrays = array_fields(self.rule.State)
+            own = [(name, x) for name, x in entry.items() if name.partition(".")[0] in arrays]
+            self._others.append([(name, x) for name, x in own if name not in known])
         self.members += fresh + shown
+        self.scratch += [self._room(i) for i in fresh + shown]
         self.parameters.records["home"][members] = 1
         self._lay(states)
+
+    def _room(self, i: int) -> dict[str, Tensor]:
+        """Memory for what the passes of a step write for each other."""
+        p = cast(Tensor, self.parameters.stepped(i))
+        dtype = self.key.types.arithmetic
+        return {name: torch.empty_strided(p.shape, p.stride(), dtype=dtype, device="cpu") for name in self._between}
 
     def _append(self, at: Any, steps: Any, numbers: Any) -> None:
         n = len(steps)
@@ -240,7 +266,7 @@ class Bucket:
 
     def _order(self) -> list[str]:
         """The names of a state in the order in which torch has them."""
-        fields = [name for name in self._rule.State._fields if name in (*self._names, *self.kept)]
+        fields = [name for name in self.rule.State._fields if name in (*self._names, *self.kept)]
         return ["step", *fields, *(name for name in self._names if name not in fields)]
 
     def _where(self, m: int) -> list[int]:
@@ -251,7 +277,14 @@ class Bucket:
 
     def holds(self, states: States) -> bool:
         """Whether the state that is shown is still that which is stepped, where it is stepped."""
-        return self._shown is None or self._shown.holds(states.mapping)
+        if self._shown is not None and not self._shown.holds(states.mapping):
+            return False
+        return all(
+            (x := states.of(self.parameters.tensors[i]).get(name)) is not None
+            and (x.shape, x.dtype, x.device) == (noted.shape, noted.dtype, noted.device)
+            for i, others in zip(self.members, self._others, strict=False)
+            for name, noted in others
+        )
 
     def renew(self) -> None:
         """Count up the versions of the state that is shown."""
@@ -269,7 +302,7 @@ class Bucket:
         self._sizes = np.minimum(counts[self.owner] - start, MOST).astype(np.int64)
         self._start = start
         self._offsets = (start * self.key.types.parameter.itemsize).astype(np.int64)
-        self.table = np.zeros((len(self.owner), COLUMNS + 2 + len(self.arrays)), np.int64)
+        self.table = np.zeros((len(self.owner), COLUMNS + 2 + len(self.arrays) + len(self._between)), np.int64)
         self.cuts = launch.cuts(self._sizes)
         self.indices = np.array(self.members, np.int64)
         words = 3 + len(self.kept)
@@ -293,7 +326,12 @@ class Bucket:
 
     def _point(self, states: States) -> None:
         """Point the table and the record at the state, and note what is shown of it."""
-        self.table[:, COLUMNS + 2 :] = self._at[self.owner] + self._start[:, None] * self.key.types.state.itemsize
+        end = COLUMNS + 2 + len(self.arrays)
+        self.table[:, COLUMNS + 2 : end] = self._at[self.owner] + self._start[:, None] * self.key.types.state.itemsize
+        if self._between:
+            rooms = np.array([[x.data_ptr() for x in room.values()] for room in self.scratch], np.int64)
+            wide = self.key.types.arithmetic.itemsize
+            self.table[:, end:] = rooms[self.owner] + self._start[:, None] * wide
         self._at, self._steps, self._numbers = map(np.ascontiguousarray, (self._at, self._steps, self._numbers))
         self._record[0]["steps"], self._record[0]["numbers"] = address(self._steps), address(self._numbers)
         shown = [
@@ -304,6 +342,10 @@ class Bucket:
         names = [*self._names, "step", *self.kept]
         self._hidden = len(self._kept) - len(shown)
         self._shown = Shown(self.parameters, states.mapping, shown, names, len(self.arrays)) if shown else None
+
+    def tensors(self) -> list[Tensor]:
+        """The parameters of the members, as they are stepped."""
+        return [cast(Tensor, self.parameters.stepped(i)) for i in self.members]
 
     def ranges(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """The memory that a step writes: begins, ends, and whose it is."""
@@ -326,7 +368,7 @@ class Bucket:
 
     def _first(self, work: Work) -> dict[str, float | None]:
         """What each field of a state begins with; None for a tensor that depends on the parameter."""
-        rule = self._rule.bind(work.numbers)
+        rule = self.rule.bind(work.numbers)
         first, other = (leaves(rule.init(cast(Any, x))) for x in (0.0, 1.0))
         if first != other:
             first |= dict.fromkeys(first.keys() - number_fields(rule.State))
@@ -338,11 +380,11 @@ class Bucket:
         elif first is None and name == "ema":
             view.copy_(p.detach())
         elif first is None:
-            view.copy_(leaves(self._rule.bind(work.numbers).init(p.detach().to(eager.arithmetic(p.dtype))))[name])
+            view.copy_(leaves(self.rule.bind(work.numbers).init(p.detach().to(eager.arithmetic(p.dtype))))[name])
 
-    def sources(self, zero_grad: bool) -> tuple[Source, ...]:
-        """The source of each pass of the step."""
-        return _sources(self._rule, self.key, zero_grad)
+    def sources(self, zero_grad: bool) -> Parts:
+        """What runs one after the other in a step."""
+        return _sources(self.rule, self.key, zero_grad)
 
 
 def _plain(x: Any) -> bool:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thalweg import stages, trace
+from thalweg import plan, stages, trace
 from thalweg.kernels import rounding, sharded
 from thalweg.kernels.work import Work
 from thalweg.rule import ABSENT, Rule, array_fields, leaves, number_fields, several_fields
@@ -95,7 +95,7 @@ def _sparse(work: Work, p: Tensor, g: Tensor, held: dict[str, Any], ordinal: int
 @cache
 def _rests(rule: Rule) -> bool:
     """Whether rows without a gradient stay as they are, in parameter and state, and do not bear on the others."""
-    if rule.fits or len(trace.passes(trace.rule(rule))) > 1:
+    if rule.fits or len(plan.passes(trace.rule(rule))) > 1:
         return False
     p = torch.ones(1, dtype=torch.float64)
     number_names = number_fields(rule.State)

@@ -9,15 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thalweg import trace
 from thalweg.kernels import eager, reference, sharded
-from thalweg.kernels.bucket import Bucket, Key, norm_source, sums_up
+from thalweg.kernels.bucket import Bucket, Key, Parts, norm_source, sums_up
 from thalweg.kernels.calls import native
 from thalweg.kernels.kernel import Kernel
 from thalweg.kernels.parameters import Parameters, Written
 from thalweg.kernels.records import EAGER, SKIPPED
+from thalweg.kernels.slots import Slots
 from thalweg.kernels.work import States, Work
 from thalweg.printers.lowering import Types
+from thalweg.trace import Graph
 
 
 class Fused:
@@ -28,7 +29,7 @@ class Fused:
         self._parameters: Parameters | None = None
         self._states: States | None = None
         self._buckets: dict[Key, Bucket] = {}
-        self._kernels: dict[tuple[int, str], list[Kernel]] = {}
+        self._kernels: dict[tuple[int, str], list[Kernel | Graph]] = {}
         self._rest: list[int] = []
         self._home: dict[int, Key] = {}
         self._written: Written | None = None
@@ -166,19 +167,21 @@ class Fused:
         real = eager.arithmetic(p.dtype)
         types = Types(p.dtype, work.state_dtype or real, real)
         rule = work.fitted(p)
-        formula = (type(rule), tuple(rule.options.items()), tuple(rule.numbers))
-        if work.totals or (rule.fits and trace.arrays(trace.step(rule, work.form, p.ndim))):
+        if work.totals:
             return None
+        formula = (type(rule), tuple(rule.options.items()), tuple(rule.numbers))
+        ndim = p.ndim if rule.fits else 0
         found: Any = states.mapping.get(p)
         step, number = eager.count_dtype(), work.number_dtype
         if found and not isinstance(found, dict):
             return None
+        key = Key(formula, work.form, types, step, number, ndim)
         entry = cast("dict[str, Any]", found or {})
         if entry:
             eager.start(work, p, entry)
             if isinstance(entry["step"], Tensor) and entry["step"].dtype in (torch.float32, torch.float64):
                 step = entry["step"].dtype
-        key = Key(formula, work.form, types, step, number)
+                key = key._replace(step_dtype=step)
         if i in self._parameters.sharded and sums_up(rule, key):
             return None  # of what this process has, its kernel would have the sums
         if entry:
@@ -236,21 +239,31 @@ class Fused:
         return [(works[found.group[i]], i, found.tensors[i]) for i in self._rest]
 
     def _run(self, bucket: Bucket, what: str, works: list[Work]) -> dict[str, NDArray[np.float64]]:
-        """Run all passes of what is to be done to a bucket; what they have summed up, per member."""
+        """Run all parts of what is to be done to a bucket; what they have summed up, per member."""
         if (id(bucket), what) not in self._kernels:
             key = bucket.key
             if what == "own norm":
-                sources = (norm_source(key.form.unscaled, key.types, False),)
+                parts: Parts = (norm_source(key.form.unscaled, key.types, False),)
             elif "norm" in what:
-                sources = (norm_source(key.form, key.types, what != "norm"),)
+                parts = (norm_source(key.form, key.types, what != "norm"),)
             else:
-                sources = bucket.sources(what == "zero")
-            self._kernels[id(bucket), what] = [Kernel(bucket, source, len(self._works)) for source in sources]
+                parts = bucket.sources(what == "zero")
+            self._kernels[id(bucket), what] = [
+                part if isinstance(part, Graph) else Kernel(bucket, part, len(self._works)) for part in parts
+            ]
         sums: dict[str, NDArray[np.float64]] = {}
-        for kernel in self._kernels[id(bucket), what]:
-            kernel.run(works, sums)
-            if kernel.summed:
-                sums |= kernel.sums()
+        slots: Slots | None = None
+        for part in self._kernels[id(bucket), what]:
+            if isinstance(part, Kernel):
+                part.run(works, sums)
+                if part.summed:
+                    sums |= part.sums()
+            else:
+                assert self._states is not None
+                slots = slots or Slots(bucket, works, self._states)
+                slots.run(part, sums)
+        if slots is not None:
+            slots.finish()
         return sums
 
     def drop(self, groups: Sequence[list[Tensor]]) -> bool:

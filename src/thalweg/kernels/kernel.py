@@ -1,10 +1,12 @@
 """A compiled pass over the parameters of a bucket: its numbers are gathered, and it is launched."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from thalweg.kernels import build, launch
 from thalweg.kernels.bucket import Bucket
@@ -58,8 +60,8 @@ class Kernel:
 
     def _number(self, name: str, works: list[Work]) -> NDArray[Any]:
         """A number of each member's own."""
-        if name == "n":
-            return self._bucket.parameters.records["numel"][self._bucket.indices]
+        if name == "n" or name.startswith("n."):
+            return np.array([count(p, name) for p in self._bucket.tensors()])
         return np.concatenate([work.factors for work in works])[self._bucket.indices]
 
     def sums(self) -> dict[str, NDArray[np.float64]]:
@@ -71,7 +73,13 @@ class Kernel:
 
 def _is_own(name: str) -> bool:
     """Whether a number is another for each parameter: how many elements it has, what they sum up to, its clipping."""
-    return name in ("n", "c.clip_each") or name.startswith("r.")
+    return name in ("n", "c.clip_each") or name.startswith(("r.", "n."))
+
+
+def count(p: Tensor, name: str) -> float:
+    """How many elements a parameter has, ``n``, or has along some of its axes, ``n.0.1``."""
+    axes = name.split(".")[1:]
+    return float(math.prod(p.shape[int(axis)] for axis in axes) if axes else p.numel())
 
 
 def _source(name: str) -> tuple[int, Any]:

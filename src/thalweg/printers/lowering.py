@@ -35,7 +35,9 @@ class Types:
 
     def of(self, array: str) -> torch.dtype:
         """The dtype of an array, by its name in the trace."""
-        return self.parameter if array in ("p", "g") else self.state
+        if array in ("p", "g"):
+            return self.parameter
+        return self.arithmetic if array.startswith("w.") else self.state
 
     @property
     def exact(self) -> bool:

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from thalweg.plan import stages
 from thalweg.printers.lowering import COMPARISONS, INFIX, Lowered, Syntax, Types, arrays, lower
 from thalweg.symbols import Symbol
-from thalweg.trace import Graph, passes
+from thalweg.trace import Graph, graph
 
 MOST = 16_384
 """The most elements that a chunk may have: long, since reading from memory takes a while to get up to speed."""
@@ -161,30 +162,48 @@ class Source:
     salted: bool
 
 
-def step(traced: Graph, types: Types, zero_grad: bool) -> tuple[Source, ...]:
-    """The source of each pass of a whole step, of a graph from `thalweg.trace.step`.
+def step(traced: Graph, types: Types, zero_grad: bool) -> tuple[Source | Graph, ...]:
+    """What runs one after the other in a whole step, of a graph from `thalweg.trace.step`.
 
     Args:
         traced: the step.
         types: its types.
         zero_grad: whether the last pass leaves gradients zero.
+
+    Returns:
+        the source of each pass over the elements, and the graphs of words for arrays that come between them.
     """
-    *before, last = passes(traced)
-    lowered = lower(last, types)
-    read = [name for part in before for name in lower(part, types).read]
-    names = arrays(lowered, ("p", "g", *read))
+    *before, last = stages(traced)
+    assert last.elements is not None, "a step writes parameters"
+    lowered = lower(last.elements, types)
+    earlier = [lower(stage.elements, types) for stage in before if stage.elements]
+    others = [name for part in earlier for name in (*part.read, *part.changed) if not name.startswith("r.")]
+    found = arrays(lowered, ("p", "g", *others))
+    names = tuple(sorted(found, key=lambda name: name.startswith("w.")))  # what only this step needs is last
     held = tuple(lowered.kept)
-    return (*(sums(part, types, names, held) for part in before), _last(lowered, types, names, zero_grad))
+    parts: list[Source | Graph] = []
+    for stage in before:
+        if stage.elements:
+            terms, kept = (
+                {name: x for name, x in stage.elements.outputs.items() if name.startswith(kind)} for kind in "rw"
+            )
+            if terms:
+                parts.append(sums(graph(terms), types, names, held))
+            if kept:
+                parts.append(_writing(lower(graph(kept), types), types, names, False, held))
+        if stage.arrays:
+            parts.append(stage.arrays)
+    return (*parts, _writing(lowered, types, names, zero_grad, held))
 
 
-def _last(lowered: Lowered, types: Types, names: tuple[str, ...], zero_grad: bool) -> Source:
+def _writing(lowered: Lowered, types: Types, names: tuple[str, ...], zero_grad: bool, held: tuple[str, ...]) -> Source:
     lines = [
         _store(names.index(name), _stored(lowered, x), types.of(name), name) for name, x in lowered.changed.items()
     ]
     if zero_grad:
         lines.append(f"store{names.index('g')}(a{names.index('g')}, i, zero)")
     moved = [*lowered.read, *lowered.changed, *(["g"] if zero_grad else [])]
-    return _print(lowered, _STEP, names, types, lines, moved, "False" if types.exact else '{"contract"}')
+    return _print(lowered, _STEP, names, types, lines, moved, "False" if types.exact else '{"contract"}', (), held)
 
 
 def _stored(lowered: Lowered, x: Symbol) -> str:
@@ -193,7 +212,7 @@ def _stored(lowered: Lowered, x: Symbol) -> str:
 
 def rounded_at_random(name: str, dtype: torch.dtype) -> bool:
     """Whether an array is stored rounded up or down at random: what a state gathers in small steps would be lost."""
-    return dtype == torch.bfloat16 and name not in ("p", "g")
+    return dtype == torch.bfloat16 and name not in ("p", "g") and not name.startswith("w.")
 
 
 def _store(k: int, x: str, dtype: torch.dtype, name: str) -> str:
@@ -263,7 +282,7 @@ def _print(
             for i, name in enumerate(names)
         ),
         streams_count=len(names) + 1,
-        host=indent("\n".join(_host(lowered, numbers, held or tuple(lowered.kept), width, real)), " " * 8),
+        host=indent("\n".join(_host(lowered, numbers, held, width, real)), " " * 8),
         kept=len(lowered.kept),
         real=real,
         scalars=len(names),
