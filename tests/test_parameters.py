@@ -139,9 +139,9 @@ def test_overlapping_memory_is_found() -> None:
     begins, ends, owners = (np.array(x) for x in ([0, 100, 40, 200, 130], [50, 140, 60, 210, 135], [0, 1, 2, 3, 4]))
     written = Written(begins, ends, owners)
     assert written.overlapping() == {0, 1, 2, 4}
-    assert [written.touches(at) for at in ((60, 100), (59, 61), (210, 300), (0, 1), (136, 137))] == [
-        False, True, False, True, True,
-    ]  # fmt: skip
+    found = {(60, 100): set[int](), (59, 61): {2}, (210, 300): set[int](), (0, 1): {0}, (45, 101): {0, 1, 2}}
+    assert {at: written.owners([at]) for at in found} == found
+    assert written.owners(list(found)) == {0, 1, 2}
 
 
 @pytest.mark.parametrize("unknown", [True, False])

@@ -163,7 +163,7 @@ EDITS: dict[str, Lines] = {
     "loaded from itself": "o.load_state_dict(o.state_dict())",
     "loaded from a file": "o.load_state_dict(saved(o))",
     "loaded, and what was loaded edited": ["d = copy.deepcopy(o.state_dict())", "o.load_state_dict(d)",
-                                           "[x.zero_() for s in d['state'].values() for x in s.values() if x is not None]"],
+                                           "[x.zero_() for s in d['state'].values() for k, x in s.items() if x is not None and (x.ndim or k == 'step')]"],
     "state_dict edited": "[x.zero_() for s in o.state_dict()['state'].values() for x in s.values() if x is not None]",
     "state_dict kept": ["d = o.state_dict()", *train(4, 6), "o.load_state_dict(d)"],
     # what was kept from before
@@ -230,6 +230,15 @@ def test_edits(edit: str, server: Server) -> None:
     check(server, programs(EDITS[edit], case=edit))
 
 
+@pytest.mark.parametrize("name", ["NAdam", "ASGD"])
+def test_what_torch_casts_on_loading_is_a_copy(name: str, server: Server) -> None:
+    # The numbers of a float64 parameter; what is not cast is shared by both.
+    text = ["b = again(o, 'copy')", "o.load_state_dict(o.state_dict())", *train(4, 6), "give(ps, 6); b.step()"]
+    params = ["ps += [param((5, 4), 'float64', 1), param((3,), 'float64', 2)]"]
+    made = (*params, f"o = optim.{OPTIMIZERS[name]}", *train(0, 3), *text)
+    check(server, [Program(made, ("torch", world)) for world in ("fused", "eager")])
+
+
 # -------------------------------------------------------------------------- what surrounds a step: types, devices, modes
 
 AROUND: dict[str, Lines] = {
@@ -281,6 +290,14 @@ def test_parameters(kind: str, server: Server) -> None:
     check(server, programs(["give(ps, 5, 'same layout'); o.step()"], params=lines(KINDS[kind]), case=kind))
 
 
+@pytest.mark.parametrize("how", ["dispatching", "function", "wrapped", "gaps"])
+def test_state_aliased_by_a_parameter_that_is_stepped_eagerly(how: str, server: Server) -> None:
+    # Torch steps one parameter after another, in their order.
+    params = [f"ps += [param((5, 4), seed=1, how={how!r}), param((3,), seed=2), param((5, 4), seed=3)]"]
+    again = "flip(o, ps[0], 1, 'gaps'); alias(o, ps[0], o, ps[2], 1)"
+    check(server, programs(["alias(o, ps[2], o, ps[0])", *train(4, 6), again], params=params))
+
+
 @pytest.mark.parametrize("how", GRADIENTS)
 def test_gradients(how: str, server: Server) -> None:
     edits = [f"give(ps, {seed}, {how!r}); o.step()" for seed in (4, 5)]
@@ -296,9 +313,19 @@ def test_complex_gradients(how: str, server: Server) -> None:
     check(server, programs([f"give(ps, {seed}, {how!r}); o.step()" for seed in (4, 5)], params=params, case=how))
 
 
+def test_a_complex_parameter_that_becomes_real(server: Server) -> None:
+    # The state stays complex; most of torch's classes then refuse.
+    params = ["ps += [param((5, 4), 'complex64', 1), param((3,), 'complex128', 2)]"]
+    check(server, programs(["x = ps[1]; x.data = x.data.double()", "give(ps, 4); o.step()"], ("ASGD",), params=params))
+
+
 MOVED: dict[str, Lines] = {
     "one gradient for two parameters": "give(ps, 4); ps[0].grad = ps[2].grad; o.step()",
     "a gradient that is another parameter": "give(ps, 4); ps[0].grad = ps[2].data; o.step()",
+    "a gradient that is an earlier parameter": "give(ps, 4); ps[2].grad = ps[0].data; o.step()",
+    "a gradient that is an earlier parameter stepped eagerly": [
+        "x = param((5, 4), seed=9); o.add_param_group({'params': [x]}); ps.append(x)", "ps[2].data = torch.full((2, 20), 0.5).view(40)[::2].view(5, 4)", "give(ps, 4); ps[1].grad = None; ps[3].grad = ps[2].data; o.step()",
+        "give(ps, 5, 'negative'); ps[3].grad = ps[0].data; o.step()"],
     "gradients in one buffer": "room = random((43,), torch.float32, 4); ps[0].grad = room[:20].view(5, 4); ps[1].grad = room[20:23]; ps[2].grad = room[23:].view(5, 4); o.step()",
     "gradients that overlap": "room = random((43,), torch.float32, 4); ps[0].grad = room[:20].view(5, 4); ps[2].grad = room[10:30].view(5, 4); o.step()",
     "gradient kept": ["give(ps, 4); kept.append(ps[0].grad); o.step()", "give(ps, 5); kept[0].fill_(0.5); o.step()"],
@@ -397,6 +424,22 @@ def test_clip_each(case: str, server: Server) -> None:
     holds(server, CLIP_EACH[case])
 
 
+@pytest.mark.parametrize("clip", ["clip_norm=1.0", "clip_each=1.0"])
+@pytest.mark.parametrize(
+    "eagerly", ["give(ps[0], 4, 'negative'); give(ps[1:], 5)", "give(ps, 4); alias(o, ps[0], o, ps[2])"]
+)
+def test_clipping_where_some_parameters_are_stepped_eagerly_this_time(clip: str, eagerly: str, server: Server) -> None:
+    text = (
+        PARAMS,
+        f"o = thalweg.Optimizer(ps, 'adam(lr=0.1)', {clip})",
+        *train(0, 3),
+        eagerly,
+        "o.step()",
+        *train(6, 8),
+    )
+    check(server, [Program(text, ("eager", "fused"))])
+
+
 # ---------------------------------------------------------------------------------- stochastic rounding, users' rules
 
 USERS_RULE = """
@@ -473,6 +516,16 @@ def test_extremes(name: str, scale: float, server: Server) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- what is saved
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+def test_the_state_of_a_parameter_taken_out_is_not_saved(rule: str, server: Server) -> None:
+    text = [
+        PARAMS, f"o = thalweg.Optimizer(ps, '{rule}(lr=0.1)')", *train(0, 3), "p = o.param_groups[0]['params'].pop(1)",
+        "kept = dict(o.state)", "d = o.state_dict(); assert list(d['state']) == [0, 1]", "assert dict(o.state) == kept",
+        *train(3, 5), "o.param_groups[0]['params'].append(p)", *train(5, 7), "assert o.state[p]['step'] == 5",
+    ]  # fmt: skip
+    holds(server, text)
 
 
 def test_a_small_state_is_saved_small(server: Server) -> None:

@@ -11,6 +11,7 @@ import io
 import mmap
 import pickle
 import threading
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
@@ -26,7 +27,7 @@ __all__ = [
     "Counting", "Dispatching", "Functional", "Wrapped", "again", "alias", "backward", "clone", "collect",
     "concurrently", "copy", "count", "default_device", "default_dtype", "defaultdict", "flip", "fresh", "give",
     "held", "inner", "io", "named", "nn", "np", "numpy", "param", "parameters", "pickle", "raised", "random",
-    "saved", "share", "states", "torch", "value", "version", "write",
+    "resize", "saved", "share", "states", "torch", "value", "version", "write",
 ]  # fmt: skip
 
 _CPU = torch.device("cpu")
@@ -203,7 +204,8 @@ def laid(x: Tensor, how: str) -> Tensor:
     if how == "overlapping":
         return x[..., :1].expand(x.shape) if x.ndim else x
     if how == "lazy copy":
-        kept: Any = torch._lazy_clone(x)  # pyright: ignore
+        # Of memory that torch did not allocate itself, as that of a loaded tensor, the copy crashes when it is written.
+        kept: Any = torch._lazy_clone(x if x.untyped_storage().resizable() else x.clone())  # pyright: ignore
         return kept
     if how == "numpy":
         return torch.from_numpy(x.numpy().copy()) if x.dtype != torch.bfloat16 else x
@@ -355,15 +357,34 @@ def flip(optimizer: Any, p: Any, k: int, how: str) -> None:
 
 
 def share(*tensors: Any) -> None:
-    """Move tensors to shared memory; wrappers have none to move, and torch crashes on them."""
+    """Move tensors to shared memory.
+
+    Wrappers have none to move, and torch crashes on them.  Of memory that an array shows torch frees what the array
+    goes on to show.
+    """
     for x in tensors:
-        if isinstance(x, Tensor) and not isinstance(x, Wrapped | Dispatching):
+        if not isinstance(x, Tensor) or isinstance(x, Wrapped | Dispatching):
+            continue
+        if x.is_sparse or x.untyped_storage().data_ptr() not in _arrays:
             x.share_memory_()
+
+
+_arrays = weakref.WeakValueDictionary[int, Any]()  # by where their memory begins
 
 
 def numpy(x: Any) -> Any:
     """A tensor's memory as an array, or an unrelated array if NumPy cannot represent it."""
-    return x.detach().numpy() if type(x) is Tensor and x.dtype != torch.bfloat16 else np.zeros(3)
+    if type(x) is not Tensor or x.dtype == torch.bfloat16:
+        return np.zeros(3)
+    array = _arrays[x.untyped_storage().data_ptr()] = x.detach().numpy()
+    return array
+
+
+def resize(x: Tensor, shape: Sequence[int], number: float) -> None:
+    """Enlarge a tensor, fill it, and give it a shape; torch crashes if its memory is shared by processes."""
+    if not x.is_shared():
+        x.resize_(x.numel() + 40).fill_(number)
+        x.resize_(shape).fill_(number)
 
 
 def write(kept: list[Any], i: int, number: float) -> None:

@@ -5,6 +5,7 @@ import io
 import math
 import os
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -101,7 +102,7 @@ class World:
             "thalweg": thalweg,
             "rules": rules,
         }
-        self.versions: dict[str, tuple[int, int]] = {}
+        self.versions: dict[str, tuple[weakref.ref[Tensor], int]] = {}
 
     def run(self, code: CodeType, seed: int) -> BaseException | None:
         """Run a line; returns the error that it raised."""
@@ -128,13 +129,13 @@ class World:
 
     def advanced(self) -> set[str]:
         """The names of the tensors whose version counters have advanced since the last call."""
-        now: dict[str, tuple[int, int]] = {}
+        before, self.versions = self.versions, {}
+        moved: set[str] = set()
         for name, x in self.tensors():
             with contextlib.suppress(RuntimeError):  # inference tensors have no version counter
-                now[name] = id(x), x._version
-        moved = {name for name, (i, n) in now.items() if self.versions.get(name, (i, n))[0] == i and
-                 n > self.versions.get(name, (i, n))[1]}  # fmt: skip
-        self.versions = now
+                self.versions[name] = weakref.ref(x), x._version
+                if name in before and before[name][0]() is x and before[name][1] < x._version:
+                    moved.add(name)
         return moved
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -176,7 +177,7 @@ def run(program: Program, at: Callable[[int, int], None] = lambda line, world: N
 
 
 def _run(program: Program, worlds: Sequence[World], at: Callable[[int, int], None]) -> Difference | None:
-    global _least
+    global _least, _fed_back
     # Values rounded to float32 stay inexact when they are cast to float64, and torch keeps some numbers of NAdam and
     # ASGD in float32.  If all gradients are clipped together, the least exact parameter determines all others' error.
     text = "".join(program.lines)
@@ -184,6 +185,8 @@ def _run(program: Program, worlds: Sequence[World], at: Callable[[int, int], Non
     mixed = [TOLERANCE[dtype] for dtype in named if str(dtype).removeprefix("torch.") in text]
     rounded = any(word in text for word in ("double", "NAdam", "ASGD"))
     _least = max([*mixed, TOLERANCE[torch.float32] if rounded else 0.0])
+    # What is added to a gradient is as exact as the parameter that it is computed from.
+    _fed_back = "backward" in text or "weight_decay" in text
     _scales.clear()
     unseen: Difference | None = None  # a version counter; any other difference is reported instead
     for n, line in enumerate(program.lines):
@@ -195,6 +198,8 @@ def _run(program: Program, worlds: Sequence[World], at: Callable[[int, int], Non
             if errors[0] is not None and program.lenient:
                 return None
         right, other = errors if len(worlds) == 2 else (None, *errors)
+        if right is None and isinstance(other, ValueError) and _REFUSED in str(other):
+            break
         if right is None and other is not None:
             return Difference(f"raises {type(other).__name__}", n, f"{type(other).__name__}: {other}")
         if right is not None and program.strict:
@@ -202,6 +207,8 @@ def _run(program: Program, worlds: Sequence[World], at: Callable[[int, int], Non
         if right is not None:
             break  # how much a step does before it raises may differ
         seen = not program.quiet and any(word in line for word in ("step(", "load", "fresh", "again", "said"))
+        if program.quiet and "step(" in line and not program.lenient:
+            _observe(worlds[0])
         due = seen or n == len(program.lines) - 1
         if due and len(worlds) == 2 and not program.lenient and "concurrently" not in line:
             with verbs.plain(), torch.no_grad():
@@ -220,8 +227,16 @@ def _run(program: Program, worlds: Sequence[World], at: Callable[[int, int], Non
 
 
 Found = tuple[str, str] | None
+_REFUSED = ", the parameter has ("  # a state of another shape is refused on loading; torch loads it
 _least = 0.0
+_fed_back = False
 _scales: dict[str, float] = {}
+
+
+def _observe(right: World) -> None:
+    """Note how large the values in the first world are now; the second is not to be asked for its state."""
+    with verbs.plain(), torch.no_grad(), contextlib.suppress(Exception):
+        _differ(right, right)
 
 
 def _differ(right: World, other: World) -> Found:
@@ -266,18 +281,19 @@ def _states(where: str, right: Optimizer, p: Tensor, other: Optimizer, q: Tensor
             continue
         if key not in theirs:
             return "state missing", f"the state of {where} has no {key!r}"
-        if found := _unlike(f"{key!r} of {where}", "step" if key == "step" else "state", x, theirs[key]):
+        least = TOLERANCE.get(p.dtype, 0.0) if _fed_back else 0.0
+        if found := _unlike(f"{key!r} of {where}", "step" if key == "step" else "state", x, theirs[key], least):
             return found
     if not held and any(isinstance(x, Tensor) and x.ndim for x in theirs.values()):
         return "state left over", f"the state of {where} has {sorted(theirs)}, and should be empty"
     return None
 
 
-def _unlike(where: str, what: str, x: Any, y: Any) -> Found:
+def _unlike(where: str, what: str, x: Any, y: Any, least: float = 0.0) -> Found:
     """The difference between two tensors or numbers, if it is more than rounding."""
     if not isinstance(x, Tensor) or not isinstance(y, Tensor) or x.ndim == 0:
         if isinstance(x, Tensor | int | float) and isinstance(y, Tensor | int | float):
-            return _far(where, what, torch.as_tensor(x).detach(), torch.as_tensor(y).detach())
+            return _far(where, what, torch.as_tensor(x).detach(), torch.as_tensor(y).detach(), least)
         return None if type(x) is type(y) else (f"{what} type", f"{where} is {type(y)}, and should be {type(x)}")
     if type(x) is not type(y):
         return f"{what} type", f"{where} is a {type(y).__name__}, and should be a {type(x).__name__}"
@@ -287,20 +303,21 @@ def _unlike(where: str, what: str, x: Any, y: Any) -> Found:
         return f"{what} device", f"{where} is on {y.device}, and should be on {x.device}"
     if what == "parameter" and x.dtype != y.dtype:
         return f"{what} type", f"{where} is {y.dtype}, and should be {x.dtype}"
-    return _far(where, what, verbs.inner(x.detach()), verbs.inner(y.detach()))
+    return _far(where, what, verbs.inner(x.detach()), verbs.inner(y.detach()), least)
 
 
-def _far(where: str, what: str, x: Tensor, y: Tensor) -> Found:
+def _far(where: str, what: str, x: Tensor, y: Tensor, least: float) -> Found:
     if x.device.type == "meta" or x.numel() == 0 or x.layout != torch.strided:
         return None
-    if x.dtype == y.dtype and torch.equal(x, y):
-        return None
-    tolerance = max(_least, TOLERANCE.get(x.dtype, 0.0), TOLERANCE.get(y.dtype, 0.0))
-    wide = torch.complex128 if x.is_complex() else torch.float64
-    x, y = x.to(wide), y.to(wide)
-    scale, off = float(x.abs().max()), float((x - y).abs().max())
+    scale = float(x.abs().max())
     if math.isfinite(scale):  # after cancellation, rounding errors are still relative to the earlier, larger values
         scale = _scales[where] = max(scale, _scales.get(where, 0.0))
+    if x.dtype == y.dtype and torch.equal(x, y):
+        return None
+    tolerance = max(_least, least, TOLERANCE.get(x.dtype, 0.0), TOLERANCE.get(y.dtype, 0.0))
+    wide = torch.complex128 if x.is_complex() else torch.float64
+    x, y = x.to(wide), y.to(wide)
+    off = float((x - y).abs().max())
     if off <= tolerance * scale and scale < math.inf:
         return None
     finite = x.isfinite()

@@ -232,13 +232,13 @@ class Bucket:
             return block
         return torch.as_strided(block, shape, stride, (at - block.data_ptr()) // block.itemsize)
 
-    def reveal(self, states: States, only: int | None = None) -> None:
-        """Show the state of all members, or of one, as ordinary tensors, each with memory of its own."""
+    def reveal(self, states: States, only: int | None = None) -> bool:
+        """Show the state of all members, or of one, as ordinary tensors; whether any has moved to memory of its own."""
         if not self._hidden:
-            return
+            return False
         hidden = [m for m, kept in enumerate(self._kept) if kept.entry is None and only in (None, self.members[m])]
         if not hidden:
-            return
+            return False
         names = [*self._names, "step", *self.kept]
         for m in hidden:
             p = self.parameters.tensors[self.members[m]]
@@ -263,6 +263,7 @@ class Bucket:
         if all(kept.entry is not None for kept in self._kept):
             self._blocks = []
         self._point(states)
+        return True
 
     def _order(self) -> list[str]:
         """The names of a state in the order in which torch has them."""

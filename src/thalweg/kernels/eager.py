@@ -115,8 +115,8 @@ def _step(work: Work, p: Tensor, g: Tensor, held: dict[str, Any], ordinal: int) 
 def operands(work: Work, p: Tensor, g: Tensor, held: Mapping[str, Any]) -> tuple[Tensor, Tensor, Any, Tensor | None]:
     """Parameter, gradient, state and average, in the type of the arithmetic."""
     dtype = arithmetic(p.dtype)
-    ema = _widened(real(held["ema"])) if work.form.ema else None
-    return real(p.to(dtype)), real(g.to(dtype)), read(work.template, held), ema
+    ema = _widened(_paired(held["ema"], p)) if work.form.ema else None
+    return real(p.to(dtype)), real(g.to(dtype)), read(work.template, held, p), ema
 
 
 def write(work: Work, p: Tensor, held: dict[str, Any], new: Mapping[str, Any], ordinal: int) -> None:
@@ -131,7 +131,7 @@ def write(work: Work, p: Tensor, held: dict[str, Any], new: Mapping[str, Any], o
             held[name].copy_(value)
         elif isinstance(value, Tensor):
             salt = rounding.salt(work.seed, int(held["step"]), ordinal)
-            _keep(real(held[name]), value, salt, name if name == "ema" else f"s.{name}")
+            _keep(_paired(held[name], p), value, salt, name if name == "ema" else f"s.{name}")
         elif value is not None:
             held[name].fill_(value)
 
@@ -164,8 +164,8 @@ def start(work: Work, p: Tensor, held: dict[str, Any]) -> None:
         held["ema"] = first.to(work.state_dtype, copy=True)
 
 
-def read(rule: Rule, held: Mapping[str, Any]) -> Any:
-    """A rule's state from its tensors: values and arrays as they are, numbers as floats."""
+def read(rule: Rule, held: Mapping[str, Any], p: Tensor) -> Any:
+    """The state of a parameter by a rule, from its tensors: values and arrays as they are, numbers as floats."""
     numbers, several = number_fields(rule.State), several_fields(rule.State)
 
     def found(name: str) -> Any:
@@ -174,9 +174,14 @@ def read(rule: Rule, held: Mapping[str, Any]) -> Any:
             return tuple(held[part] for part in itertools.takewhile(held.__contains__, parts))
         if name not in held:
             return ABSENT
-        return held[name].item() if name in numbers else _widened(real(held[name]))
+        return held[name].item() if name in numbers else _widened(_paired(held[name], p))
 
     return rule.State(*map(found, rule.State._fields))
+
+
+def _paired(x: Tensor, p: Tensor) -> Tensor:
+    """A state as it is stepped: complex numbers are pairs of real ones if their parameter's are."""
+    return real(x) if p.is_complex() else x
 
 
 def _widened(x: Tensor) -> Tensor:

@@ -66,9 +66,10 @@ class Fused:
         self._overlapping, self._written = set(), None
 
     def _reveal(self) -> None:
-        for bucket in self._buckets.values():
-            assert self._states is not None
-            bucket.reveal(self._states)
+        assert self._states is not None
+        moved = [bucket.reveal(self._states) for bucket in self._buckets.values()]
+        if any(moved):
+            self._note()
 
     @torch.no_grad()
     def _examine(self, asked: list[int], works: list[Work], states: States) -> None:
@@ -122,6 +123,9 @@ class Fused:
                 self._eagerly(i)
         for i in self._overlapping:
             if found.records["active"][i] != SKIPPED:
+                self._eagerly(i)
+        if self._rest and self._written is not None:
+            for i in found.tied(self._rest, self._home, self._written, states):
                 self._eagerly(i)
         self._rest = sorted(set(self._rest))
 
@@ -200,12 +204,12 @@ class Fused:
         found = self._parameters
         assert found is not None
         parts = np.zeros(len(found.tensors))
-        if self._rest:
-            parts[self._rest] = eager.squares(self._others(works), clipped, strict)
         for bucket in self._buckets.values():
             if bucket.used:
                 what = ("strict norm" if strict else "norm") if clipped else "own norm"
                 parts[bucket.indices] = self._run(bucket, what, works)["r.0"]
+        if self._rest:  # after the buckets, which count members that are stepped eagerly this time as nothing
+            parts[self._rest] = eager.squares(self._others(works), clipped, strict)
         return sharded.summed(found.tensors, parts) if found.sharded else parts
 
     def step(self, works: list[Work], states: States, zero_grad: bool) -> None:
@@ -233,9 +237,10 @@ class Fused:
         """The parameters not stepped by a kernel in this step, in order; each with its group and its number."""
         found = self._parameters
         assert found is not None
-        for i in self._rest:
-            if i in self._home and self._states is not None:
-                self._buckets[self._home[i]].reveal(self._states, i)
+        assert self._states is not None
+        moved = [self._buckets[self._home[i]].reveal(self._states, i) for i in self._rest if i in self._home]
+        if any(moved):
+            self._note()
         return [(works[found.group[i]], i, found.tensors[i]) for i in self._rest]
 
     def _run(self, bucket: Bucket, what: str, works: list[Work]) -> dict[str, NDArray[np.float64]]:

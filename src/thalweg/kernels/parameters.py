@@ -7,7 +7,7 @@ cannot be proven there either is stepped eagerly.
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor
 from thalweg.kernels import gaps, layout, sharded
 from thalweg.kernels.calls import native
 from thalweg.kernels.records import FUSED, LIST, LOOK, PARAM, address
+from thalweg.kernels.work import States
 
 _DIMENSIONS = 8  # a parameter of more is stepped eagerly
 
@@ -169,15 +170,45 @@ class Parameters:
         p, g = self.stepped(i), given
         if p is None or g.shape != p.shape or layout.keys(g) != layout.plain() or not g.data_ptr():
             return None
-        begin = g.data_ptr()
-        alike = g.dtype == p.dtype and g.stride() == p.stride()
-        if not alike or written.touches((begin, begin + p.numel() * p.element_size())):
+        owners = written.owners([*ranges((given,))])
+        if owners and min(owners) < i:
+            return None  # torch has stepped what is the gradient by the time that it reads it
+        if g.dtype != p.dtype or g.stride() != p.stride() or owners:
             # A copy first, as an operation that reads all before it writes.
             g = torch.empty_strided(p.shape, p.stride(), dtype=p.dtype, device=p.device).copy_(g.detach())
         self.records["grad"][i] = g.data_ptr()
         self.records["active"][i] = FUSED
         self._gradients += [given, g]
         return given, g
+
+    def tied(self, rest: Sequence[int], home: Container[int], written: "Written", states: States) -> list[int]:
+        """Which parameters of buckets have memory in common with those that are stepped eagerly.
+
+        They must be stepped eagerly, too: one parameter after another, as torch does.
+
+        Args:
+            rest: the numbers of the parameters that are stepped eagerly.
+            home: those that have a bucket, whose memory `written` has.
+            written: the memory that is written of buckets.
+            states: the optimizer's state.
+        """
+        own: list[tuple[int, int]] = []
+        read: list[tuple[int, int]] = []
+        for i in rest:
+            p = self.tensors[i]
+            if i not in home:
+                held = states.mapping.get(p) if states.exposed else None
+                own += ranges((p, *(held.values() if isinstance(held, dict) else ())))
+            read += ranges((p.grad,))
+        found = written.owners([*own, *read]) - set(rest)
+        active = np.flatnonzero(self.records["active"] == FUSED)
+        if own and len(active):
+            begins = self.records["grad"][active]
+            ends = begins + (self.records["numel"] * self.records["itemsize"])[active]
+            at = np.array(own, np.int64)
+            hit = Written(at[:, 0], at[:, 1], np.zeros(len(own), np.int64)).hit(begins, ends)
+            found |= set(active[hit].tolist())
+        return [i for i in found if self.records["active"][i] == FUSED]
 
     def release(self) -> None:
         """Let go of gradients that were held for one step."""
@@ -215,10 +246,27 @@ class Written:
             found |= {int(self._owners[i + 1]), *map(int, self._owners[: i + 1][over])}
         return found
 
-    def touches(self, at: Range) -> bool:
-        """Whether a range of addresses overlaps any of these."""
-        i = int(np.searchsorted(self._begins, at[1]))
-        return i > 0 and bool(self._ends[i - 1] > at[0])
+    def hit(self, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of further ranges of addresses overlap any of these."""
+        i = np.searchsorted(self._begins, ends)
+        return (i > 0) & (self._ends[i - 1] > begins)
+
+    def owners(self, others: Sequence[Range]) -> set[int]:
+        """The owners of what any of further ranges overlaps."""
+        if not others:
+            return set()
+        at = np.array(others, np.int64)
+        found: set[int] = set()
+        for begin, end in at[self.hit(at[:, 0], at[:, 1])].tolist():
+            found |= set(self._owners[(self._begins < end) & (self._own_ends > begin)].tolist())
+        return found
+
+
+def ranges(tensors: Iterable[Any]) -> Iterator[Range]:
+    """The addresses of the elements of those that are plain tensors with memory of their own."""
+    for x in tensors:
+        if type(x) in layout.TYPES and layout.keys(x) == layout.plain() and x.data_ptr():
+            yield (x.data_ptr(), x.data_ptr() + x.nbytes) if x.is_contiguous() else gaps.extent(x)
 
 
 def _repeated(ids: list[int]) -> set[int]:

@@ -140,7 +140,8 @@ def uncast(
 ) -> None:
     """Restore the types of a state that torch has loaded: torch casts everything to the parameter's dtype.
 
-    Numbers are kept in `number_dtype`, and the state of 16-bit parameters in float32 or `state_dtype`.
+    Numbers are kept in `number_dtype`, and the state of 16-bit parameters in float32 or `state_dtype`.  What torch has
+    cast is a copy, and stays one; the rest it shares with what was loaded.
     """
     for group, rule, old in zip(groups, rules, state_dict["param_groups"], strict=True):
         numbers, arrays = number_fields(rule.State), array_fields(rule.State)
@@ -150,4 +151,4 @@ def uncast(
                 if name not in numbers and name.partition(".")[0] not in arrays:
                     kept = state_dtype or kept
                 if name in state[p] and state[p][name].dtype != kept:
-                    state[p][name] = value.to(p.device, kept)
+                    state[p][name] = value.to(p.device, kept, copy=True)

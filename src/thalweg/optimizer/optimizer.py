@@ -386,18 +386,26 @@ class Optimizer(TorchOptimizer):
 
     @uncompiled
     def state_dict(self) -> dict[str, Any]:
-        """As torch's, of tensors, numbers and text only.  Rules are stored as text, and checked when loading."""
+        """As torch's, of tensors, numbers and text only.  Rules are stored as text, and checked when loading.
+
+        The state of parameters that are in no group any more is left out.
+        """
 
         def saved(_: TorchOptimizer, state: dict[str, Any]) -> None:
             checkpoint.as_text(state["param_groups"])
             state["training"], state["skipped_steps"] = self.training, self.skipped_steps
 
+        present = {p for group in self.param_groups for p in group["params"]}
+        gone = {p: held for p, held in self.state.items() if isinstance(p, Tensor) and p not in present}
+        for p in gone:
+            del self.state[p]
         # The first hook, so that the user's hooks see what is saved.
         hook = self.register_state_dict_post_hook(saved, prepend=True)
         try:
             return super().state_dict()
         finally:
             hook.remove()
+            self.state.update(gone)
 
     @uncompiled
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

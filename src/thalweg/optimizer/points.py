@@ -32,7 +32,7 @@ def follow(group: dict[str, Any], states: States, after: dict[str, float]) -> No
     old, new = (group["rule"].bind(numbers) for numbers in (before, after))
     for p in group["params"]:
         if p.grad is None and state.get(p):
-            held = eager.read(old, state[p])
+            held = eager.read(old, state[p], p)
             p.add_(_of(p, new.lookahead(held) - old.lookahead(held)))
 
 
@@ -45,7 +45,7 @@ def leave(p: Tensor, held: Mapping[str, Any], rule: Rule) -> None:
         held: its state.
         rule: the rule with the numbers that the point was made with.
     """
-    ahead = rule.lookahead(eager.read(rule, held))
+    ahead = rule.lookahead(eager.read(rule, held, p))
     if ahead is not None:
         p.sub_(_of(p, ahead))
 

@@ -85,7 +85,7 @@ def _step(work: Work, p: Tensor, held: dict[str, Any]) -> tuple[Tensor, Tensor]:
     g = stages.given(work.form, at, eager.real(p.grad.to_dense().to(dtype)), work.scalars)
     rule = work.fitted(p).bind(work.numbers)
     # Starting from zero, since a difference of two points would lose digits.
-    step, _ = rule.update(torch.zeros_like(at), g, eager.read(rule, held), int(held["step"]) + 1)
+    step, _ = rule.update(torch.zeros_like(at), g, eager.read(rule, held, p), int(held["step"]) + 1)
     return step, g
 
 
