@@ -218,6 +218,25 @@ def test_a_plan_has_no_words_for_arrays_in_its_passes() -> None:
                 assert all(node.kind != "array" for node in stage.elements.nodes)
 
 
+@pytest.mark.parametrize("shape", [(7, 7), (5, 12), (12, 5), (3, 4, 9), (400, 410), (390, 900), (900, 390)])
+@pytest.mark.parametrize("steps", [0, 1, 5])
+def test_an_orthogonal_matrix_is_what_the_iteration_gives(shape: tuple[int, ...], steps: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(shape, dtype=torch.float64)
+    x = x / torch.linalg.matrix_norm(x, keepdim=True)
+    table = ((3.4445, -4.775, 2.0315), (2.0, -1.5, 0.5))
+    expected = x
+    for k in range(steps):
+        a, b, c = table[min(k, 1)]
+        square = expected @ expected.mT
+        expected = a * expected + (b * square + c * square @ square) @ expected
+    torch.testing.assert_close(orthogonalize(x, steps, table), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(orthogonalize(x.float(), steps, table).double(), expected, rtol=1e-3, atol=1e-5)
+    rough = orthogonalize(x.float(), steps, table, torch.bfloat16)
+    assert rough.dtype == torch.float32
+    torch.testing.assert_close(rough.double(), expected, rtol=0.1, atol=0.03)
+
+
 def test_what_is_not_due_is_not_computed() -> None:
     ps = [nn.Parameter(torch.zeros(3, 5))]
     optimizer = thalweg.Optimizer(ps, Factors(lr=0.0))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from thalweg.maths import Array, Number, Value
+from thalweg.orthogonal import newton_schulz
 from thalweg.symbols import WORDS, Symbol, array_word, node, refuse
 
 T = TypeVar("T")
@@ -62,17 +63,6 @@ def eye(x: Value, axis: int) -> Array:
 # Orthogonal matrices
 
 
-def newton_schulz(x: Tensor, steps: int, coefficients: Sequence[Sequence[float]], dtype: torch.dtype | None) -> Tensor:
-    """See `orthogonalize`."""
-    tall = x.shape[-2] > x.shape[-1]
-    y = (x.mT if tall else x).to(dtype or x.dtype)
-    for k in range(steps):
-        a, b, c = coefficients[min(k, len(coefficients) - 1)]
-        square = y @ y.mT
-        y = a * y + (b * square + c * square @ square) @ y
-    return (y.mT if tall else y).to(x.dtype)
-
-
 _orthogonalize = array_word("orthogonalize", newton_schulz, lambda how, x: x.matrix())
 
 
@@ -90,7 +80,7 @@ def orthogonalize(
         x: a matrix of norm 1 or less.
         steps: how many iterations.
         coefficients: a, b and c; or these for each iteration, the last ones for any more.
-        dtype: of the arithmetic, if other than that of `x`.
+        dtype: of the products, if other than that of `x`; for a 16-bit type float32 is taken where that is faster.
     """
     rows = cast(Any, coefficients if isinstance(coefficients[0], Sequence) else (coefficients,))
     return _orthogonalize(x, how=(int(steps), tuple(tuple(map(float, row)) for row in rows), dtype))
