@@ -12,6 +12,7 @@ from torch import Tensor
 import thalweg
 from thalweg import rules
 from thalweg.rule import ABSENT, Rule, annotations, number_fields
+from thalweg.wrapping import Wrapper
 
 # Add a backend here, and every test of the optimizer runs on it.
 BACKENDS = ("eager", "numba")
@@ -23,6 +24,19 @@ RULES: dict[str, type[Rule]] = {
 # Values for settings that choose a formula but are not a closed list of choices.
 _OPTIONAL = {"momentum": (0.9,), "eps": (None,), "eps_root": (1e-4,), "warmup": (6.0,), "lambd": (0.1,)}
 
+# Further wrappers: around a rule with numbers of its own in the state, one whose step depends on the parameter, another
+# wrapper.
+_NESTED: tuple[Rule, ...] = tuple(
+    rules.parse(text)
+    for text in (
+        "schedule_free(radam(beta1=0.0, below=stand))", "schedule_free(lamb, lambd=0.1)",
+        "schedule_free(cautious(adam))", "cautious(nadam)", "cautious(schedule_free(rmsprop))", "cautious(nesterov)",
+        "lookahead(asgd, k=3)", "lookahead(lookahead(madgrad, k=2), k=3)", "lookahead(rmsprop_nesterov, k=2)",
+        "grafted(adagrad, novograd)", "grafted(cautious(lion), lamb)",
+        *(name for name, (cls, _) in rules.names().items() if issubclass(cls, Wrapper)),
+    )
+)  # fmt: skip
+
 
 def _choices(annotation: Any) -> tuple[Any, ...]:
     if annotation is bool:
@@ -32,11 +46,11 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
 
 def variants(cls: type[Rule]) -> Iterator[Rule]:
     """A rule with every choice of its options, and every pair of choices."""
-    default = cls()
+    default = cls.example()
     axes: dict[str, tuple[Any, ...]] = {}
     for name, hint in annotations(cls).items():
         choices = _OPTIONAL[name] if type(None) in typing.get_args(hint) else _choices(hint)
-        if choices and name in default.numbers | default.options:
+        if choices and hint is not Rule and name in default.numbers | default.options:
             axes[name] = choices
     pairs = itertools.combinations_with_replacement(axes, 2)
     tried = [{a: x, b: y} for a, b in pairs for x, y in itertools.product(axes[a], axes[b])]
@@ -44,7 +58,7 @@ def variants(cls: type[Rule]) -> Iterator[Rule]:
     yield default
     for settings in tried:
         try:
-            rule = cls(**settings)
+            rule = default.replace(**settings)
         except ValueError:  # valid separately, but not in combination
             continue
         if rule not in seen:
@@ -52,7 +66,7 @@ def variants(cls: type[Rule]) -> Iterator[Rule]:
             yield rule
 
 
-ALL: list[Rule] = [rule for cls in RULES.values() for rule in variants(cls)]
+ALL: list[Rule] = list(dict.fromkeys([*(rule for cls in RULES.values() for rule in variants(cls)), *_NESTED]))
 """Every rule with every choice of its options and every pair of them: each a formula of its own."""
 
 # RMSProp's deviation after one corrected step is 0 except for rounding, so its numbers are arbitrary there.

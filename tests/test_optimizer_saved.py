@@ -42,6 +42,7 @@ def _pickled(params: list[Any], opt: thalweg.Optimizer, fresh: Callable[..., Any
 WAYS = {"state_dict": _through_file, "deepcopy": _deepcopied, "pickle": _pickled}
 KINDS = [
     *rules.names(),
+    *(str(cls.example()) for cls, _ in rules.wrappers().values()),
     "adam(amsgrad=corrected)",
     "momentum(nesterov=lookahead)",
     "rmsprop(centered=True, momentum=0.5)",
@@ -139,7 +140,7 @@ def test_the_state_is_tensors_numbers_and_texts(backend: str, tmp_path: Path) ->
     for rule in ALL:
         p = parameter()
         # An average of the weights is one more formula to compile, which does not depend on the rule's options.
-        opt = optimizer(p, rule, backend, ema=0.5 if rule == type(rule)() else None)
+        opt = optimizer(p, rule, backend, ema=0.5 if rule == type(rule).example() else None)
         drive(opt, [p], 1)
         assert plain(opt.state_dict())
         assert opt.state_dict()["param_groups"][0]["rule"] == str(rule)

@@ -14,9 +14,9 @@ each = pytest.mark.parametrize("rule", ALL, ids=str)
 # Names that belong to the code only; single letters and mathematical words may appear in formulas.
 RAW = {
     *(name for cls in RULES.values() for name in annotations(cls) if len(name) > 2),
-    *(field for cls in RULES.values() for field in cls.State._fields if len(field) > 2),
+    *(field for cls in RULES.values() for field in cls.example().State._fields if len(field) > 2),
     "where", "maximum", "minimum", "const", "input", "None", "True", "False", "inf", "nan",
-} - {"eta", "alpha", "nu"}  # fmt: skip
+} - {"eta", "alpha", "beta", "nu", *(name for cls in RULES.values() for name in cls.example().bases)}  # fmt: skip
 
 
 @each
@@ -53,7 +53,7 @@ def test_latex_is_well_formed(rule: Rule) -> None:
     known = {
         "begin", "end", "frac", "sqrt", "left", "right", "lvert", "rvert", "text", "max", "min", "operatorname",
         "mathrm", "cdot", "le", "ge", "ne", "theta", "eta", "beta", "mu", "tau", "rho", "epsilon", "psi", "lambda",
-        "kappa", "nu", "alpha", "Pi", "nabla", "exp", "log", "zeta", "sum", "lVert", "rVert",
+        "kappa", "nu", "alpha", "Pi", "nabla", "exp", "log", "zeta", "gamma", "phi", "sum", "lVert", "rVert",
     }  # fmt: skip
     assert set(re.findall(r"\\([A-Za-z]+)", text)) <= known
 

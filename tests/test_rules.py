@@ -451,6 +451,8 @@ def test_a_nan_in_the_gradient_shows_in_the_result(rule: Rule) -> None:
     g[3] = math.nan
     new, state = rule.update(p, g, rule.init(p), 1)
     shows = new
+    while rule.bases.keys() == {"rule"}:  # what these wrappers sum up are counts
+        (rule,) = rule.bases.values()
     # The sign of nan is 0, so the parameter stays and its state becomes nan; so does ADOPT's, which first steps later.
     if isinstance(rule, Lion | Rprop | Tiger | ADOPT):
         assert new[3] == p[3]

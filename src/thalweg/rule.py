@@ -5,11 +5,9 @@ in a parameter group or differ between the rows of a population, and never recom
 ``Literal``, a ``bool``, a number that is ``None``) are *options*: each choice is a formula of its own.
 """
 
-import ast
 import dataclasses
 import difflib
 import math
-import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -112,10 +110,30 @@ class Rule:
     def check(self) -> None:
         """Raise ``ValueError`` for settings that are valid separately but not in combination."""
 
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """A rule from its settings by name; ``ValueError`` names an unknown one and the nearest known."""
+        known = [f.name for f in dataclasses.fields(cast(Any, cls))]
+        for name in settings:
+            if name not in known:
+                raise ValueError(
+                    f"{cls.__name__} has no setting {name!r}; it has {', '.join(known)}{nearest(name, known)}"
+                )
+        return cls(**settings)
+
+    @classmethod
+    def example(cls) -> Self:
+        """The rule with its default settings; one that wraps others, around simple ones."""
+        return cls()
+
+    @property
+    def bases(self) -> dict[str, "Rule"]:
+        """The rules that this one wraps, by setting; see `thalweg.wrapping`."""
+        return {}
+
     def init(self, p: Value) -> Any:
         """The initial state for a parameter `p`, a float or a tensor, of its shape and dtype."""
-        numbers = number_fields(self.State)
-        return self.State(*(0.0 if name in numbers else zeros_like(p) for name in self.State._fields))
+        return zeros(self.State, p)
 
     def update(self, p: Value, g: Value, s: Any, t: Number) -> tuple[Value, Any]:
         """The new parameter and the new state, from the gradient `g` at step `t` = 1, 2, …; pure."""
@@ -145,6 +163,10 @@ class Rule:
         """Whether the gradient is taken at a lookahead point other than θ; see `lookahead`."""
         return self.lookahead(self.init(cast(Any, 0.0))) is not None
 
+    def rate(self, t: Number) -> Number:
+        """The learning rate of step `t`: η, except in rules that have their own warm-up."""
+        return self.lr
+
     @property
     def numbers(self) -> dict[str, float]:
         """The hyperparameters that may change without changing the formula."""
@@ -155,6 +177,16 @@ class Rule:
         """The hyperparameters that choose the formula."""
         return {k: v for k, v in self._settings() if not isinstance(v, float)}
 
+    @property
+    def changed(self) -> set[str]:
+        """The names of the settings that differ from their defaults."""
+        default = {f.name: f.default for f in dataclasses.fields(cast(Any, self))}
+        return {name for name, x in self._settings() if x != default[name]}
+
+    def annotation(self, name: str) -> Any:
+        """The annotation of the setting `name`, with its range."""
+        return annotations(type(self))[name]
+
     def bind(self, numbers: Mapping[str, Any]) -> Self:
         """The same rule with other numbers, unchecked: for values that are already checked, or symbols."""
         bound = object.__new__(type(self))
@@ -164,7 +196,7 @@ class Rule:
 
     def replace(self, **settings: Any) -> Self:
         """The same rule with other settings, checked as in the constructor."""
-        return cast(Self, from_settings(type(self), {**dict(self._settings()), **settings}))
+        return self.of({**dict(self._settings()), **settings})
 
     def _settings(self) -> Iterator[tuple[str, Any]]:
         return ((f.name, getattr(self, f.name)) for f in dataclasses.fields(cast(Any, self)))
@@ -174,8 +206,14 @@ class Rule:
 
     def __str__(self) -> str:
         """The settings that differ from the defaults, in a form that `thalweg.rules.parse` reads back."""
-        default = {f.name: f.default for f in dataclasses.fields(cast(Any, self))}
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self._settings() if v != default[k])})"
+        changed = self.changed
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self._settings() if k in changed)})"
+
+
+def zeros(state: type[Any], p: Value) -> Any:
+    """A state of zeros for a parameter `p`."""
+    numbers = number_fields(state)
+    return state(*(0.0 if name in numbers else zeros_like(p) for name in state._fields))
 
 
 @cache
@@ -230,12 +268,12 @@ def gathered(like: Any, find: Callable[[str, Any], Any]) -> Any:
     ))  # fmt: skip
 
 
-def range_of(cls: type[Rule], name: str) -> Range:
-    """The range of the number `name` of a rule."""
-    for choice in _choices(annotations(cls)[name]):
+def range_of(annotation: Any) -> Range:
+    """The range in the annotation of a number."""
+    for choice in _choices(annotation):
         if typing.get_origin(choice) is Annotated:
             return next(m for m in choice.__metadata__ if isinstance(m, Range))
-    raise KeyError(f"{name} of {cls.__name__} is no number")
+    raise KeyError(f"{annotation} is of no number")
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:
@@ -256,6 +294,8 @@ def _words(choice: Any) -> str:
         return str(next(m for m in choice.__metadata__ if isinstance(m, Range)))
     if choice is bool:
         return "True or False"
+    if choice is Rule:
+        return "a rule, as in thalweg.rules.Adam(lr=1e-3)"
     return "None" if choice is type(None) else repr(choice)
 
 
@@ -266,8 +306,8 @@ def check(name: str, value: Any, annotation: Any) -> Any:
             number = _number(value)
             if number is not None and number in next(m for m in choice.__metadata__ if isinstance(m, Range)):
                 return number
-        elif choice is bool:
-            if isinstance(value, bool):
+        elif choice is bool or choice is Rule:
+            if isinstance(value, choice):
                 return value
         elif choice is type(None) or choice is None:
             if value is None:
@@ -296,49 +336,3 @@ def nearest(name: str, names: Iterable[str]) -> str:
     turned = [name[:i] + name[i + 1] + name[i] + name[i + 2 :] for i in range(len(name) - 1)]
     close = [other for other in known if other in turned] or difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}" if close else ""
-
-
-def from_settings(cls: type[Rule], settings: Mapping[str, Any]) -> Rule:
-    """A rule from its settings by name; ``ValueError`` names an unknown one and the nearest known."""
-    known = [f.name for f in dataclasses.fields(cast(Any, cls))]
-    for name in settings:
-        if name not in known:
-            raise ValueError(f"{cls.__name__} has no setting {name!r}; it has {', '.join(known)}{nearest(name, known)}")
-    return cls(**settings)
-
-
-_CALL = re.compile(r"\s*([A-Za-z_]\w*)\s*(\(.*\))?\s*", re.DOTALL)
-
-
-def parse_call(text: str) -> tuple[str, dict[str, Any]]:
-    """``"adam(lr=0.1, eps_at=inside)"`` → ``("adam", {…})``: literals and bare words; nothing is evaluated.
-
-    Raises:
-        ValueError: the text is not a name with keyword arguments.
-    """
-    found = _CALL.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text!r} cannot be read; write a name, or a name with settings as in adam(lr=0.01)")
-    name, arguments = found.groups()
-    try:
-        call = ast.parse(f"f{arguments or '()'}", mode="eval").body
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
-            raise ValueError
-        settings = {_keyword(k): _literal(k.value) for k in call.keywords}
-        if len(settings) < len(call.keywords):  # a name given twice
-            raise ValueError
-        return name, settings
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ValueError(
-            f"the settings in {text!r} cannot be read; write name=value, separated by commas, as in adam(lr=0.01)"
-        ) from None
-
-
-def _keyword(keyword: ast.keyword) -> str:
-    if keyword.arg is None:
-        raise ValueError
-    return keyword.arg
-
-
-def _literal(node: ast.expr) -> Any:
-    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)

@@ -133,6 +133,36 @@ def point(rule: Rule, ndim: int = 2) -> Graph | None:
     return None if ahead is None else graph({"p": value("p", axes) + ahead})
 
 
+def is_free(rule: Rule, ndim: int = 2) -> bool:
+    """Whether the step and the new state of a rule do not depend on the parameter; False if it cannot be traced."""
+    new: Any
+    axes = _axes(rule, ndim)
+    p = value("p", axes)
+    try:
+        new, state = _symbolic(rule, "h").update(p, value("g", axes), _state(rule, axes), number("t"))
+    except TraceError:
+        return False
+    while new is not p:
+        if new.op not in ("add", "sub") or _has(new.args[1], p):
+            return False
+        new = new.args[0]
+    return not any(_has(x, p) for x in leaves(state).values())
+
+
+def _has(x: Any, p: Symbol) -> bool:
+    """Whether an expression contains `p`."""
+    seen: set[int] = set()
+    waiting = [x]
+    while waiting:
+        node = waiting.pop()
+        if node is p:
+            return True
+        if isinstance(node, Symbol) and id(node) not in seen:
+            seen.add(id(node))
+            waiting += operands(node)
+    return False
+
+
 def _scalars() -> Scalars:
     return Scalars(*(number(f"c.{name}") for name in Scalars._fields))
 
@@ -193,6 +223,10 @@ class _Builder:
             return args[1]
         if op in ("mul", "div", "pow") and _is(args[1], 1.0):
             return args[0]
+        if op == "add" and _is(args[0], 0.0):
+            return args[1]
+        if op == "sub" and _is(args[0], 0.0):
+            return self.node("neg", args[1])
         if op == "where" and args[0].op == "const":
             return args[1] if args[0].args[0] else args[2]
         if self.reduce and op in ("mul", "div"):

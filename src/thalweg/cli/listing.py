@@ -22,7 +22,7 @@ def rules(text: str | None) -> None:
     console = Console(highlight=False)
     if text is None:
         for cls in thalweg.rules.all().values():
-            _short(console, cls())
+            _short(console, cls.example())
         console.print("[dim]One with its settings: thalweg rules NAME; an option of it: thalweg rules 'NAME(…)'.[/]")
         return
     with users_input():
@@ -52,7 +52,9 @@ def _full(console: Console, rule: Rule) -> None:
     for field in dataclasses.fields(cast(Any, type(rule))):
         value = getattr(rule, field.name)
         letter = symbol(field.name) if field.name in rule.numbers else ""
-        shown = _value(value) if value == field.default else f"[bold]{_value(value)}[/], not {_value(field.default)}"
+        shown = _value(value)
+        if value != field.default and field.default is not dataclasses.MISSING:
+            shown = f"[bold]{shown}[/], not {_value(field.default)}"
         accepted = " or ".join(words.allowed(words.annotations(type(rule))[field.name]))
         table.add_row(field.name, f"[cyan]{letter}[/]", shown, escape(accepted))
     console.print(Padding(table, (0, 4, 1, 4)))

@@ -9,7 +9,9 @@ from torch import Tensor
 from thalweg.kernels import eager
 from thalweg.optimizer.course import KEY, of
 from thalweg.optimizer.switching import fitting
-from thalweg.rule import Rule, array_fields, from_settings, leaves, number_fields, parse_call
+from thalweg.parsing import parse_nested
+from thalweg.rule import Rule, array_fields, leaves, number_fields
+from thalweg.wrapping import read_like
 
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """What torch.compile, FSDP and activation checkpointing insert into the names of parameters that they wrap."""
@@ -49,9 +51,8 @@ def fitted(groups: list[dict[str, Any]], state_dict: Mapping[str, Any]) -> Mappi
             raise ValueError(f"group {i} of the state names no rule; it was not saved by a thalweg.Optimizer")
         rule = fitting(i, group, old)
         rules.append(rule)
-        name, settings = parse_call(old["rule"])
-        same = name == type(rule).__name__
-        if not same or from_settings(type(rule), settings).options != rule.options:
+        stepped = read_like(parse_nested(old["rule"]), rule)
+        if stepped is None or stepped.options != rule.options:
             raise ValueError(f"group {i} of the state was stepped by {old['rule']}, this optimizer's rule is {rule}")
     check_shapes(groups, rules, state_dict)
     return state_dict

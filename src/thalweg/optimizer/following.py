@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from thalweg.optimizer.course import KEY, Course, of
-from thalweg.rule import Rate, Rule, annotations, check
+from thalweg.rule import Rate, Rule, check
 from thalweg.schedules import Schedule
 
 
@@ -79,4 +79,4 @@ def _at(course: Course, t: int) -> dict[str, float]:
 
 
 def _range(rule: Rule, name: str) -> Any:
-    return Rate if name == "weight_decay" else annotations(type(rule))[name]
+    return Rate if name == "weight_decay" else rule.annotation(name)

@@ -12,10 +12,12 @@ from thalweg.kernels import Work, eager
 from thalweg.optimizer import points
 from thalweg.optimizer.course import KEY, Course, Transition, of
 from thalweg.optimizer.following import follow
-from thalweg.rule import Rule, from_settings, parse_call
+from thalweg.parsing import parse_nested
+from thalweg.rule import Rule
 from thalweg.schedules import Schedule
 from thalweg.stages import Stages
 from thalweg.switch import Switch
+from thalweg.wrapping import read_like
 
 State = MutableMapping[Tensor, dict[str, Any]]
 
@@ -166,7 +168,8 @@ def restore(group: dict[str, Any], before: Mapping[str, Any]) -> None:
         there = saved["transition"]
         kept = {name: there[name] for name in ("switched", "average", "rate")}
         transition = Transition(Switch.parse(there["rule"]), transition.schedules, **kept)
-        rule = from_settings(type(transition.phase), parse_call(group["rule"])[1])
+        rule = read_like(parse_nested(group["rule"]), transition.phase)
+        assert rule is not None  # `fitting` has compared them
         schedules = copy.deepcopy(transition.followed())
     group["rule"] = rule
     group[KEY] = Course.restored(saved, transition)

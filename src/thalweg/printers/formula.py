@@ -1,6 +1,6 @@
 """A rule's update as lines of text, for people: the common part of LaTeX and plain text."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from thalweg import trace
 from thalweg.rule import Rule
@@ -11,12 +11,13 @@ _GREEK = {
     "dampening": "tau", "decay": "rho", "eps": "epsilon", "eps_root": "epsilon_r", "momentum_decay": "psi",
     "lambd": "lambda", "lr_decay": "kappa", "nu": "nu", "nu1": "nu_1", "nu2": "nu_2", "alpha": "alpha", "t0": "t_0",
     "eta_minus": "eta_-", "eta_plus": "eta_+", "step_min": "s_min", "step_max": "s_max", "threshold": "rho_0",
-    "rho": "rho", "trust": "zeta", "least": "n_min",
+    "rho": "rho", "trust": "zeta", "least": "n_min", "beta": "beta", "power": "p",
 }  # fmt: skip
 _LETTERS = {
     "momentum_buffer": "v", "exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "w", "square_avg": "r", "sum": "r",
     "grad_avg": "m", "acc_delta": "a", "exp_inf": "u", "prev": "h", "step_size": "s", "mu_product": "Pi", "ax": "a",
-    "eta": "e", "mu": "q", "exp_avg_slow": "m_2", "exp_avg_diff": "d",
+    "eta": "e", "mu": "q", "exp_avg_slow": "m_2", "exp_avg_diff": "d", "offset": "d",
+    "weight_sum": "w", "lr_max": "gamma", "slow_params": "phi", "counter": "c",
 }  # fmt: skip
 _SHARED = ("x", "y", "z", "k", "l", "q")
 
@@ -55,14 +56,26 @@ class Printer:
         """How tightly the text of an operation binds."""
         return _BINDING.get(op, 0 if op in COMPARISONS else _ATOM)
 
+    inside: tuple[str, ...] = ()
+    """The names of the rules inside the one that is printed, which the names of their settings and state begin with."""
+
+    def called(self, name: str, letters: Mapping[str, str]) -> str:
+        """The letter of a name; of a rule inside, with the name of that rule as its index."""
+        for base in self.inside:
+            if name.startswith((f"{base}.", f"{base}_")) and name not in letters:
+                letter = self.called(name[len(base) + 1 :], letters)
+                return f"{letter},{base}" if "_" in letter else f"{letter}_{base}"
+        return letters.get(name, name)
+
     def lines(self, rule: Rule) -> list[tuple[str, str]]:
         """The update as pairs of a left and a right side, each line using those above it."""
         traced = trace.rule(rule)
+        self.inside = tuple(_bases(rule))
         names: dict[Symbol, str] = {}
         shared = iter(_SHARED)
         for name, node in traced.outputs.items():
             if node.op not in ("input", "const"):
-                names[node] = self.letter(_LETTERS.get(name[2:], name[2:]) if name != "p" else "theta", "t")
+                names[node] = self.letter(self.called(name[2:], _LETTERS) if name != "p" else "theta", "t")
         uses = traced.uses()
         for node in traced.nodes:
             worth = _size(node) > (2 if node.kind == "value" else 7)
@@ -106,8 +119,15 @@ class Printer:
             return {"p": self.letter("theta", "t-1"), "g": self.letter("g", "t"), "t": self.letter("t", "")}[name]
         group, _, rest = name.partition(".")
         if group == "s":
-            return self.letter(_LETTERS.get(rest, rest), "t-1")
-        return self.letter(_GREEK.get(rest, rest), "")
+            return self.letter(self.called(rest, _LETTERS), "t-1")
+        return self.letter(self.called(rest, _GREEK), "")
+
+
+def _bases(rule: Rule) -> Iterator[str]:
+    """The names of all rules inside a rule, those of the innermost ones, too."""
+    for name, base in rule.bases.items():
+        yield name
+        yield from _bases(base)
 
 
 def _negated(node: Symbol) -> Symbol | None:

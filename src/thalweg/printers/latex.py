@@ -6,6 +6,7 @@ from thalweg.rule import Rule
 
 _NAMES = {
     "theta", "eta", "beta", "mu", "tau", "rho", "epsilon", "psi", "lambda", "kappa", "nu", "alpha", "Pi", "zeta",
+    "gamma", "phi",
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from thalweg.rule import Rule
 
 GREEK = {
     "theta": "θ", "eta": "η", "beta": "β", "mu": "μ", "tau": "τ", "rho": "ρ", "epsilon": "ε", "psi": "ψ",
-    "lambda": "λ", "kappa": "κ", "nu": "ν", "alpha": "α", "Pi": "Π", "zeta": "ζ",
+    "lambda": "λ", "kappa": "κ", "nu": "ν", "alpha": "α", "Pi": "Π", "zeta": "ζ", "gamma": "γ", "phi": "φ",
 }  # fmt: skip
 _SUB = str.maketrans("0123456789+-rt", "₀₁₂₃₄₅₆₇₈₉₊₋ᵣₜ")
 
@@ -47,7 +47,7 @@ class _Plain(Printer):
         if base not in GREEK and len(base) > 1:
             base, sub = name, ""
         if len(sub) > 1:
-            return f"{base}_{sub}"
+            return f"{GREEK.get(base, base)}_{sub}{index.translate(_SUB)}"
         return GREEK.get(base, base) + (sub + index).translate(_SUB)
 
     def brackets(self, text: str) -> str:

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from thalweg.parsing import parse_call
 from thalweg.problems.digits import digits, logistic
 from thalweg.problems.images import fashion_mnist, mnist
 from thalweg.problems.problem import Problem
 from thalweg.problems.surfaces import Surface, path, surfaces
 from thalweg.problems.user import is_file, load_user
-from thalweg.rule import nearest, parse_call
+from thalweg.rule import nearest
 
 __all__ = ["Problem", "Surface", "get", "load_user", "names", "path", "surfaces"]
 

@@ -7,7 +7,8 @@ from typing import Any, Literal, cast
 
 from thalweg import rules, schedules
 from thalweg.optimizer import RANGES, Optimizer
-from thalweg.rule import Linear, Log, Rule, check, from_settings, nearest, parse_call
+from thalweg.parsing import parse_nested
+from thalweg.rule import Linear, Log, Rule, check, nearest
 from thalweg.schedules import Schedule
 from thalweg.switch import Switch, is_switch, read_call
 
@@ -157,8 +158,7 @@ def _given(rule: Rule | Switch) -> set[str]:
     """The names of numbers that differ from their defaults."""
     if isinstance(rule, Switch):
         return _given(rule.first) | {f"then.{name}" for name in _given(rule.then)}
-    default = type(rule)().numbers
-    return {n for n, x in rule.numbers.items() if x != default.get(n)}
+    return rule.changed & rule.numbers.keys()
 
 
 def _read_switch(text: str) -> tuple[Switch, set[str], dict[str, Any]]:
@@ -177,11 +177,14 @@ def _read_switch(text: str) -> tuple[Switch, set[str], dict[str, Any]]:
 
 def _read(text: str) -> tuple[Rule, set[str], dict[str, Any]]:
     """The rule, the names of its given settings, and the options of the entry."""
-    name, settings = parse_call(text)
-    own = rules.named(name)
-    options = {n: settings.pop(n) for n in list(settings) if n in OPTIONS and n not in {**own.numbers, **own.options}}
-    known = [*own.numbers, *own.options, *OPTIONS]
-    for setting in settings:
+    call = parse_nested(text)
+    own = rules.built(rules.bare(call))
+    settings = {**own.numbers, **own.options}
+    options = {n: x for n, x in call.settings.items() if n in OPTIONS and n not in settings}
+    call = call._replace(settings={n: x for n, x in call.settings.items() if n not in options})
+    known = [*settings, *OPTIONS]
+    for setting in call.settings:
         if setting not in known:
             raise ValueError(f"{text} has no setting {setting!r}; it has {', '.join(known)}{nearest(setting, known)}")
-    return from_settings(type(own), {**own.numbers, **own.options, **settings}), set(settings), options
+    rule = rules.built(call)
+    return rule, rules.given(call, rule), options

@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from thalweg import problems
+from thalweg.parsing import parse_nested
 from thalweg.problems import Surface
 from thalweg.report.page import number
-from thalweg.rule import Rule, parse_call
-from thalweg.rules import parse
+from thalweg.rule import Rule
+from thalweg.rules import built, given
 
 DOWN = 1e-3
 """A walk has reached the bottom when only this share of the start's height above the lowest loss is left."""
@@ -108,8 +109,10 @@ class Walk:
 def spelled(rule: Rule) -> str:
     """``str(rule)`` with its learning rate, even if that is the default."""
     text = str(rule)
-    if "(lr=" in text:
+    if "lr" in rule.changed:
         return text
+    if rule.bases:
+        return f"{text.removesuffix(')')}, lr={rule.lr!r})"
     return text.replace("(", f"(lr={rule.lr!r}, ", 1).replace(", )", ")")
 
 
@@ -135,9 +138,10 @@ def walk(
 def _rated(surface: Surface, rule: str | Rule, steps: int) -> Rule:
     if isinstance(rule, Rule):
         return rule
-    made = parse(rule)
+    call = parse_nested(rule)
+    made = built(call)
     # Two digits, so that the displayed rate is exactly the one used.
-    return made if "lr" in parse_call(rule)[1] else made.replace(lr=float(f"{surface.suggest(made, steps):.2g}"))
+    return made if "lr" in given(call, made) else made.replace(lr=float(f"{surface.suggest(made, steps):.2g}"))
 
 
 def lowest(surface: Surface) -> float:

@@ -1,14 +1,17 @@
 """The update rules, one module per family; every module is discovered, so there is no list to add a rule to.
 
 The classes are attributes: ``rules.Adam(beta2=0.99)``.  ``rules.all()`` returns them by name, including your own
-subclasses of `thalweg.rule.Rule`; ``rules.parse("adam(beta2=0.99)")`` reads a rule from text.
+subclasses of `thalweg.rule.Rule`; ``rules.parse("adam(beta2=0.99)")`` reads a rule from text, also one that wraps
+another, as in ``"cautious(adam)"``.
 """
 
 import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-from thalweg.rule import Rule, from_settings, nearest, parse_call
+from thalweg.parsing import Call, parse_nested
+from thalweg.rule import Rule, annotations, nearest
+from thalweg.wrapping import Wrapper
 
 if TYPE_CHECKING:  # for editors and type checkers; what runs is discovered below
     from thalweg.rules.adaptive import Adadelta as Adadelta
@@ -37,13 +40,17 @@ if TYPE_CHECKING:  # for editors and type checkers; what runs is discovered belo
     from thalweg.rules.signs import Lion as Lion
     from thalweg.rules.signs import Rprop as Rprop
     from thalweg.rules.signs import Tiger as Tiger
+    from thalweg.rules.wrappers import Cautious as Cautious
+    from thalweg.rules.wrappers import Grafted as Grafted
+    from thalweg.rules.wrappers import Lookahead as Lookahead
+    from thalweg.rules.wrappers import ScheduleFree as ScheduleFree
 
-__all__ = ["all", "named", "names", "parse"]
+__all__ = ["all", "bare", "built", "given", "named", "names", "parse", "wrappers"]
 
 for _module in pkgutil.iter_modules(__path__):
     _family = importlib.import_module(f"{__name__}.{_module.name}")
     for _name, _thing in vars(_family).items():
-        if isinstance(_thing, type) and issubclass(_thing, Rule) and _thing is not Rule:
+        if isinstance(_thing, type) and issubclass(_thing, Rule) and _thing not in (Rule, Wrapper):
             globals()[_name] = _thing
             if _name not in __all__:
                 __all__.append(_name)  # pyright: ignore[reportUnsupportedDunderAll] -- found, not listed
@@ -67,7 +74,19 @@ def all() -> dict[str, type[Rule]]:
 
 
 def names() -> dict[str, tuple[type[Rule], dict[str, Any]]]:
-    """The rule and the implied settings for every name of a rule or variant, in lower case."""
+    """The rule and the implied settings for every name of a rule or variant, in lower case.
+
+    Names of wrappers that must be given a rule to wrap are not among them; see `wrappers`.
+    """
+    return {name: known for name, known in _known().items() if not _missing(*known)}
+
+
+def wrappers() -> dict[str, tuple[type[Rule], dict[str, Any]]]:
+    """As `names`, of wrappers that must be given a rule to wrap, such as ``lookahead(adam)``."""
+    return {name: known for name, known in _known().items() if _missing(*known)}
+
+
+def _known() -> dict[str, tuple[type[Rule], dict[str, Any]]]:
     found: dict[str, tuple[type[Rule], dict[str, Any]]] = {}
     for name, cls in all().items():
         for said, preset in _said(name, cls):
@@ -76,14 +95,32 @@ def names() -> dict[str, tuple[type[Rule], dict[str, Any]]]:
     return found
 
 
-def named(name: str, **settings: Any) -> Rule:
+def _missing(cls: type[Rule], preset: dict[str, Any]) -> bool:
+    return any(base not in preset for base in _bases(cls))
+
+
+def named(name: str, *inside: Rule, **settings: Any) -> Rule:
     """The rule or variant of that name, in any case, with the given settings in place of its defaults.
 
+    Args:
+        name: the name.
+        inside: the rules that it wraps, in order.
+        settings: its settings, and those of the rules inside.
+
     Raises:
-        ValueError: no such rule or setting (the nearest is named), a setting out of its range, or an ambiguous name,
-            which both a rule of the library and one of yours have.
+        ValueError: no such rule or setting (the nearest is named), a setting out of its range, rules inside one that
+            wraps none or none inside one that does, or an ambiguous name, which both a rule of the library and one of
+            yours have.
     """
-    known = names()
+    cls, preset = _find(name, len(inside))
+    return cls.of({**preset, **dict(zip(_bases(cls), inside, strict=False)), **settings})
+
+
+def _find(name: str, inside: int = 0) -> tuple[type[Rule], dict[str, Any]]:
+    """The rule of a name and the settings that it implies, to be given so many rules to wrap; raises as `named`."""
+    known = _known()
+    if name.lower() == "switch":
+        raise ValueError("a switch cannot be inside a rule; wrap its rules, as in switch(cautious(adam), sgd, at=0.5)")
     if name.lower() not in known:
         raise ValueError(f"there is no rule {name!r}{nearest(name, known)}; the rules are {', '.join(sorted(known))}")
     cls, preset = known[name.lower()]
@@ -93,7 +130,18 @@ def named(name: str, **settings: Any) -> Rule:
                 raise ValueError(
                     f"{name!r} means {_place(cls)} and {_place(other)}; rename your class, or give the rule itself"
                 )
-    return from_settings(cls, {**preset, **settings})
+    wraps = len(_bases(cls))
+    if inside > wraps:
+        raise ValueError(
+            f"what is in the brackets of {name} cannot be read: it wraps {wraps or 'no'} "
+            f"rule{'' if wraps == 1 else 's'} and was given {inside}; write settings as name=value, as in adam(lr=0.01)"
+        )
+    return cls, preset
+
+
+def _bases(cls: type[Rule]) -> list[str]:
+    """The settings of a wrapper that are rules, in order."""
+    return [name for name, hint in annotations(cls).items() if hint is Rule]
 
 
 def _classes() -> list[type[Rule]]:
@@ -102,7 +150,8 @@ def _classes() -> list[type[Rule]]:
     waiting = list(Rule.__subclasses__())
     while waiting:
         cls = waiting.pop(0)
-        found.append(cls)
+        if cls is not Wrapper:
+            found.append(cls)
         waiting.extend(cls.__subclasses__())
     return found
 
@@ -122,10 +171,43 @@ def _place(cls: type[Rule]) -> str:
 
 
 def parse(text: str) -> Rule:
-    """A rule from text: ``adam``, ``Adam(lr=0.01)``, ``nesterov(momentum=0.5)``.  Literals only, nothing is evaluated.
+    """A rule from text: ``adam``, ``Adam(lr=0.01)``, ``nesterov(momentum=0.5)``, ``cautious(adam(lr=0.01))``.
+
+    Literals and rules only, nothing is evaluated.
 
     Raises:
-        ValueError: the text cannot be read, or a setting is unknown or not allowed.
+        ValueError: the text cannot be read, a setting is unknown or not allowed, or rules are nested that cannot be.
     """
-    name, settings = parse_call(text)
-    return named(name, **settings)
+    return built(parse_nested(text))
+
+
+def built(call: Call) -> Rule:
+    """The rule that a call means; raises as `parse`."""
+    cls, _ = _find(call.name, len(call.inside))
+    settings = dict(call.settings)
+    for name, x in settings.items():
+        if isinstance(x, Call):
+            settings[name] = built(x)
+        elif isinstance(x, str) and name in _bases(cls):
+            settings[name] = named(x)
+    return named(call.name, *map(built, call.inside), **settings)
+
+
+def bare(call: Call) -> Call:
+    """A call of a rule with only the rules that it wraps, without further settings."""
+    cls, _ = _find(call.name, len(call.inside))
+    return call._replace(settings={name: x for name, x in call.settings.items() if name in _bases(cls)})
+
+
+def given(call: Call, rule: Rule) -> set[str]:
+    """The names in `rule` of the settings that a call gives, which is what `rule` was built from."""
+    if not isinstance(rule, Wrapper):
+        return set(call.settings)
+    inside = dict(zip(rule.bases, call.inside, strict=False)) | call.settings
+    found = set[str]()
+    for name, x in inside.items():
+        if name not in rule.bases:
+            found.add(name)
+        elif isinstance(x, Call):
+            found |= {rule.here(name, setting) for setting in given(x, rule.bases[name])}
+    return found

@@ -147,7 +147,8 @@ class RAdam(Rule):
 
     ``eps_at``: ``uncorrected``, added to the uncorrected √v (torch), or ``outside``, √v̂ + ε (the paper, optax).
     ``threshold``: the length of the moving average above which the rate is adaptive; just above 4 in the paper.
-    ``nesterov`` and ``eps_root`` are optax's, as in `Adam`.
+    ``below`` it the step is the ``momentum``, or the parameters ``stand`` still (Schedule-Free RAdam).  ``nesterov``
+    and ``eps_root`` are optax's, as in `Adam`.
     """
 
     lr: Rate = 1e-3
@@ -157,6 +158,7 @@ class RAdam(Rule):
     eps_root: Epsilon | None = None
     threshold: Annotated[float, Range(4, low_open=True)] = 5.0
     eps_at: Literal["outside", "uncorrected"] = "outside"
+    below: Literal["momentum", "stand"] = "momentum"
     nesterov: bool = False
 
     search = {"lr": Log(1e-5, 1e-1)}
@@ -165,14 +167,23 @@ class RAdam(Rule):
         exp_avg: Value
         exp_avg_sq: Value
 
+    def rectified(h, t: Number) -> tuple[Number, Number]:
+        """ρ, the length of the moving average of step `t`, and the factor of the rate if ρ is above the threshold."""
+        # Below the threshold nothing is rectified; clamping to it avoids a division by zero below.
+        rho_end: Number = maximum(2 / (1 - h.beta2) - 1, h.threshold)
+        rho: Number = rho_end - 2 * t * h.beta2**t / (1 - h.beta2**t)
+        return rho, sqrt((rho - 4) * (rho - 2) * rho_end / ((rho_end - 4) * (rho_end - 2) * rho))
+
+    def rate(h, t: Number) -> Number:
+        rho, rectifier = h.rectified(t)
+        return h.lr * where(rho > h.threshold, rectifier, 0.0 if h.below == "stand" else 1.0)
+
     def update(h, p: Value, g: Value, s: State, t: Number):
         m = h.beta1 * s.exp_avg + (1 - h.beta1) * g
         v = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
         correct2: Number = 1 - h.beta2**t
         m_hat = corrected_mean(h.beta1, m, g, t, correct=True, ahead=h.nesterov)
-        # Below the threshold nothing is rectified; clamping to it avoids a division by zero below.
-        rho_end: Number = maximum(2 / (1 - h.beta2) - 1, h.threshold)
-        rho: Number = rho_end - 2 * t * h.beta2**t / correct2
-        rectifier: Number = sqrt((rho - 4) * (rho - 2) * rho_end / ((rho_end - 4) * (rho_end - 2) * rho))
-        step = where(rho > h.threshold, rectifier * m_hat / denominator(h, v / correct2, correct2), m_hat)
+        rho, rectifier = h.rectified(t)
+        below = 0 * m_hat if h.below == "stand" else m_hat
+        step = where(rho > h.threshold, rectifier * m_hat / denominator(h, v / correct2, correct2), below)
         return p - h.lr * step, RAdam.State(m, v)
