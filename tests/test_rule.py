@@ -240,8 +240,8 @@ def sgd(name, **settings):
 
 first, second = sgd("Signum"), sgd("Signum")
 assert type(rules.parse("signum")) is second, "a cell of a notebook that was run again"
-sgd("Adam")
-sgd("Mine", variants={"nesterov": {"lr": 0.1}})
+kept = [sgd("Adam")]  # classes that nobody holds may be collected
+kept.append(sgd("Mine", variants={"nesterov": {"lr": 0.1}}))
 assert rules.all()["Adam"].__module__ == "thalweg.rules.moments" and rules.names()["adam"][0] is rules.Adam
 for text, places in (("adam(lr=0.1)", ("thalweg.rules.moments.Adam", "mine.Adam")),
                      ("nesterov", ("thalweg.rules.descent.Momentum", "mine.Mine"))):
