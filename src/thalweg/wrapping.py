@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, ClassVar, NamedTuple, Self, cast
 
-from torch import Tensor
-
 from thalweg import trace
 from thalweg.maths import Number, Value, zeros_like
 from thalweg.parsing import Call
 from thalweg.rule import Linear, Log, NoState, Rule, annotations, nearest, zeros
-from thalweg.symbols import Symbol
 
 
 class Wrapper(Rule):
@@ -212,7 +209,7 @@ def move(rule: Rule, p: Value, g: Value, s: Any, t: Number) -> tuple[Value, Any]
 
     Where the step does not depend on `p` it is computed from zero, since a difference of two points loses digits.
     """
-    if _is_free(rule, p.ndim if isinstance(p, Tensor | Symbol) and rule.fits else 0):
+    if _is_free(rule, p.ndim if rule.fits else 0):
         return rule.update(zeros_like(p), g, s, t)
     new, s = rule.update(p, g, s, t)
     return new - p, s
