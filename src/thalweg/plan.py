@@ -21,22 +21,36 @@ class Stage:
     """A pass over the elements, and the words for arrays that come after it; each may be missing.
 
     Attributes:
-        elements: the terms of sums as ``r.0`` …, values that are written to memory as ``w.0`` …; and in the last stage
-            what the step computes.
-        arrays: numbers as ``r.*``, values as ``w.*``, arrays for later stages as ``a.*``, the arrays of the new state.
+        elements: the terms of sums as ``r.0`` …, of sums of rows as ``y.0`` …, of columns as ``z.0`` …; values that are
+            written to memory as ``w.0`` …; and in the last stage what the step computes.
+        arrays: numbers as ``r.*``, values as ``w.*``, a number per row as ``y.*``, per column as ``z.*``, arrays for
+            later stages as ``a.*``, the arrays of the new state.
     """
 
     elements: Graph | None
     arrays: Graph | None
 
 
-def stages(of: Graph) -> tuple[Stage, ...]:
+def stages(of: Graph, rows: bool = False) -> tuple[Stage, ...]:
     """The stages of a step.
 
-    Besides those of the step, a stage has as inputs what stages before it give, ``r.*``, ``w.*`` and ``a.*``; the count
-    of elements of the tensor, ``n``; and that along some of its axes, such as ``n.0``.
+    Besides those of the step, a stage has as inputs what stages before it give; the count of elements of the tensor,
+    ``n``; and that along some of its axes, such as ``n.0``.
+
+    Args:
+        of: a graph from `thalweg.trace.step`.
+        rows: whether a pass sums up rows and columns of matrices, and reads a number per row or column, itself.
     """
-    return _Cutter().stages(of)
+    return _Cutter(rows).stages(of)
+
+
+ROW, COLUMN = ((0,), ()), ((), (1,))
+"""The shapes of a number per row, and per column, of a matrix."""
+
+
+def has_rows(of: Graph) -> bool:
+    """Whether a step of matrices has numbers per row or per column."""
+    return any(node.axes in (ROW, COLUMN) for node in of.nodes)
 
 
 def passes(of: Graph) -> tuple[Graph, ...]:
@@ -47,10 +61,12 @@ def passes(of: Graph) -> tuple[Graph, ...]:
 class _Cutter:
     """Decides where each node is computed: pass k is place 2k, and the words for arrays after it are place 2k + 1."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: bool) -> None:
+        self.rows = rows
         self.place: dict[Symbol, int] = {}
         self.arrays: set[Symbol] = set()
         self.made: dict[Symbol, Any] = {}
+        self.ready: dict[Symbol, Any] = {}
         self.within: dict[Symbol, Any] = {}
         self.named: dict[tuple[str, Symbol], str] = {}
         self.results: dict[int, dict[str, Any]] = {}
@@ -88,6 +104,12 @@ class _Cutter:
             place += place % 2
             self.place[node] = place + 1
             self.made[node] = number(self._name(place, "r", node, self._in_pass(found[0])))
+        elif self.rows and node.op == "sum_over" and node.axes in (ROW, COLUMN) and found[0] not in self.arrays:
+            place += place % 2
+            self.place[node] = place + 1
+            name = self._name(place, self._line(node), node, self._in_pass(found[0]))
+            self.made[node] = self.ready[node] = value(name, node.axes)
+            self.arrays.add(node)
         elif self._is_for_arrays(node):
             self.place[node] = max(self._ready(x) for x in found)
             self.made[node] = Symbol(node.op, tuple(self._in_slot(x, self.place[node]) for x in found), how=node.how)
@@ -98,6 +120,8 @@ class _Cutter:
             inside = tuple(self._number(x, place) for x in found)
             self.within[node] = Symbol(node.op, inside, how=node.how)
         else:
+            if any(x in self.arrays and x.kind == "array" for x in found):
+                place = max(place, 1)  # an array of the state, too, is first brought to where a pass finds it
             self.place[node] = place + place % 2
             self.made[node] = Symbol(node.op, tuple(map(self._in_pass, found)), how=node.how)
 
@@ -125,14 +149,21 @@ class _Cutter:
             return self.made[x]
         if x.kind == "number":
             return self._number(x)
-        return value(self._name(self.place[x], "w", x, self.made[x]), self.whole)
+        if x in self.ready:
+            return self.ready[x]
+        if self.rows and x.axes in (ROW, COLUMN):
+            return value(self._name(max(self.place[x], 1), self._line(x), x, self.made[x]), x.axes)
+        return value(self._name(max(self.place[x], 1), "w", x, self.made[x]), self.whole)
+
+    def _line(self, x: Symbol) -> str:
+        return "y" if x.axes == ROW else "z"
 
     def _in_slot(self, x: Symbol, place: int) -> Any:
         """An operand of a word for arrays."""
         if x.kind == "number":
             return self._number(x, place)
         if x in self.arrays:
-            if self.place[x] in (0, place):
+            if self.place[x] in (0, place) or x in self.ready:
                 return self.made[x]
             return value(self._name(self.place[x], "a", x, self.made[x]), x.axes)
         if x.op == "input" and x.args[0].startswith("s."):
@@ -173,7 +204,7 @@ def bytes_per_parameter(
         form: further stages of the step.
     """
     kept = state_dtype or (torch.float32 if dtype.itemsize < 4 else dtype)
-    cut = passes(step(rule, form))
+    cut = [stage.elements for stage in stages(step(rule, form), rows=True) if stage.elements]
     read = [name for part in cut for name, node in part.inputs.items() if node.kind == "value"]
     written = [
         name

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thalweg import trace
+from thalweg import plan, trace
 from thalweg.kernels import eager, launch, layout, sharded
 from thalweg.kernels.parameters import Parameters
 from thalweg.kernels.records import BUCKET, address
@@ -37,6 +37,7 @@ class Key(NamedTuple):
     Attributes:
         formula: the rule's class, its options, and the names of its numbers.
         ndim: the number of axes, if the rule depends on it, else 0.
+        rows: whether passes go over matrices row by row.
     """
 
     formula: tuple[type[Rule], tuple[tuple[str, Any], ...], tuple[str, ...]]
@@ -45,6 +46,7 @@ class Key(NamedTuple):
     step_dtype: torch.dtype
     number_dtype: torch.dtype
     ndim: int
+    rows: bool = False
 
 
 Parts = tuple[Source | trace.Graph, ...]
@@ -53,10 +55,23 @@ _SOURCES: dict[Any, Parts] = {}
 
 def _sources(rule: Rule, key: Key, zero_grad: bool) -> Parts:
     """What runs one after the other in a step, printed once for all optimizers that have the formula."""
-    what = (key.formula, key.ndim, key.form, key.types, zero_grad)
+    what = (key.formula, key.ndim, key.rows, key.form, key.types, zero_grad)
     if what not in _SOURCES:
-        _SOURCES[what] = printer.step(trace.step(rule, key.form, key.ndim), key.types, zero_grad)
+        _SOURCES[what] = printer.step(trace.step(rule, key.form, key.ndim), key.types, zero_grad, key.rows)
     return _SOURCES[what]
+
+
+_ROWS: dict[Any, bool] = {}
+
+
+def by_rows(rule: Rule, key: Key, p: Tensor) -> bool:
+    """Whether passes go over a parameter row by row: it is a dense matrix, and there are numbers per row or column."""
+    what = (key.formula, key.form)
+    if not rule.fits or p.ndim != 2 or p.stride() != (p.shape[1], 1) or p.shape[1] > MOST:
+        return False
+    if what not in _ROWS:
+        _ROWS[what] = plan.has_rows(trace.step(rule, key.form, 2))
+    return _ROWS[what]
 
 
 def sums_up(rule: Rule, key: Key) -> bool:
@@ -108,7 +123,7 @@ class Bucket:
         parts = self.sources(False)
         passes = [part for part in parts if isinstance(part, Source)]
         step = passes[-1]
-        self.arrays = tuple(name for name in step.arrays[2:] if not name.startswith("w."))
+        self.arrays = tuple(name for name in step.arrays[2:] if name.partition(".")[0] not in ("w", "y", "z", "part"))
         self._has_arrays = len(passes) < len(parts)
         self._between = step.arrays[2 + len(self.arrays) :]
         self.scratch: list[dict[str, Tensor]] = []
@@ -159,8 +174,23 @@ class Bucket:
     def _room(self, i: int) -> dict[str, Tensor]:
         """Memory for what the passes of a step write for each other."""
         p = cast(Tensor, self.parameters.stepped(i))
-        dtype = self.key.types.arithmetic
-        return {name: torch.empty_strided(p.shape, p.stride(), dtype=dtype, device="cpu") for name in self._between}
+        shapes = {"w": p.shape, "y": (*p.shape[:1], 1), "z": (1, *p.shape[1:])}
+        made: dict[str, Tensor] = {}
+        for name in self._between:
+            kind = name.partition(".")[0]
+            if kind == "part":
+                each = MOST // p.shape[1]
+                shape, stride = (-(-p.shape[0] // each), p.shape[1]), (p.shape[1], 1)
+            else:
+                shape, stride = shapes[kind], p.stride() if kind == "w" else (1, 1)
+            made[name] = torch.empty_strided(shape, stride, dtype=self.key.types.of(name), device="cpu")
+        return made
+
+    def fold(self, names: Sequence[str]) -> None:
+        """Sum up what the chunks of each member have found per column."""
+        for room in self.scratch:
+            for name in names:
+                room[name].copy_(room[f"part{name[1:]}"].sum(0, keepdim=True))
 
     def _append(self, at: Any, steps: Any, numbers: Any) -> None:
         n = len(steps)
@@ -296,14 +326,17 @@ class Bucket:
         """Cut the members into chunks."""
         records = self.parameters.records
         counts = records["numel"][self.members]
-        pieces = -(-counts // MOST)
+        wide = np.array([p.shape[-1] for p in self.tensors()] if self.key.rows else [1] * len(counts), np.int64)
+        most = MOST // wide * wide
+        pieces = -(-counts // most)
         self.owner = np.repeat(np.arange(len(counts)), pieces)
         self.first = np.concatenate([[0], np.cumsum(pieces)]).astype(np.int64)
-        start = (np.arange(len(self.owner)) - self.first[self.owner]) * MOST
-        self._sizes = np.minimum(counts[self.owner] - start, MOST).astype(np.int64)
+        start = (np.arange(len(self.owner)) - self.first[self.owner]) * most[self.owner]
+        self._sizes = np.minimum(counts[self.owner] - start, most[self.owner]).astype(np.int64)
+        self._wide = wide[self.owner]
         self._start = start
         self._offsets = (start * self.key.types.parameter.itemsize).astype(np.int64)
-        self.table = np.zeros((len(self.owner), COLUMNS + 2 + len(self.arrays) + len(self._between)), np.int64)
+        self.table = np.zeros((len(self.owner), COLUMNS + 3 + len(self.arrays) + len(self._between)), np.int64)
         self.cuts = launch.cuts(self._sizes)
         self.indices = np.array(self.members, np.int64)
         words = 3 + len(self.kept)
@@ -329,10 +362,13 @@ class Bucket:
         """Point the table and the record at the state, and note what is shown of it."""
         end = COLUMNS + 2 + len(self.arrays)
         self.table[:, COLUMNS + 2 : end] = self._at[self.owner] + self._start[:, None] * self.key.types.state.itemsize
-        if self._between:
-            rooms = np.array([[x.data_ptr() for x in room.values()] for room in self.scratch], np.int64)
-            wide = self.key.types.arithmetic.itemsize
-            self.table[:, end:] = rooms[self.owner] + self._start[:, None] * wide
+        for column, name in enumerate(self._between, end):
+            at = np.array([room[name].data_ptr() for room in self.scratch], np.int64)[self.owner]
+            rows = self._start // self._wide
+            chunk = np.arange(len(self.owner)) - self.first[self.owner]
+            ahead = {"w": self._start, "y": rows, "z": 0, "part": chunk * self._wide}[name.partition(".")[0]]
+            self.table[:, column] = at + ahead * self.key.types.of(name).itemsize
+        self.table[:, end + len(self._between)] = self._wide
         self._at, self._steps, self._numbers = map(np.ascontiguousarray, (self._at, self._steps, self._numbers))
         self._record[0]["steps"], self._record[0]["numbers"] = address(self._steps), address(self._numbers)
         shown = [

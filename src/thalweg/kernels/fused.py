@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thalweg.kernels import eager, reference, sharded
-from thalweg.kernels.bucket import Bucket, Key, Parts, norm_source, sums_up
+from thalweg.kernels.bucket import Bucket, Key, Parts, by_rows, norm_source, sums_up
 from thalweg.kernels.calls import native
 from thalweg.kernels.kernel import Kernel
 from thalweg.kernels.parameters import Parameters, Written
@@ -180,6 +180,7 @@ class Fused:
         if found and not isinstance(found, dict):
             return None
         key = Key(formula, work.form, types, step, number, ndim)
+        key = key._replace(rows=by_rows(rule, key, cast(Tensor, self._parameters.stepped(i))))
         entry = cast("dict[str, Any]", found or {})
         if entry:
             eager.start(work, p, entry)

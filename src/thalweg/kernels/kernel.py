@@ -35,6 +35,7 @@ class Kernel:
         self._nothing = dict.fromkeys(self._own, 0.0)
         self._sources = [_source(name) for name in source.numbers]
         self.summed = source.sums
+        self._folded = source.folded
         self._job = launch.Job(
             build.load(source.text), bucket.table, bucket.cuts, bucket.rows, values, scalars, bucket.new_numbers,
             bucket.small, len(source.sums),
@@ -57,6 +58,8 @@ class Kernel:
             for name, column in self._own.items():
                 self._job.groups[:, column] = sums[name] if name in sums else self._number(name, works)
         self._job.run(self._bucket.used)
+        if self._folded:
+            self._bucket.fold(self._folded)
 
     def _number(self, name: str, works: list[Work]) -> NDArray[Any]:
         """A number of each member's own."""

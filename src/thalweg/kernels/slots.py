@@ -63,7 +63,7 @@ class Slots:
                 kind = name.partition(".")[0]
                 if kind == "r":
                     sums.setdefault(name, np.zeros(len(bucket.members)))[m] = float(x)
-                elif kind == "w":
+                elif kind in ("w", "y", "z"):
                     bucket.scratch[m][name].copy_(x)
                 elif kind == "a":
                     given[name] = x

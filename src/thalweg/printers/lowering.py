@@ -37,7 +37,8 @@ class Types:
         """The dtype of an array, by its name in the trace."""
         if array in ("p", "g"):
             return self.parameter
-        return self.arithmetic if array.startswith("w.") else self.state
+        kinds = {"w": self.arithmetic, "y": self.arithmetic, "z": self.arithmetic, "part": torch.float64}
+        return kinds.get(array.partition(".")[0], self.state)
 
     @property
     def exact(self) -> bool:
@@ -98,13 +99,18 @@ class Lowered:
         return {n.args[0]: self.names[n] for n in self.graph.nodes if n.op == "input"}
 
     @property
+    def lines(self) -> dict[str, str]:
+        """The names of what is read once per row or column of a matrix, by what they are called in the trace."""
+        return {n.args[0]: self.names[n] for n in self.graph.nodes if n.kind == "array"}
+
+    @property
     def numbers(self) -> tuple[str, ...]:
         """The numbers that the host is given, by their names in the trace."""
         return tuple(n.args[0] for n in self.graph.nodes if n.op == "input" and n.kind == "number")
 
     def use(self, node: Symbol) -> str:
         """A node as an operand in the element loop: a value by its name, a number as a scalar from the host."""
-        return self.names[node] if node.kind == "value" else self.scalars[node]
+        return self.scalars[node] if node.kind == "number" else self.names[node]
 
     def values(self, syntax: Syntax) -> list[tuple[str, str]]:
         """Names and expressions of what the element loop computes, in order."""

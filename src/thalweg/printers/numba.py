@@ -1,6 +1,6 @@
 """Lowered passes as Python source for Numba: the host's numbers, then a loop over the elements of each chunk."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import indent
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from thalweg.plan import stages
-from thalweg.printers.lowering import COMPARISONS, INFIX, Lowered, Syntax, Types, arrays, lower
+from thalweg.printers.lowering import COMPARISONS, INFIX, Lowered, Syntax, Types, lower
 from thalweg.symbols import Symbol
 from thalweg.trace import Graph, graph
 
@@ -103,6 +103,7 @@ def worker(job):
                         fetch(word(ahead + 8 * a) + 64)
                 chunk(
                     word(row), {columns}, scalars + word(row + 8) * {width}, word(row + 16), totals + 8 * {sums} * c
+                    {more}
                 )
             piece = pieces * share // threads + take(job + {shares} + 64 * share)
 {unmode}
@@ -116,6 +117,21 @@ def chunk(count, {bases}, scalars, salt, totals):
 {lifted}
     for i in range(count):
 {body}"""
+
+_ROWS = """\
+@njit(error_model="numpy", fastmath={fastmath})
+def chunk(count, {bases}, scalars, salt, totals, wide):
+    zero, one = {real}(0), {real}(1)
+{lifted}
+{begin}
+{clear}
+    for row in range(count // wide):
+{first}
+        for j in range(wide):
+            i = row * wide + j
+{body}
+{rest}
+{end}"""
 
 # In several places at once: a core reads a single stream at two thirds of the speed, or less.
 _SUMS = """\
@@ -150,6 +166,7 @@ class Source:
         kept: the numbers of the state, whose new values ``host`` leaves at ``number_out``.
         traffic: how many bytes the kernel reads and writes per element.
         salted: whether anything is rounded at random.
+        folded: what it sums up per column in each chunk, by its names in the trace.
     """
 
     text: str
@@ -160,30 +177,32 @@ class Source:
     kept: tuple[str, ...]
     traffic: int
     salted: bool
+    folded: tuple[str, ...] = ()
 
 
-def step(traced: Graph, types: Types, zero_grad: bool) -> tuple[Source | Graph, ...]:
+def step(traced: Graph, types: Types, zero_grad: bool, rows: bool = False) -> tuple[Source | Graph, ...]:
     """What runs one after the other in a whole step, of a graph from `thalweg.trace.step`.
 
     Args:
         traced: the step.
         types: its types.
         zero_grad: whether the last pass leaves gradients zero.
+        rows: whether passes go over matrices row by row; see `thalweg.plan.stages`.
 
     Returns:
         the source of each pass over the elements, and the graphs of words for arrays that come between them.
     """
-    *before, last = stages(traced)
+    *before, last = stages(traced, rows)
     assert last.elements is not None, "a step writes parameters"
     lowered = lower(last.elements, types)
-    earlier = [lower(stage.elements, types) for stage in before if stage.elements]
-    others = [name for part in earlier for name in (*part.read, *part.changed) if not name.startswith("r.")]
-    found = arrays(lowered, ("p", "g", *others))
-    names = tuple(sorted(found, key=lambda name: name.startswith("w.")))  # what only this step needs is last
+    passes = [*(lower(stage.elements, types) for stage in before if stage.elements), lowered]
+    names = _columns(passes)
     held = tuple(lowered.kept)
     parts: list[Source | Graph] = []
     for stage in before:
-        if stage.elements:
+        if stage.elements and rows:
+            parts.append(_by_rows(lower(stage.elements, types), types, names, False, held))
+        elif stage.elements:
             terms, kept = (
                 {name: x for name, x in stage.elements.outputs.items() if name.startswith(kind)} for kind in "rw"
             )
@@ -193,7 +212,57 @@ def step(traced: Graph, types: Types, zero_grad: bool) -> tuple[Source | Graph, 
                 parts.append(_writing(lower(graph(kept), types), types, names, False, held))
         if stage.arrays:
             parts.append(stage.arrays)
-    return (*parts, _writing(lowered, types, names, zero_grad, held))
+    return (*parts, (_by_rows if rows else _writing)(lowered, types, names, zero_grad, held))
+
+
+def _columns(passes: Sequence[Lowered]) -> tuple[str, ...]:
+    """The arrays of the table: parameters, gradients, state, and what only this step needs."""
+    found = dict.fromkeys(["p", "g"])
+    for lowered in passes:
+        found |= dict.fromkeys([*lowered.read, *lowered.lines, *lowered.changed])
+        found |= {f"part{name[1:]}": None for name in lowered.changed if name.startswith("z.")}
+    order = ("w", "y", "z", "part")
+    place = {name: 1 + order.index(kind) if (kind := name.partition(".")[0]) in order else 0 for name in found}
+    return tuple(sorted((name for name in found if not name.startswith("r.")), key=place.__getitem__))
+
+
+def _by_rows(lowered: Lowered, types: Types, names: tuple[str, ...], zero_grad: bool, held: tuple[str, ...]) -> Source:
+    """A pass over matrices row by row: it may read and sum up a number per row or column."""
+    outputs = lowered.changed
+    written = {name: x for name, x in outputs.items() if name[:2] not in ("r.", "y.", "z.")}
+    lines = [_store(names.index(name), _stored(lowered, x), types.of(name), name) for name, x in written.items()]
+    if zero_grad:
+        lines.append(f"store{names.index('g')}(a{names.index('g')}, i, zero)")
+    summed = tuple(name for name in outputs if name.startswith("r."))
+    text: dict[str, list[str]] = {"clear": [], "first": [], "rest": [], "begin": [], "end": []}
+    for k, name in enumerate(summed):
+        text["begin"].append(f"    t{k} = float64(0)")
+        lines.append(f"t{k} += {_term(lowered, outputs[name])}")
+        text["end"].append(f"    save_real64(totals + {8 * k}, t{k})")
+    for name, own in lowered.lines.items():
+        k = names.index(name)
+        if name.startswith("y."):
+            text["first"].append(f"        {own} = load{k}(a{k}, row)")
+    columns = [f"{own} = load{names.index(name)}(a{names.index(name)}, j)"
+               for name, own in lowered.lines.items() if name.startswith("z.")]  # fmt: skip
+    for name, x in outputs.items():
+        if name.startswith("y."):
+            k = names.index(name)
+            text["first"].append(f"        s{k} = float64(0)")
+            lines.append(f"s{k} += {_term(lowered, x)}")
+            text["rest"].append(f"        store{k}(a{k}, row, {_name(types.arithmetic)}(s{k}))")
+        elif name.startswith("z."):
+            k = names.index(f"part{name[1:]}")
+            text["clear"].append(f"    for j in range(wide):\n        store{k}(a{k}, j, float64(0))")
+            lines.append(f"store{k}(a{k}, j, load{k}(a{k}, j) + {_term(lowered, x)})")
+    moved = [*lowered.read, *written, *(["g"] if zero_grad else [])]
+    adds = '"reassoc"' if summed or text["first"] else ""
+    leave = ", ".join(x for x in ("" if types.exact else '"contract"', adds) if x)
+    return _print(
+        lowered, _ROWS, names, types, lines, moved, f"{{{leave}}}" if leave else "False", summed, held,
+        columns, {name: "\n".join(found) for name, found in text.items()},
+        tuple(name for name in outputs if name.startswith("z.")),
+    )  # fmt: skip
 
 
 def _writing(lowered: Lowered, types: Types, names: tuple[str, ...], zero_grad: bool, held: tuple[str, ...]) -> Source:
@@ -259,6 +328,9 @@ def _print(
     fastmath: str,
     summed: tuple[str, ...] = (),
     held: tuple[str, ...] = (),
+    columns: Sequence[str] = (),
+    around: Mapping[str, str] | None = None,
+    folded: tuple[str, ...] = (),
 ) -> Source:
     inputs = lowered.inputs
     loads = [f"{inputs[name]} = load{names.index(name)}(a{names.index(name)}, i)" for name in lowered.read]
@@ -266,16 +338,15 @@ def _print(
     real = str(types.arithmetic).removeprefix("torch.")
     bases = ", ".join(f"a{i}" for i in range(len(names)))
     lifted = "\n".join(f"    {name} = scalar(scalars, {i})" for i, name in enumerate(lowered.scalars.values()))
-    inside = indent("\n".join([*loads, *values, *lines]), " " * (8 if chunk == _STEP else 4))
+    inside = indent("\n".join([*loads, *columns, *values, *lines]), " " * {_STEP: 8, _SUMS: 4, _ROWS: 12}[chunk])
+    around = _adding(summed, bases, len(moved)) if around is None else around
     # Subnormals are slow, and flushed to zero; but not where a formula asks which side of zero something is on.
     asked = COMPARISONS | {"sign"}
     flushes = not types.exact and not any(n.op in asked for n in lowered.graph.nodes if n.kind == "value")
     width = max(len(lowered.scalars), 1)
     numbers = tuple(name for name in lowered.numbers if name != "t" and not name.startswith("s."))
     text = _MODULE.format(
-        chunk=chunk.format(
-            fastmath=fastmath, bases=bases, real=real, lifted=lifted, body=inside, **_adding(summed, bases, len(moved))
-        ),
+        chunk=chunk.format(fastmath=fastmath, bases=bases, real=real, lifted=lifted, body=inside, **around),
         sums=len(summed),
         streams="\n".join(
             f'load{i}, store{i}, dither{i} = stream({i}, "{_name(types.of(name))}", {len(names) + 1}, {name!r})'
@@ -287,6 +358,7 @@ def _print(
         real=real,
         scalars=len(names),
         columns=", ".join(f"word(row + {8 * (i + COLUMNS)})" for i in range(len(names))),
+        more=f", word(row + {8 * (COLUMNS + len(names))})" if chunk == _ROWS else "",
         first=COLUMNS,
         last=COLUMNS + len(names),
         ahead=_AHEAD,
@@ -297,7 +369,7 @@ def _print(
     )
     salted = any(rounded_at_random(name, types.of(name)) for name in lowered.changed)
     traffic = sum(types.of(name).itemsize for name in moved)
-    return Source(text, names, numbers, summed, len(lowered.scalars), tuple(lowered.kept), traffic, salted)
+    return Source(text, names, numbers, summed, len(lowered.scalars), tuple(lowered.kept), traffic, salted, folded)
 
 
 def _adding(summed: tuple[str, ...], bases: str, read: int) -> dict[str, Any]:
