@@ -58,7 +58,7 @@ def load(text: str) -> Any:
 
 @cache
 def native(name: str) -> Any:
-    """The functions of ``native.py`` or ``rows.py``, compiled."""
+    """The functions of ``native.py``, ``rows.py`` or ``watch.py``, compiled."""
     return load(_source(f"{name}.py"))
 
 
@@ -113,7 +113,7 @@ def _key(text: str) -> str:
 def _surroundings() -> list[Any]:
     """What all sources depend on: what they import from here, the compilers, and the processor."""
     here = hashlib.sha256(
-        "".join(_source(name) for name in ("build.py", "memory.py", "records.py", "rounding.py")).encode()
+        "".join(_source(name) for name in ("build.py", "memory.py", "records.py", "rounding.py", "tensors.py")).encode()
     ).hexdigest()
     compilers = [sys.implementation.cache_tag, _numba(), llvmlite.__version__]
     return [here, *compilers, llvm.get_process_triple(), *_processor()]

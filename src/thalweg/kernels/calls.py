@@ -12,9 +12,9 @@ _FUNCTIONS: dict[str, tuple[str, Any, int]] = {
     "look": ("native", ctypes.c_int64, 1),
     "enroll": ("native", ctypes.c_int64, 3),
     "write": ("native", None, 3),
-    "changed": ("native", ctypes.c_int64, 3),
-    "held": ("native", ctypes.c_int64, 3),
-    "renew": ("native", None, 3),
+    "changed": ("watch", ctypes.c_int64, 3),
+    "held": ("watch", ctypes.c_int64, 3),
+    "renew": ("watch", None, 3),
     "drop": ("native", ctypes.c_int64, 1),
     "assign": ("rows", ctypes.c_int64, 1),
     "finish": ("rows", None, 1),
@@ -25,8 +25,19 @@ _FUNCTIONS: dict[str, tuple[str, Any, int]] = {
 @cache
 def native() -> Any:
     """The functions of `thalweg.kernels.native` and `thalweg.kernels.rows`, to be called with addresses and numbers."""
+    return _of("native", "rows")
+
+
+@cache
+def watch() -> Any:
+    """Those of `thalweg.kernels.watch`, which are compiled when state is first shown."""
+    return _of("watch")
+
+
+def _of(*modules: str) -> SimpleNamespace:
     calls: dict[str, Callable[..., Any]] = {
         name: ctypes.PYFUNCTYPE(returns, *count * [ctypes.c_int64])(getattr(build.native(module), name).address)
         for name, (module, returns, count) in _FUNCTIONS.items()
+        if module in modules
     }
     return SimpleNamespace(**calls)

@@ -8,6 +8,7 @@ cannot be proven there either is stepped eagerly.
 import threading
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -192,8 +193,8 @@ class Parameters:
             written: the memory that is written of buckets.
             states: the optimizer's state.
         """
-        own: list[tuple[int, int]] = []
-        read: list[tuple[int, int]] = []
+        own: list[Range] = []
+        read: list[Range] = []
         for i in rest:
             p = self.tensors[i]
             if i not in home:
@@ -205,8 +206,7 @@ class Parameters:
         if own and len(active):
             begins = self.records["grad"][active]
             ends = begins + (self.records["numel"] * self.records["itemsize"])[active]
-            at = np.array(own, np.int64)
-            hit = Written(at[:, 0], at[:, 1], np.zeros(len(own), np.int64)).hit(begins, ends)
+            hit = Written(*_bounds(own), np.zeros(len(own), np.int64)).hit(begins, ends)
             found |= set(active[hit].tolist())
         return [i for i in found if self.records["active"][i] == FUSED]
 
@@ -255,18 +255,30 @@ class Written:
         """The owners of what any of further ranges overlaps."""
         if not others:
             return set()
-        at = np.array(others, np.int64)
         found: set[int] = set()
-        for begin, end in at[self.hit(at[:, 0], at[:, 1])].tolist():
+        for i in np.flatnonzero(self.hit(*_bounds(others))).tolist():
+            begin, end = others[i]
             found |= set(self._owners[(self._begins < end) & (self._own_ends > begin)].tolist())
         return found
+
+
+def _bounds(ranges: Sequence[Range]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The begins and the ends of ranges."""
+    at = np.fromiter(chain.from_iterable(ranges), np.int64, 2 * len(ranges))
+    return at[::2], at[1::2]
 
 
 def ranges(tensors: Iterable[Any]) -> Iterator[Range]:
     """The addresses of the elements of those that are plain tensors with memory of their own."""
     for x in tensors:
-        if type(x) in layout.TYPES and layout.keys(x) == layout.plain() and x.data_ptr():
-            yield (x.data_ptr(), x.data_ptr() + x.nbytes) if x.is_contiguous() else gaps.extent(x)
+        if type(x) not in layout.TYPES or x.layout != torch.strided:
+            continue
+        try:
+            begin = x.data_ptr()
+        except RuntimeError:  # without memory, as within torch.func
+            continue
+        if begin:
+            yield (begin, begin + x.nbytes) if x.is_contiguous() else gaps.extent(x)
 
 
 def _repeated(ids: list[int]) -> set[int]:

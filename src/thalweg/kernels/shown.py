@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from thalweg.kernels import layout, sharded
-from thalweg.kernels.calls import native
+from thalweg.kernels.calls import watch
 from thalweg.kernels.parameters import Parameters
 from thalweg.kernels.records import ENTRY, HELD, address
 
@@ -72,13 +72,13 @@ class Shown:
 
     def renew(self) -> None:
         """Count up the versions of the tensors whose parameters were stepped natively."""
-        native().renew(self._job, address(self._held), len(self._held))
+        watch().renew(self._job, address(self._held), len(self._held))
 
     def _changed(self) -> int:
         """Whether any dictionary has changed since this was last asked, or may have."""
         if not isinstance(self._mapping, dict):  # a mapping of the user's own, whose contents nobody numbers
             return -1
-        return native().changed(self._job, address(self._versions), len(self._versions))
+        return watch().changed(self._job, address(self._versions), len(self._versions))
 
     def _same(self) -> bool:
         """Whether the dictionaries still have the same tensors."""
@@ -92,7 +92,7 @@ class Shown:
 
     def _in_place(self) -> bool:
         """Whether each tensor is where it was; notes at first whose memory it is."""
-        return native().held(self._job, address(self._held), len(self._held)) == len(self._held)
+        return watch().held(self._job, address(self._held), len(self._held)) == len(self._held)
 
 
 def part(x: Any) -> Any:
