@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import types
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -41,10 +42,12 @@ _NESTED: tuple[Rule, ...] = tuple(
 def _choices(annotation: Any) -> tuple[Any, ...]:
     if annotation is bool:
         return (False, True)
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return tuple(x for part in typing.get_args(annotation) for x in _choices(part))
     return typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
 
 
-def variants(cls: type[Rule]) -> Iterator[Rule]:
+def variants(cls: type[Rule], pairs: bool = True) -> Iterator[Rule]:
     """A rule with every choice of its options, and every pair of choices."""
     default = cls.example()
     axes: dict[str, tuple[Any, ...]] = {}
@@ -52,8 +55,8 @@ def variants(cls: type[Rule]) -> Iterator[Rule]:
         choices = _OPTIONAL[name] if type(None) in typing.get_args(hint) else _choices(hint)
         if choices and hint is not Rule and name in default.numbers | default.options:
             axes[name] = choices
-    pairs = itertools.combinations_with_replacement(axes, 2)
-    tried = [{a: x, b: y} for a, b in pairs for x, y in itertools.product(axes[a], axes[b])]
+    chosen = itertools.combinations_with_replacement(axes, 2) if pairs else ((name, name) for name in axes)
+    tried = [{a: x, b: y} for a, b in chosen for x, y in itertools.product(axes[a], axes[b])]
     seen = {default}
     yield default
     for settings in tried:
@@ -66,8 +69,16 @@ def variants(cls: type[Rule]) -> Iterator[Rule]:
             yield rule
 
 
-ALL: list[Rule] = list(dict.fromkeys([*(rule for cls in RULES.values() for rule in variants(cls)), *_NESTED]))
-"""Every rule with every choice of its options and every pair of them: each a formula of its own."""
+FLAT: dict[str, type[Rule]] = {name: cls for name, cls in RULES.items() if not cls.example().fits}
+"""Rules of which the formula is the same for parameters of any shape."""
+
+ALL: list[Rule] = list(dict.fromkeys([*(rule for cls in FLAT.values() for rule in variants(cls)), *_NESTED]))
+"""Every such rule with every choice of its options and every pair of them: each a formula of its own."""
+
+SHAPED: list[Rule] = [rule for name, cls in RULES.items() if name not in FLAT for rule in variants(cls, False)]
+"""Rules that depend on the shape of the parameter, with every choice of their options."""
+
+EVERY: list[Rule] = [*ALL, *SHAPED]
 
 # RMSProp's deviation after one corrected step is 0 except for rounding, so its numbers are arbitrary there.
 STABLE: list[Rule] = [

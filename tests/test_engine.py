@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import thalweg
-from cases import ALL, RULES
+from cases import ALL, FLAT
 from thalweg import rules
 from thalweg.kernels import build, launch
 from thalweg.maths import sqrt, where
@@ -110,9 +110,9 @@ def test_every_stage(rule: Rule, settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", FLAT)
 def test_every_type(name: str, dtype: torch.dtype) -> None:
-    fast, slow = (train(RULES[name].example(), b, lambda: parameters(dtype), clip_norm=1.0) for b in ("numba", "eager"))
+    fast, slow = (train(FLAT[name].example(), b, lambda: parameters(dtype), clip_norm=1.0) for b in ("numba", "eager"))
     agree(fast, slow, 1e-5 if dtype is torch.float32 else torch.finfo(dtype).eps)
     for p in fast[0]:
         assert all(x.dtype != dtype or dtype is torch.float32 for x in fast[1].state[p].values())

@@ -5,7 +5,7 @@ Parameters, gradients and states of odd sizes and every type end at the end of a
 
 import pytest
 
-from cases import RULES
+from cases import FLAT
 from fuzz.children import Server
 from fuzz.world import Program
 
@@ -30,7 +30,7 @@ def check(server: Server, programs: list[Program]) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", FLAT)
 def test_rules_stay_in_their_memory(name: str, dtype: str, server: Server) -> None:
     make = f"thalweg.Optimizer(ps, rules.parse({str(RULES[name].example())!r}))"
     check(server, [program(make, dtype, where) for where in WHERE])

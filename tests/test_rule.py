@@ -14,15 +14,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cases import ALL, RULES, forget
+from cases import EVERY, RULES, forget
 from thalweg import rules
 from thalweg.maths import Number, Value
 from thalweg.parsing import parse_call
-from thalweg.rule import Linear, Log, Range, Rate, Rule, annotations, range_of
+from thalweg.rule import Count, Linear, Log, Range, Rate, Row, Rule, allowed, annotations, range_of
+
+
+def listed(annotation: Any) -> bool:
+    """Whether an option is one of some choices, rather than any whole number or tuple."""
+    return not any(word.startswith(("a whole number", "a tuple")) for word in allowed(annotation))
+
 
 OWN = [(cls, field.name) for cls in RULES.values() for field in dataclasses.fields(cast(Any, cls))]
 NUMBERS = [(cls, name) for cls, name in OWN if name in cls.example().numbers]
-OPTIONS = [(cls, name) for cls, name in OWN if name in cls.example().options]
+OPTIONS = [(cls, name) for cls, name in OWN if name in cls.example().options and listed(annotations(cls)[name])]
 
 
 def numbers(allowed: Range) -> st.SearchStrategy[float]:
@@ -35,7 +41,7 @@ def numbers(allowed: Range) -> st.SearchStrategy[float]:
 @st.composite
 def any_rule(draw: st.DrawFn) -> Rule:
     """Any rule, with any options, and any numbers that it allows."""
-    rule = draw(st.sampled_from(ALL))
+    rule = draw(st.sampled_from(EVERY))
     chosen = {name: draw(numbers(range_of(rule.annotation(name)))) for name in rule.numbers}
     try:
         return rule.replace(**chosen)
@@ -78,17 +84,35 @@ def test_an_unknown_option_is_refused(cls: type[Rule], name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("allowed", "said"),
+    ("kind", "said"),
     [
         (Range(0), "a finite number >= 0"),
         (Range(0, low_open=True), "a finite number > 0"),
         (Range(0, 1), "a number in [0, 1]"),
         (Range(0, 1, high_open=True), "a number in [0, 1)"),
         (Range(), "a finite number"),
+        (Count(1, 9), "a whole number from 1 to 9"),
+        (Count(2), "a whole number >= 2"),
+        (Row(3), "3 numbers, or a tuple of such"),
+        (Row(whole=True), "a tuple of whole numbers"),
     ],
 )
-def test_ranges_in_words(allowed: Range, said: str) -> None:
-    assert str(allowed) == said
+def test_ranges_in_words(kind: Any, said: str) -> None:
+    assert str(kind) == said
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "read"),
+    [
+        (Count(1, 9), 9, 9), (Count(1, 9), 10, None), (Count(1, 9), True, None), (Count(1, 9), 2.0, None),
+        (Row(3), [1, 2, 3], (1.0, 2.0, 3.0)), (Row(3), ((1, 2, 3), [4, 5, 6]), ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))),
+        (Row(3), (1, 2), None), (Row(3), ((1, 2, 3), (1, 2)), None), (Row(3), (1, 2, math.nan), None),
+        (Row(3), (), None),
+        (Row(whole=True), (), ()), (Row(whole=True), (0, 2), (0, 2)), (Row(whole=True), (0.5,), None),
+    ],
+)  # fmt: skip
+def test_whole_numbers_and_tuples(kind: Count | Row, value: Any, read: Any) -> None:
+    assert kind.read(value) == read
 
 
 @settings(max_examples=300)
@@ -107,7 +131,7 @@ def test_text_and_back(rule: Rule) -> None:
         assert names == annotations(type(rule)).keys() - {"State", "search", "variants"}
 
 
-@pytest.mark.parametrize("rule", ALL, ids=str)
+@pytest.mark.parametrize("rule", EVERY, ids=str)
 def test_the_search_space_is_allowed(rule: Rule) -> None:
     for name, space in rule.search.items():
         for u in (0.0, 0.3, 1.0):

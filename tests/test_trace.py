@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 import pytest
 import torch
 
-from cases import ALL, RULES, STABLE, forget, gradients, run, start
+from cases import ALL, FLAT, STABLE, forget, gradients, run, start
 from thalweg import plan, rules, trace
 from thalweg.maths import Number, Value, abs, dot, maximum, mean, norm, sqrt, where
 from thalweg.rule import ABSENT, Rate, Rule, number_fields
@@ -108,7 +108,7 @@ def test_bytes_per_parameter(text: str, expected: int) -> None:
 
 
 def test_the_bytes_of_every_rule_are_known() -> None:
-    assert {type(rules.parse(text)) for text, _ in BYTES} == set(RULES.values())
+    assert {type(rules.parse(text)) for text, _ in BYTES} == set(FLAT.values())
 
 
 @pytest.fixture(scope="module")

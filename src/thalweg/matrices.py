@@ -18,6 +18,9 @@ from thalweg.symbols import WORDS, Symbol, array_word, node, refuse
 
 T = TypeVar("T")
 
+DTYPES = {"full": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+"""What rules call a precision: that of all arithmetic, or another one."""
+
 KELLER = (3.4445, -4.7750, 2.0315)
 """The coefficients of K. Jordan's Muon: fast to begin with, and then around 1 rather than at it."""
 
@@ -61,6 +64,14 @@ def eye(x: Value, axis: int) -> Array:
 
 
 # Orthogonal matrices
+
+
+_rounded = array_word("rounded", lambda x, dtype: x.to(dtype).to(x.dtype), lambda how, x: x.axes)
+
+
+def rounded(x: T, dtype: torch.dtype | None) -> T:
+    """`x` rounded to another dtype, or as it is for None; its own type stays."""
+    return x if dtype is None else _rounded(x, how=(dtype,))
 
 
 _orthogonalize = array_word("orthogonalize", newton_schulz, lambda how, x: x.matrix())

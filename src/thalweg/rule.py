@@ -10,7 +10,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, Union, cast, dataclass_transform
@@ -44,6 +44,52 @@ class Range:
 
 
 @dataclass(frozen=True)
+class Count:
+    """The allowed range of an option that is a whole number, ends included."""
+
+    low: int = 0
+    high: int = 2**31
+
+    def read(self, value: Any) -> int | None:
+        """The value, or None if it is not allowed."""
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return value if whole and self.low <= value <= self.high else None
+
+    def __str__(self) -> str:
+        return (
+            f"a whole number from {self.low} to {self.high}" if self.high < 2**31 else f"a whole number >= {self.low}"
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """An option that is a tuple: of numbers, `width` of them, or of rows of these; of whole numbers if `whole`."""
+
+    width: int | None = None
+    whole: bool = False
+
+    def read(self, value: Any) -> tuple[Any, ...] | None:
+        """The value as a tuple, or None if it is not allowed."""
+        if not isinstance(value, tuple | list) or (self.width is not None and not value):
+            return None
+        parts: Sequence[Any] = cast("Sequence[Any]", value)
+        if self.width is not None and all(isinstance(x, tuple | list) for x in parts):
+            rows = tuple(self._flat(x) for x in parts)
+            return None if None in rows else rows
+        return self._flat(parts)
+
+    def _flat(self, parts: Sequence[Any]) -> tuple[Any, ...] | None:
+        read = Count(0).read if self.whole else _finite
+        found = tuple(read(x) for x in parts)
+        return None if None in found or self.width not in (None, len(found)) else found
+
+    def __str__(self) -> str:
+        if self.width is None:
+            return f"a tuple of {'whole ' if self.whole else ''}numbers"
+        return f"{self.width} numbers, or a tuple of such"
+
+
+@dataclass(frozen=True)
 class Log:
     """A search space on a logarithmic scale, from `low` to `high`."""
 
@@ -72,6 +118,7 @@ Decay = Annotated[float, Range(0, 1, high_open=True)]
 Epsilon = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]
 Positive = Annotated[float, Range(0, low_open=True)]
+Axes = Annotated[tuple[int, ...], Row(whole=True)]
 EpsAt = Literal["outside", "inside"]
 
 
@@ -161,6 +208,8 @@ class Rule:
     @property
     def looks_ahead(self) -> bool:
         """Whether the gradient is taken at a lookahead point other than θ; see `lookahead`."""
+        if type(self).lookahead is Rule.lookahead:
+            return False
         return self.lookahead(self.init(cast(Any, 0.0))) is not None
 
     def rate(self, t: Number) -> Number:
@@ -271,8 +320,8 @@ def gathered(like: Any, find: Callable[[str, Any], Any]) -> Any:
 def range_of(annotation: Any) -> Range:
     """The range in the annotation of a number."""
     for choice in _choices(annotation):
-        if typing.get_origin(choice) is Annotated:
-            return next(m for m in choice.__metadata__ if isinstance(m, Range))
+        if typing.get_origin(choice) is Annotated and isinstance(choice.__metadata__[0], Range):
+            return choice.__metadata__[0]
     raise KeyError(f"{annotation} is of no number")
 
 
@@ -291,7 +340,7 @@ def allowed(annotation: Any) -> list[str]:
 
 def _words(choice: Any) -> str:
     if typing.get_origin(choice) is Annotated:
-        return str(next(m for m in choice.__metadata__ if isinstance(m, Range)))
+        return str(choice.__metadata__[0])
     if choice is bool:
         return "True or False"
     if choice is Rule:
@@ -303,9 +352,10 @@ def check(name: str, value: Any, annotation: Any) -> Any:
     """`value` converted to its annotated type; otherwise ``ValueError`` names the value and what is allowed."""
     for choice in _choices(annotation):
         if typing.get_origin(choice) is Annotated:
-            number = _number(value)
-            if number is not None and number in next(m for m in choice.__metadata__ if isinstance(m, Range)):
-                return number
+            kind = choice.__metadata__[0]
+            read = _within(kind, value) if isinstance(kind, Range) else kind.read(value)
+            if read is not None:
+                return read
         elif choice is bool or choice is Rule:
             if isinstance(value, choice):
                 return value
@@ -319,6 +369,15 @@ def check(name: str, value: Any, annotation: Any) -> Any:
     if isinstance(value, str):
         message += nearest(value, [word.strip("'") for word in words])
     raise ValueError(message)
+
+
+def _within(allowed: Range, value: Any) -> float | None:
+    number = _number(value)
+    return number if number is not None and number in allowed else None
+
+
+def _finite(value: Any) -> float | None:
+    return _within(Range(), value)
 
 
 def _number(value: Any) -> float | None:

@@ -279,7 +279,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 """Every operator that a symbol records, by name.  Graphs consist of these and of the words."""
 
 
-def array_word(name: str, tensor: Callable[..., Any], axes: Callable[..., Axes]) -> Callable[..., Any]:
+def array_word(name: str, tensor: Callable[..., Any], axes: Callable[..., Axes | None]) -> Callable[..., Any]:
     """A word for arrays, listed in `WORDS`; of a number it is that number, as of an array of one element.
 
     Args:

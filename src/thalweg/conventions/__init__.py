@@ -4,12 +4,14 @@
 ``optax.contrib``, ``pytorch_optimizer`` and ``textbook`` are known, with their names and arguments.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
+from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from thalweg.conventions.frameworks import TABLE
-from thalweg.conventions.meaning import OPTIMIZER, Framework
+from thalweg.conventions.meaning import OPTIMIZER, Framework, Meaning
 from thalweg.conventions.translation import Translation, translate
 from thalweg.optimizer import Optimizer
 from thalweg.rule import Rule, nearest
@@ -63,7 +65,24 @@ def optimizer(framework: str, name: str, params: ParamsT, **keywords: Any) -> Op
     own = {k: x for k, x in keywords.items() if k not in theirs}
     # Where a framework's name does not say otherwise, its weight decay is added to the gradient.
     around: dict[str, Any] = {"decay_form": "l2", **around, **own}
+    if (others := column.find(name).others) is not None:
+        meaning = others.read(f"{framework}'s {name}", column.named(theirs))
+        params = list(_routed(params, meaning))
     return Optimizer(params, rule, **around)
+
+
+def _routed(params: ParamsT, others: Meaning) -> Iterator[dict[str, Any]]:
+    """Groups of the matrices alone, and groups of all other parameters with a meaning of their own."""
+    given: list[Any] = list(params)
+    groups = given if given and isinstance(given[0], dict) else [{"params": given}]
+    for group in groups:
+        members: list[Any] = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+        matrices = [x for x in members if (x[1] if isinstance(x, tuple) else x).ndim == 2]
+        rest = [x for x in members if (x[1] if isinstance(x, tuple) else x).ndim != 2]
+        if matrices:
+            yield {**group, "params": matrices}
+        if rest:
+            yield {"rule": others.rule, "decay_form": "l2", **others.around, **group, "params": rest}
 
 
 _framework = framework

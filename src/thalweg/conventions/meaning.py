@@ -1,7 +1,7 @@
 """The parts of the table of conventions, and how a framework's call is read by them."""
 
 import inspect
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -124,6 +124,8 @@ class Convention:
         without_momentum: the rule to use if the momentum is None; arguments that it has no setting for are ignored.
         sparse: whether the framework's optimizer accepts sparse gradients.
         counted: whether the framework's state counts steps.
+        together: what several arguments determine together: changes our settings, in place.
+        others: the meaning of the same arguments for the parameters that are not matrices, if it is another one.
     """
 
     rule: type[Rule]
@@ -133,6 +135,8 @@ class Convention:
     without_momentum: type[Rule] | None = None
     sparse: bool = False
     counted: bool = True
+    together: Callable[[dict[str, Any]], None] | None = None
+    others: "Convention | None" = None
 
     def settings(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
         """Our settings of the rule and of `Optimizer` for the framework's arguments, unchecked; others are ignored."""
@@ -146,6 +150,8 @@ class Convention:
                 "decay_form": "l2",
                 **({"lambd": decay or None} if form == INTO_RULE else {}),
             }
+        if self.together is not None:
+            self.together(found)
         return found
 
     def meaning(self, settings: Mapping[str, Any]) -> Meaning:
@@ -212,10 +218,14 @@ class Framework:
 
     def read(self, name: str, theirs: Mapping[str, Any]) -> Meaning:
         """The meaning of a call; ``lr`` is understood as the learning rate in every framework."""
+        return self.find(name).read(f"{self.name}'s {name}", self.named(theirs))
+
+    def named(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments with the framework's own name of the learning rate in place of ``lr``."""
         arguments = dict(theirs)
         if "lr" in arguments and self.rate not in arguments:
             arguments[self.rate] = arguments.pop("lr")
-        return self.find(name).read(f"{self.name}'s {name}", arguments)
+        return arguments
 
 
 _OF_RULES = {"self", "params", "rule", "lr"}

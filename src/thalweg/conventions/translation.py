@@ -183,14 +183,14 @@ def _gradients() -> list[Tensor]:
 
 def _course(meaning: Meaning, drop: bool) -> list[Tensor]:
     """The points of an optimizer along the standard course; with `drop` the rate is halved half way."""
-    p = torch.nn.Parameter(torch.linspace(-1, 1, 12, dtype=torch.float64))
+    p = torch.nn.Parameter(torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 4))
     around: dict[str, Any] = {"decay_form": "l2", **meaning.around}
     optimizer = Optimizer([p], meaning.rule, **around, backend="eager")
     points = [p.detach().clone()]
     for t, g in enumerate(_gradients()):
         if drop and t == STEPS // 2:
             optimizer.param_groups[0]["lr"] /= 2
-        p.grad = g.clone()
+        p.grad = g.reshape(3, 4).clone()
         optimizer.step()
         points.append(p.detach().clone())
     return points

@@ -11,21 +11,29 @@ _GREEK = {
     "dampening": "tau", "decay": "rho", "eps": "epsilon", "eps_root": "epsilon_r", "momentum_decay": "psi",
     "lambd": "lambda", "lr_decay": "kappa", "nu": "nu", "nu1": "nu_1", "nu2": "nu_2", "alpha": "alpha", "t0": "t_0",
     "eta_minus": "eta_-", "eta_plus": "eta_+", "step_min": "s_min", "step_max": "s_max", "threshold": "rho_0",
-    "rho": "rho", "trust": "zeta", "least": "n_min", "beta": "beta", "power": "p",
+    "rho": "rho", "trust": "zeta", "least": "n_min", "beta": "beta", "power": "p", "rms": "zeta",
+    "safety": "gamma",
 }  # fmt: skip
 _LETTERS = {
     "momentum_buffer": "v", "exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "w", "square_avg": "r", "sum": "r",
     "grad_avg": "m", "acc_delta": "a", "exp_inf": "u", "prev": "h", "step_size": "s", "mu_product": "Pi", "ax": "a",
     "eta": "e", "mu": "q", "exp_avg_slow": "m_2", "exp_avg_diff": "d", "offset": "d",
     "weight_sum": "w", "lr_max": "gamma", "slow_params": "phi", "counter": "c",
+    "second_momentum_buffer": "n",
 }  # fmt: skip
 _SHARED = ("x", "y", "z", "k", "l", "q")
 
 # How tightly each operation binds; a looser operand is put in brackets.
-_BINDING = {"add": 1, "sub": 1, "sum": 2, "neg": 2, "mul": 2, "div": 2, "pow": 4}
+_BINDING = {
+    "add": 1, "sub": 1, "sum": 2, "sum_over": 2, "amax_over": 2, "total": 2, "neg": 2, "mul": 2, "div": 2, "matmul": 2,
+    "remainder": 2, "pow": 4, "transpose": 4, "inverse_root": 4,
+}  # fmt: skip
 _ATOM = 9
+_LARGE = 1024  # no rule treats a matrix of this size as a small or a large one
 _TWO = Symbol("const", (2.0,), "number")
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
+
+_AXES = "ijklmnab"
 
 Text = tuple[str, int]
 
@@ -48,6 +56,16 @@ class Printer:
         """The text of an operation on the texts of its operands."""
         return self.operations[op].format(*parts)
 
+    def how(self, node: Symbol) -> tuple[str, ...]:
+        """The texts of what an operation depends on besides its operands, such as the axes that are summed over."""
+        if node.op in ("sum_over", "amax_over", "size_over"):
+            return ("".join(_AXES[k] for k in node.how),)
+        if node.op in ("unfold", "fold"):
+            return (str(node.how[0] + 1),)
+        if node.op == "rounded":
+            return (str(node.how[0]).removeprefix("torch."),)
+        return (f"{node.how[0]:g}",) if node.op in ("orthogonalize", "inverse_root") else ()
+
     def brackets(self, text: str) -> str:
         """`text` in brackets."""
         raise NotImplementedError
@@ -68,17 +86,18 @@ class Printer:
         return letters.get(name, name)
 
     def lines(self, rule: Rule) -> list[tuple[str, str]]:
-        """The update as pairs of a left and a right side, each line using those above it."""
+        """The update as pairs of a left and a right side, each using those above it: of a matrix, if that matters."""
+        rule = rule.fit((_LARGE, _LARGE))
         traced = trace.rule(rule)
         self.inside = tuple(_bases(rule))
         names: dict[Symbol, str] = {}
         shared = iter(_SHARED)
         for name, node in traced.outputs.items():
             if node.op not in ("input", "const"):
-                names[node] = self.letter(self.called(name[2:], _LETTERS) if name != "p" else "theta", "t")
+                names[node] = self._field(name[2:], "t") if name != "p" else self.letter("theta", "t")
         uses = traced.uses()
         for node in traced.nodes:
-            worth = _size(node) > (2 if node.kind == "value" else 7)
+            worth = _size(node) > (7 if node.kind == "number" else 2) and node.op != "unfold"
             if uses[node] > 1 and worth and node not in names and node.op not in COMPARISONS:
                 names[node] = self.letter(next(shared, f"x_{len(names)}"), "t")
         ahead = trace.point(rule)
@@ -106,9 +125,11 @@ class Printer:
         parts: list[str] = []
         for i, operand in enumerate(node.args):
             text, tight = self.show(operand, names)
-            strict = (i == 1 and node.op in ("sub", "div")) or (i == 0 and node.op == "pow")
+            strict = (i == 1 and node.op in ("sub", "div")) or (i == 0 and self.binding(node.op) == _BINDING["pow"])
             parts.append(self.brackets(text) if tight < binding + strict and self.wraps(node.op) else text)
-        return self.join(node.op, parts), binding
+        if node.op == "fold":
+            parts = parts[:1]  # not what it is in the shape of
+        return self.join(node.op, [*parts, *self.how(node)]), binding
 
     def wraps(self, op: str) -> bool:
         """Whether a looser operand of `op` needs brackets; inside bars, roots and fractions it does not."""
@@ -119,8 +140,14 @@ class Printer:
             return {"p": self.letter("theta", "t-1"), "g": self.letter("g", "t"), "t": self.letter("t", "")}[name]
         group, _, rest = name.partition(".")
         if group == "s":
-            return self.letter(self.called(rest, _LETTERS), "t-1")
+            return self._field(rest, "t-1")
         return self.letter(self.called(rest, _GREEK), "")
+
+    def _field(self, name: str, index: str) -> str:
+        """A field of the state, or one of several arrays in it: of the first axis, of the second …"""
+        base, _, k = name.rpartition(".") if name.rpartition(".")[2].isdigit() else (name, "", "")
+        letter = self.called(base, _LETTERS)
+        return self.letter(f"{letter}_{int(k) + 1}" if k else letter, index)
 
 
 def _bases(rule: Rule) -> Iterator[str]:

@@ -11,6 +11,11 @@ def _call(name: str, *operands: str) -> str:
     return f"<mi>{name}</mi><mo>(</mo>{'<mo>,</mo>'.join(operands)}<mo>)</mo>"
 
 
+def _called(name: str) -> str:
+    """A call of one operand, with an index."""
+    return f"<msub><mi>{name}</mi><mn>{{1}}</mn></msub><mo>(</mo>{{0}}<mo>)</mo>"
+
+
 class _MathML(Printer):
     operations = {
         **{op: f"{{}}<mo>{sign}</mo>{{}}" for op, sign in _SIGNS.items()},
@@ -25,10 +30,32 @@ class _MathML(Printer):
         "norm": "<mo form='prefix'>‖</mo>{}<mo form='postfix'>‖</mo>",
         "sum": "<mo>∑</mo>{}",
         "size": "<mi>n</mi>",
+        "total": "<msub><mo>∑</mo><mi>θ</mi></msub>{}",
+        "sum_over": "<msub><mo>∑</mo><mi>{1}</mi></msub>{0}",
+        "amax_over": "<msub><mi>max</mi><mi>{1}</mi></msub>{0}",
+        "size_over": "<msub><mi>n</mi><mi>{1}</mi></msub>",
+        "matmul": "{}<mspace width='0.17em'/>{}",
+        "transpose": "<msup><mrow>{}</mrow><mi>⊤</mi></msup>",
+        "inverse_root": "<msup><mrow>{}</mrow><mrow><mo form='prefix'>−</mo><mn>1</mn><mo>/</mo><mn>{}</mn></mrow>"
+        "</msup>",
+        "unfold": _called("mat"),
+        "fold": _called("ten"),
+        "eye": "<mi>I</mi>",
+        "orthogonalize": _called("NS"),
+        "rounded": _call("{1}", "{0}"),
+        "qr": _call("Q", "{}"),
+        "eigenvectors": _call("V", "{}"),
+        "eigenvalues": _call("Λ", "{}"),
+        "arranged": _call("sort", "{}", "{}"),
+        "remainder": "{}<mo>mod</mo>{}",
+        "resolution": "<msub><mi>ε</mi><mi>m</mi></msub>",
         "maximum": _call("max", "{}", "{}"),
         "minimum": _call("min", "{}", "{}"),
-        "where": "<mrow><mo>{{</mo><mtable class='cases'><mtr><mtd>{1}</mtd><mtd><mtext>if </mtext>{0}</mtd></mtr>"
-        "<mtr><mtd>{2}</mtd><mtd><mtext>otherwise</mtext></mtd></mtr></mtable></mrow>",
+        **dict.fromkeys(
+            ("where", "when"),
+            "<mrow><mo>{{</mo><mtable class='cases'><mtr><mtd>{1}</mtd><mtd><mtext>if </mtext>{0}</mtd></mtr>"
+            "<mtr><mtd>{2}</mtd><mtd><mtext>otherwise</mtext></mtd></mtr></mtable></mrow>",
+        ),
     }
 
     def join(self, op: str, parts: list[str]) -> str:

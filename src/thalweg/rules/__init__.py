@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # for editors and type checkers; what runs is discovered belo
     from thalweg.rules.moments import RAdam as RAdam
     from thalweg.rules.normalized import ADOPT as ADOPT
     from thalweg.rules.normalized import LaProp as LaProp
+    from thalweg.rules.orthogonal import Muon as Muon
     from thalweg.rules.signs import Grams as Grams
     from thalweg.rules.signs import Lion as Lion
     from thalweg.rules.signs import Rprop as Rprop

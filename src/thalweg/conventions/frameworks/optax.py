@@ -24,12 +24,12 @@ from thalweg.rules import (
 
 def arguments(own: Arguments, decay: float | None = None) -> Arguments:
     """Optax's arguments: the rate, the optimizer's own, and weight decay if it has any."""
-    decayed = {"weight_decay": number(decay, "weight_decay"), "mask": _MASK}
+    decayed = {"weight_decay": number(decay, "weight_decay"), "mask": MASK}
     return {"learning_rate": number(REQUIRED, "lr"), **own, **({} if decay is None else decayed)}
 
 
 _MASKED = "give the parameters without decay a group of their own, with weight_decay=0"
-_MASK = refused(None, _MASKED)
+MASK = refused(None, _MASKED)
 _INSIDE_DECAY = {"weight_decay": number(0.0, "lambd")}  # part of the step, before its norm is taken
 MU_DTYPE = {"mu_dtype": refused(None, "moments are kept in float32 or wider; thalweg.Optimizer has state_dtype")}
 
@@ -134,7 +134,7 @@ _NAMES = {
                 "rho": number(0.9, "decay"),
                 "eps": number(1e-6, "eps"),
                 "weight_decay": number(0.0, "weight_decay"),
-                "weight_decay_mask": _MASK,
+                "weight_decay_mask": MASK,
             }
         ),
     ),
@@ -172,7 +172,7 @@ _NAMES = {
         {"weight": "complement", **SCALED},
     ),
     "lamb": Convention(
-        LAMB, "optax.lamb", arguments({**moments(eps=1e-6), **_EPS_ROOT, **_INSIDE_DECAY, "mask": _MASK})
+        LAMB, "optax.lamb", arguments({**moments(eps=1e-6), **_EPS_ROOT, **_INSIDE_DECAY, "mask": MASK})
     ),
     "lars": Convention(
         LARS,

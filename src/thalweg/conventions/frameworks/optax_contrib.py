@@ -1,9 +1,12 @@
 """The meaning of optax.contrib 0.2.8's names, according to its source code."""
 
-from thalweg.conventions.frameworks.optax import MU_DTYPE, arguments, moments
-from thalweg.conventions.frameworks.shared import ORTHOGONAL, SCALED, TOTAL, WRAPS
-from thalweg.conventions.meaning import Convention, Framework, number, refused, switch
-from thalweg.rules import ADOPT, MADGRAD, AdEMAMix
+from typing import Any
+
+from thalweg.conventions.frameworks.optax import MASK, MU_DTYPE, arguments, moments
+from thalweg.conventions.frameworks.shared import SCALED, TOTAL, WRAPS, Arguments
+from thalweg.conventions.meaning import Argument, Convention, Framework, inert, number, refused, switch, unset
+from thalweg.rules import ADOPT, MADGRAD, Adam, AdEMAMix, Muon
+from thalweg.rules.orthogonal import TABLES
 
 _NAMES = {
     "ademamix": Convention(
@@ -50,13 +53,93 @@ _NAMES = {
     ),
 }
 
+_TABLES = {"standard": "original", "dion": "quintic"}
+
+
+def _muon(own: Arguments) -> Arguments:
+    """The arguments of muon, each part of which ignores those of the other."""
+    ignored = {
+        "ns_coeffs": (3.4445, -4.775, 2.0315), "ns_steps": 5, "beta": 0.95, "eps": 1e-8, "weight_decay": 0.0,
+        "nesterov": True, "adaptive": False, "preconditioning": "frobenius", "adam_b1": 0.9, "adam_b2": 0.999,
+        "adam_eps_root": 0.0, "adam_weight_decay": 0.0, "adam_learning_rate": None, "consistent_rms": None,
+    }  # fmt: skip
+    given = {
+        "weight_decay_mask": MASK,
+        **MU_DTYPE,
+        "muon_weight_dimension_numbers": refused(None, "matrices are of inputs by outputs, and all others Adam's"),
+    }
+    return arguments({name: own.get(name) or inert(default) for name, default in ignored.items()} | given)
+
+
+def _rows(found: dict[str, Any]) -> None:
+    """As many steps as there are rows of coefficients; and optax's scale."""
+    rows = found["coefficients"]
+    rows = TABLES[rows] if isinstance(rows, str) and rows != "original" else rows
+    if not isinstance(rows, str) and isinstance(rows[0], tuple | list):
+        if len(rows) > found["steps"]:
+            raise ValueError(
+                f"optax.contrib's muon's ns_coeffs has {len(rows)} rows; allowed are at most ns_steps={found['steps']}"
+            )
+        found["steps"] = len(rows)
+    if found["rms"] is None:
+        found["rms"] = 0.2
+    else:
+        found["scale"] = "match_rms_adamw"
+
+
+def _adam_rate(found: dict[str, Any]) -> None:
+    if found["own_lr"] is not None:
+        found["lr"] = found["own_lr"]
+
+
+_NAMES["muon"] = Convention(
+    Muon,
+    "optax.contrib.muon",
+    _muon(
+        {
+            "ns_coeffs": Argument((3.4445, -4.775, 2.0315), ("coefficients",), _TABLES, shared=True),
+            "ns_steps": number(5, "steps"),
+            "beta": number(0.95, "momentum"),
+            "eps": number(1e-8, "eps"),
+            "weight_decay": number(0.0, "weight_decay"),
+            "nesterov": switch(True, "nesterov", True, False),
+            "adaptive": switch(False, "adaptive", True, False),
+            "preconditioning": Argument(
+                "frobenius",
+                ("normalize",),
+                {"frobenius": "frobenius", "spectral": "spectral", "schatten": "schatten", "aol": "rows"},
+                closed=True,
+            ),
+            "consistent_rms": number(None, "rms"),
+        }
+    ),
+    {"bias_correction": True, "scale": "transposed", "eps_at": "added", **SCALED},
+    together=_rows,
+    others=Convention(
+        Adam,
+        "optax.adamw",
+        _muon(
+            {
+                "eps": number(1e-8, "eps"),
+                "nesterov": switch(True, "nesterov", "constant", False),
+                "adam_b1": number(0.9, "beta1"),
+                "adam_b2": number(0.999, "beta2"),
+                "adam_eps_root": unset(0.0, "eps_root"),
+                "adam_weight_decay": number(0.0, "weight_decay"),
+                "adam_learning_rate": number(None, "own_lr"),
+            }
+        ),
+        SCALED,
+        together=_adam_rate,
+    ),
+)
+
 OPTAX_CONTRIB = Framework(
     "optax.contrib",
     "optax.contrib.{}",
     "learning_rate",
     _NAMES,
     {
-        "muon": ORTHOGONAL,
         "prodigy": TOTAL,
         "dog": TOTAL,
         "dowg": TOTAL,

@@ -2,9 +2,9 @@
 
 import torch
 
-from thalweg.conventions.frameworks.shared import CORRECTION, FACTORED, ORTHOGONAL, SCALED, UNCORRECTED, Arguments
-from thalweg.conventions.meaning import Convention, Framework, inert, number, several, switch, unset
-from thalweg.rules import ASGD, SGD, Adadelta, Adagrad, Adam, Adamax, Momentum, RAdam, RMSProp, Rprop
+from thalweg.conventions.frameworks.shared import CORRECTION, FACTORED, SCALED, UNCORRECTED, Arguments
+from thalweg.conventions.meaning import Argument, Convention, Framework, inert, number, several, switch, unset
+from thalweg.rules import ASGD, SGD, Adadelta, Adagrad, Adam, Adamax, Momentum, Muon, RAdam, RMSProp, Rprop
 
 
 def _arguments(rate: float, own: Arguments, decay: float | None = 0, *, fused: bool = False) -> Arguments:
@@ -125,6 +125,27 @@ _NAMES = {
             decay=None,
         ),
     ),
+    "Muon": Convention(
+        Muon,
+        "torch.optim.Muon",
+        {
+            "lr": number(1e-3, "lr"),
+            "weight_decay": number(0.1, "weight_decay"),
+            "momentum": number(0.95, "momentum"),
+            "nesterov": switch(True, "nesterov", True, False),
+            "ns_coefficients": Argument((3.4445, -4.775, 2.0315), ("coefficients",), shared=True),
+            "eps": number(1e-7, "eps"),
+            "ns_steps": number(5, "steps"),
+            "adjust_lr_fn": Argument(
+                None,
+                ("scale",),
+                {None: "original", "original": "original", "match_rms_adamw": "match_rms_adamw"},
+                closed=True,
+            ),
+        },
+        {"precision": "bfloat16", **SCALED},
+        counted=False,
+    ),
 }
 
 TORCH = Framework(
@@ -136,7 +157,6 @@ TORCH = Framework(
         "LBFGS": "it asks for the loss several times a step; thalweg.curvature has second-order methods",
         "SparseAdam": "it steps only the rows that a sparse gradient has",
         "Adafactor": FACTORED,
-        "Muon": ORTHOGONAL,
     },
 )
 """Torch's names."""
