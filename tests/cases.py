@@ -12,6 +12,7 @@ from torch import Tensor
 
 import thalweg
 from thalweg import rules
+from thalweg.conventions import TABLE
 from thalweg.rule import ABSENT, Rule, annotations, number_fields
 from thalweg.wrapping import Wrapper
 
@@ -71,6 +72,9 @@ def variants(cls: type[Rule], pairs: bool = True) -> Iterator[Rule]:
 
 FLAT: dict[str, type[Rule]] = {name: cls for name, cls in RULES.items() if not cls.example().fits}
 """Rules of which the formula is the same for parameters of any shape."""
+
+TORCHS = tuple(name for name, meaning in TABLE["torch"].names.items() if not meaning.rule().fits)
+"""The names of torch whose rules are the same for parameters of any shape and type."""
 
 ALL: list[Rule] = list(dict.fromkeys([*(rule for cls in FLAT.values() for rule in variants(cls)), *_NESTED]))
 """Every such rule with every choice of its options and every pair of them: each a formula of its own."""

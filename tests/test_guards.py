@@ -32,7 +32,7 @@ def check(server: Server, programs: list[Program]) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", FLAT)
 def test_rules_stay_in_their_memory(name: str, dtype: str, server: Server) -> None:
-    make = f"thalweg.Optimizer(ps, rules.parse({str(RULES[name].example())!r}))"
+    make = f"thalweg.Optimizer(ps, rules.parse({str(FLAT[name].example())!r}))"
     check(server, [program(make, dtype, where) for where in WHERE])
 
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cases import TORCHS
 from thalweg import optim
 from thalweg.conventions import TABLE
 
-NAMES = tuple(TABLE["torch"].names)
+NAMES = TORCHS
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "SGD": [
         {"momentum": 0.9},

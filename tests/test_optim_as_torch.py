@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from cases import TORCHS
 from thalweg import optim
 from thalweg.conventions import TABLE
 
@@ -21,7 +22,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from torch.testing._internal import common_optimizers
 
-NAMES = tuple(TABLE["torch"].names)
+NAMES = TORCHS
 every = pytest.mark.parametrize("name", NAMES)
 
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import lr_scheduler, swa_utils
 
+from cases import TORCHS
 from thalweg import optim
 from thalweg.conventions import TABLE
 
-NAMES = tuple(TABLE["torch"].names)
+NAMES = TORCHS
 
 
 def classes(name: str) -> tuple[Any, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 import thalweg
-from thalweg.conventions import TABLE
+from cases import TORCHS
 
 SOURCES = {"torch": torch.optim, "thalweg": thalweg.optim}
 X = torch.randn(12, 6, generator=torch.Generator().manual_seed(1))
@@ -96,7 +96,7 @@ def test_two_processes_train_as_with_torch(tmp_path: Path) -> None:
         torch.testing.assert_close(b, a, rtol=2e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", TABLE["torch"].names)
+@pytest.mark.parametrize("name", TORCHS)
 def test_the_states_tensors_go_through_safetensors(name: str, tmp_path: Path) -> None:
     safetensors = pytest.importorskip(
         "safetensors.torch", reason="safetensors is not installed; it comes with 'clients'"

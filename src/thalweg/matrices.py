@@ -66,7 +66,16 @@ def eye(x: Value, axis: int) -> Array:
 # Orthogonal matrices
 
 
-_rounded = array_word("rounded", lambda x, dtype: x.to(dtype).to(x.dtype), lambda how, x: x.axes)
+_rounded_tensor = array_word("rounded", lambda x, dtype: x.to(dtype).to(x.dtype), lambda how, x: x.axes)
+
+
+def _rounded(x: Any, how: tuple[torch.dtype]) -> Any:
+    if isinstance(x, Tensor | Symbol):
+        return _rounded_tensor(x, how=how)
+    return torch.tensor(x, dtype=torch.float64, device="cpu").to(how[0]).item()
+
+
+WORDS["rounded"] = _rounded
 
 
 def rounded(x: T, dtype: torch.dtype | None) -> T:

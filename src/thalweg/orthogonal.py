@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 _BLOCK = 192  # rows: smaller products run at a lower rate
+_SMALL = 64  # rows: smaller matrices take no time in any type, so they are computed as torch's Muon does
 _SAVED = 0.6  # a symmetric product's share of the cost of any other
 
 
@@ -20,8 +21,13 @@ def newton_schulz(x: Tensor, steps: int, coefficients: Sequence[Sequence[float]]
     """See `thalweg.matrices.orthogonalize`; of a batch, each matrix."""
     rows = [tuple(coefficients[min(k, len(coefficients) - 1)]) for k in range(steps)]
     tall = x.shape[-2] > x.shape[-1]
-    y = (x.mT if tall else x).to(_faster(dtype or x.dtype, x.dtype))
+    y = x.mT if tall else x
     m, n = y.shape[-2:]
+    dtype = dtype or x.dtype
+    if dtype.itemsize < 3 and m < _SMALL:
+        y = _rounded_once(y.to(dtype), rows)
+        return (y.mT if tall else y).to(x.dtype)
+    y = y.to(_faster(dtype, x.dtype))
     rounds = len(rows)
     whole = rounds * ((1 + _SAVED) * n + _SAVED * m)
     alone = (1 + _SAVED) * n + (4 * rounds - 3) * _SAVED * m
@@ -31,6 +37,16 @@ def newton_schulz(x: Tensor, steps: int, coefficients: Sequence[Sequence[float]]
         for row in rows:
             y = _polynomial(_symmetric(y, y.mT), row) @ y
     return (y.mT if tall else y).to(x.dtype)
+
+
+def _rounded_once(x: Tensor, rows: Sequence[tuple[float, ...]]) -> Tensor:
+    """The iterations as torch.optim.Muon does them: in 16 bits each sum of a matrix and a product is rounded once."""
+    add = torch.addmm if x.ndim == 2 else torch.baddbmm
+    y = x.reshape(-1, *x.shape[-2:]) if x.ndim > 2 else x
+    for a, b, c in rows:
+        square = y @ y.mT
+        y = add(y, add(square, square, square, beta=b, alpha=c), y, beta=a)
+    return y.reshape(x.shape)
 
 
 def _long(x: Tensor, rows: Sequence[tuple[float, ...]]) -> Tensor:

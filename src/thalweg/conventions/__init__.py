@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
@@ -71,14 +71,19 @@ def optimizer(framework: str, name: str, params: ParamsT, **keywords: Any) -> Op
     return Optimizer(params, rule, **around)
 
 
+def _tensor(member: Any) -> Tensor:
+    """A parameter, which may be given with its name."""
+    return cast(Any, member[1] if isinstance(member, tuple) else member)
+
+
 def _routed(params: ParamsT, others: Meaning) -> Iterator[dict[str, Any]]:
     """Groups of the matrices alone, and groups of all other parameters with a meaning of their own."""
     given: list[Any] = list(params)
     groups = given if given and isinstance(given[0], dict) else [{"params": given}]
     for group in groups:
         members: list[Any] = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
-        matrices = [x for x in members if (x[1] if isinstance(x, tuple) else x).ndim == 2]
-        rest = [x for x in members if (x[1] if isinstance(x, tuple) else x).ndim != 2]
+        matrices = [x for x in members if _tensor(x).ndim == 2]
+        rest = [x for x in members if _tensor(x).ndim != 2]
         if matrices:
             yield {**group, "params": matrices}
         if rest:

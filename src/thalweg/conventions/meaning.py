@@ -164,7 +164,11 @@ class Convention:
         """The rule of `settings`, unchecked, with any value that the framework accepts."""
         rule = self._of(settings)
         of_rule = {name: x for name, x in settings.items() if name in annotations(rule)}
-        return rule().bind({name: float(x) if type(x) is int else x for name, x in of_rule.items()})
+        default = rule()
+        whole = {name for name, x in default.options.items() if type(x) is int}
+        return default.bind(
+            {name: float(x) if type(x) is int and name not in whole else x for name, x in of_rule.items()}
+        )
 
     def _of(self, settings: Mapping[str, Any]) -> type[Rule]:
         plain = self.without_momentum is not None and settings["momentum"] is None

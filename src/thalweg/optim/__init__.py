@@ -64,9 +64,10 @@ if TYPE_CHECKING:  # for editors and type checkers, with torch's constructors; t
 
     class Rprop(torch.optim.Rprop, DropIn): ...  # pyright: ignore
 
+    class Muon(torch.optim.Muon, DropIn): ...  # pyright: ignore
+
     from torch.optim import LBFGS as LBFGS
     from torch.optim import Adafactor as Adafactor
-    from torch.optim import Muon as Muon
     from torch.optim import Optimizer as Optimizer
     from torch.optim import SparseAdam as SparseAdam
 else:

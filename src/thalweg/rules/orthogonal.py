@@ -55,9 +55,8 @@ TABLES: dict[str, Rows] = {
 """Coefficients of Newton and Schulz's iteration: K. Jordan's; those of modded-nanogpt, HeavyBall and timm; those of
 Amsel et al. 2025 (Polar Express), with margins of 1 % and 2 %.  The last row serves for all further iterations."""
 
-Coefficients = (
-    Literal["original", "quintic", "polar_express", "polar_express_safer"] | Annotated[tuple[Any, ...], Row(3)]
-)
+Table = Literal["original", "quintic", "polar_express", "polar_express_safer"]
+Given = Annotated[tuple[Any, ...], Row(3)]
 Scale = Literal["original", "transposed", "match_rms_adamw", "rms_to_rms", "none"]
 Precision = Literal["full", "float32", "bfloat16"]
 
