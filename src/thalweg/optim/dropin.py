@@ -105,6 +105,7 @@ class DropIn(Optimizer):
         ours = {**rule.numbers, **settings, "rule": rule, "params": group["params"]}
         ours.setdefault("weight_decay", 0.0)
         ours.setdefault("decay_form", "l2")
+        ours.setdefault("maximize", False)
         self._read[i] = theirs, settings, ours
         return ours
 
