@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from thalweg import bench
-from thalweg.bench import WORKLOADS, Extra, Plan, Result, Row, Timing, contenders, page, text, timing
+from thalweg.bench import WORKLOADS, Extra, Plan, Result, Row, Timing, contenders, packages, page, text, timing
 from thalweg.bench.pairs import PAIRS
 from thalweg.bench.plain import Plain
 from thalweg.bench.result import KINDS, OURS, ZEROING, Kind
@@ -380,3 +380,13 @@ def test_rows_that_do_not_fit_into_memory_are_left_out_with_a_warning(monkeypatc
     found = bench.run(Plan(["mlp"], ["sgd"], ["step"], rounds=1, extras=False))
     assert found.rows == []
     assert "MLP 784-128-64-10, sgd, step alone: left out, there is too little free memory" in found.warnings
+
+
+def test_packages_are_timed_beside_ours_where_they_are_installed() -> None:
+    cases = [
+        packages.Case("two small matrices", [(3, 4), (3, 4)], "torch", "Muon", {"lr": 0.02}),
+        packages.Case("nothing", [(3, 4)], "textbook", "Adam", {"lr": 0.02}),  # which is no package
+    ]
+    (found,) = packages.measure(cases, rounds=1)
+    assert found.what == "Muon, clip, step and zero_grad, two small matrices, torch's time over ours"
+    assert found.value > 0

@@ -282,18 +282,20 @@ def _states(where: str, right: Optimizer, p: Tensor, other: Optimizer, q: Tensor
         if key not in theirs:
             return "state missing", f"the state of {where} has no {key!r}"
         least = TOLERANCE.get(p.dtype, 0.0) if _fed_back else 0.0
-        if found := _unlike(f"{key!r} of {where}", "step" if key == "step" else "state", x, theirs[key], least):
+        what = "step" if key == "step" else "state"
+        # What was there earlier is known by the parameter, which may be in another group by now.
+        if found := _unlike(f"{key!r} of {where}", what, x, theirs[key], least, f"{key} {id(p)}"):
             return found
     if not held and any(isinstance(x, Tensor) and x.ndim for x in theirs.values()):
         return "state left over", f"the state of {where} has {sorted(theirs)}, and should be empty"
     return None
 
 
-def _unlike(where: str, what: str, x: Any, y: Any, least: float = 0.0) -> Found:
+def _unlike(where: str, what: str, x: Any, y: Any, least: float = 0.0, known_as: str = "") -> Found:
     """The difference between two tensors or numbers, if it is more than rounding."""
     if not isinstance(x, Tensor) or not isinstance(y, Tensor) or x.ndim == 0:
         if isinstance(x, Tensor | int | float) and isinstance(y, Tensor | int | float):
-            return _far(where, what, torch.as_tensor(x).detach(), torch.as_tensor(y).detach(), least)
+            return _far(where, what, torch.as_tensor(x).detach(), torch.as_tensor(y).detach(), least, known_as or where)
         return None if type(x) is type(y) else (f"{what} type", f"{where} is {type(y)}, and should be {type(x)}")
     if type(x) is not type(y):
         return f"{what} type", f"{where} is a {type(y).__name__}, and should be a {type(x).__name__}"
@@ -303,15 +305,15 @@ def _unlike(where: str, what: str, x: Any, y: Any, least: float = 0.0) -> Found:
         return f"{what} device", f"{where} is on {y.device}, and should be on {x.device}"
     if what == "parameter" and x.dtype != y.dtype:
         return f"{what} type", f"{where} is {y.dtype}, and should be {x.dtype}"
-    return _far(where, what, verbs.inner(x.detach()), verbs.inner(y.detach()), least)
+    return _far(where, what, verbs.inner(x.detach()), verbs.inner(y.detach()), least, known_as or where)
 
 
-def _far(where: str, what: str, x: Tensor, y: Tensor, least: float) -> Found:
+def _far(where: str, what: str, x: Tensor, y: Tensor, least: float, known_as: str) -> Found:
     if x.device.type == "meta" or x.numel() == 0 or x.layout != torch.strided:
         return None
     scale = float(x.abs().max())
     if math.isfinite(scale):  # after cancellation, rounding errors are still relative to the earlier, larger values
-        scale = _scales[where] = max(scale, _scales.get(where, 0.0))
+        scale = _scales[known_as] = max(scale, _scales.get(known_as, 0.0))
     if x.dtype == y.dtype and torch.equal(x, y):
         return None
     tolerance = max(_least, least, TOLERANCE.get(x.dtype, 0.0), TOLERANCE.get(y.dtype, 0.0))

@@ -11,7 +11,7 @@ from statistics import median
 
 import torch
 
-from thalweg.bench import changing, contenders, timing
+from thalweg.bench import changing, contenders, packages, timing
 from thalweg.bench.pairs import PAIRS
 from thalweg.bench.result import OURS, Extra
 from thalweg.bench.timing import Contender
@@ -73,6 +73,8 @@ def measure(say: Say) -> list[Extra]:
     found += halved()
     say("sets of gradients that change")
     found += changing.measure()
+    say("other packages")
+    found += packages.measure()
     if Path("/proc/self/clear_refs").exists():
         say("memory")
         found += memory()

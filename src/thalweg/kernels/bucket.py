@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from thalweg import plan, trace
@@ -85,19 +86,20 @@ def norm_source(form: Stages, types: Types, strict: bool) -> Source:
     return printer.sums(trace.square(form, strict), types)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Kept:
     """The state of a member.
 
     Attributes:
         entry: its dictionary, or None while nobody has asked for it.
         tensors: what is in the dictionary, in the bucket's order.
-        layout: shape and strides of the values while they are not shown; the parameter may have others by then.
+        layout: what `Parameters.layout` takes, for the values while they are not shown; the parameter may have another
+            layout by then.
     """
 
     entry: dict[str, Any] | None
     tensors: list[Tensor]
-    layout: Sequence[list[int]]
+    layout: NDArray[np.int64] | None
 
 
 class Bucket:
@@ -159,7 +161,7 @@ class Bucket:
         for i in shown:
             entry = states.mapping[self.parameters.tensors[i]]
             tensors = self._tensors(entry)
-            self._kept.append(_Kept(entry, tensors, ()))
+            self._kept.append(_Kept(entry, tensors, None))
             at = [part(x).data_ptr() for x in tensors]
             self._append([at[: len(self.arrays)]], [at[len(self.arrays)]], [at[len(self.arrays) + 1 :]])
             known = {*self._names, "step", *self.kept}
@@ -167,7 +169,7 @@ class Bucket:
             own = [(name, x) for name, x in entry.items() if name.partition(".")[0] in arrays]
             self._others.append([(name, x) for name, x in own if name not in known])
         self.members += fresh + shown
-        self.scratch += [self._room(i) for i in fresh + shown]
+        self.scratch += [self._room(i) for i in fresh + shown] if self._between else [{}] * len(members)
         self.parameters.records["home"][members] = 1
         self._lay(states)
 
@@ -218,12 +220,12 @@ class Bucket:
     def _begin(self, members: list[int], works: list[Work]) -> None:
         """Allocate the state of parameters that have none: as it begins, and not shown."""
         params = [cast(Tensor, self.parameters.stepped(i)) for i in members]
-        counts = np.fromiter(map(Tensor.numel, params), np.int64, len(params))
+        counts = self.parameters.records["numel"][members]
         firsts = {number: self._first(work) for number, work in {id(work): work for work in works}.items()}
         at: list[np.ndarray[Any, Any]] = []
         for name in self._names:
             at.append(self._block(params, counts, self.key.types.state))
-            whole = {firsts[id(work)][name] for work in works}
+            whole = {first[name] for first in firsts.values()}
             if whole != {0.0}:
                 for k, (p, work) in enumerate(zip(params, works, strict=True)):
                     view = self._view(p.shape, p.stride(), int(at[-1][k]))
@@ -231,7 +233,11 @@ class Bucket:
         scalars = [("step", self.key.step_dtype), *((name, self.key.number_dtype) for name in self.kept)]
         own: list[np.ndarray[Any, Any]] = []
         for name, dtype in scalars:
-            block = torch.tensor([firsts[id(work)].get(name, 0.0) for work in works], dtype=dtype, device="cpu")
+            values = {number: first.get(name, 0.0) for number, first in firsts.items()}
+            if len(firsts) == 1:
+                block = torch.full((len(works),), cast(Any, next(iter(values.values()))), dtype=dtype, device="cpu")
+            else:
+                block = torch.tensor([values[id(work)] for work in works], dtype=dtype, device="cpu")
             self._blocks.append(block)
             own.append(block.data_ptr() + dtype.itemsize * np.arange(len(works)))
         self._kept += [_Kept(None, [], layout) for layout in self.parameters.layouts(members)]
@@ -278,7 +284,7 @@ class Bucket:
                 if name == "step" or name in self.kept:
                     tensors.append(self._view((), (), begin).clone())
                 else:
-                    shape, stride = self._kept[m].layout
+                    shape, stride = self.parameters.layout(cast(Any, self._kept[m].layout))
                     own = self._view(shape, stride, begin)
                     if own is not self._holding(begin):  # to save a view saves all of its block
                         own = own.clone(memory_format=torch.preserve_format)
@@ -286,7 +292,7 @@ class Bucket:
             entry = states.of(p)
             values = dict(zip(names, tensors, strict=True))
             entry.update({name: values[name] for name in self._order()})
-            self._kept[m] = _Kept(entry, tensors, ())
+            self._kept[m] = _Kept(entry, tensors, None)
             at = [part(x).data_ptr() for x in tensors]
             self._at[m], self._steps[m] = at[: len(self.arrays)], at[len(self.arrays)]
             self._numbers[m] = at[len(self.arrays) + 1 :]

@@ -81,8 +81,7 @@ class Fused:
         moved = False
         fit: list[int] = []
         eagerly: set[int] = set()
-        for i in asked:
-            changed = found.examine(i)
+        for i, changed in zip(asked, map(found.examine, asked), strict=True):
             if changed == 2 and i in self._home:
                 self._enlist(works, states)
                 self._examine(self._look_again(), works, states)
@@ -92,9 +91,9 @@ class Fused:
                 continue
             if i not in self._home:
                 p, work = found.tensors[i], works[found.group[i]]
-                own = id(p) if states.mapping and states.mapping.get(p) else 0
                 # Those without a state of their own are alike.
-                kind = (id(work), p.dtype, p.shape if work.template.fits else None, own)
+                own = id(p) if states.mapping and states.mapping.get(p) else 0
+                kind = (id(work), p.dtype, (p.shape, p.stride()) if work.fits else None, own)
                 if kind not in alike:
                     key = self._key(i, work, states)
                     alike[kind] = key, [] if key is None else new.setdefault(key, [])

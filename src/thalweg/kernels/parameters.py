@@ -112,11 +112,16 @@ class Parameters:
             return copied
         return sharded.shard(p) if i in self.sharded else p
 
-    def layouts(self, members: list[int]) -> list[tuple[list[int], list[int]]]:
-        """The sizes and strides of what is stepped of these parameters, as they are enrolled."""
-        dims = self._dims.reshape(len(self.tensors), -1)[members].tolist()
-        counts = self.records["ndim"][members].tolist()
-        return [(own[:n], own[n : 2 * n]) for own, n in zip(dims, counts, strict=True)]
+    def layouts(self, members: list[int]) -> NDArray[np.int64]:
+        """The layout of what is stepped of each of these parameters, as they are enrolled, for `layout`."""
+        dims = self._dims.reshape(len(self.tensors), -1)[members]
+        return np.concatenate([self.records["ndim"][members, None], dims], 1)
+
+    @staticmethod
+    def layout(row: NDArray[np.int64]) -> tuple[list[int], list[int]]:
+        """Sizes and strides."""
+        n, *dims = row.tolist()
+        return dims[:n], dims[n : 2 * n]
 
     def hand_back(self) -> None:
         """Copy what was stepped in a copy, and have autograd notice what was stepped in a part."""

@@ -6,7 +6,7 @@ operations on the whole.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -21,9 +21,10 @@ def is_sharded(p: Tensor) -> bool:
     return module is not None and isinstance(p, module.DTensor)
 
 
-def among(params: Iterable[Tensor]) -> dict[int, Tensor]:
+def among(params: Sequence[Tensor]) -> dict[int, Tensor]:
     """Those parameters that are sharded, by their number."""
-    if "torch.distributed.tensor" not in sys.modules:
+    module = sys.modules.get("torch.distributed.tensor")
+    if module is None or not any(issubclass(kind, module.DTensor) for kind in set(map(type, params))):
         return {}
     return {i: p for i, p in enumerate(params) if is_sharded(p)}
 

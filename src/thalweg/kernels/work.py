@@ -38,6 +38,7 @@ class Work:
         factors: what each parameter's gradient is multiplied by, where `form` clips it by its own norm.
         names: the rule's numbers by name.
         looks_ahead: whether the parameters hold lookahead points.
+        fits: whether the rule depends on the shape of the parameter.
     """
 
     template: Rule
@@ -55,11 +56,13 @@ class Work:
     factors: NDArray[np.float64] = field(default_factory=lambda: np.ones(0))
     names: tuple[str, ...] = field(init=False)
     looks_ahead: bool = field(init=False)
+    fits: bool = field(init=False)
     _fitted: dict[Any, tuple[Rule, frozenset[str]]] = field(init=False, default_factory=dict[Any, Any])
 
     def __post_init__(self) -> None:
         self.names = tuple(self.template.numbers)
         self.looks_ahead = self.template.looks_ahead
+        self.fits = self.template.fits
 
     def fitted(self, p: Tensor) -> Rule:
         """The rule as it is for a parameter."""
@@ -84,9 +87,9 @@ class Work:
         return _ROUNDS[key]
 
     def _of(self, p: Tensor) -> tuple[Rule, frozenset[str]]:
-        shape = tuple(p.shape) if self.template.fits else ()
+        shape = tuple(p.shape) if self.fits else ()
         if shape not in self._fitted:
-            rule = self.template.fit(shape) if self.template.fits else self.template
+            rule = self.template.fit(shape) if self.fits else self.template
             first = rule.init(torch.empty(shape, device="meta") if rule.fits else cast(Any, 0.0))
             self._fitted[shape] = rule, frozenset({"step", *leaves(first), *(["ema"] if self.form.ema else [])})
         return self._fitted[shape]
