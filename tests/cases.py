@@ -13,7 +13,7 @@ from torch import Tensor
 import thalweg
 from thalweg import rules
 from thalweg.conventions import TABLE
-from thalweg.rule import ABSENT, Rule, annotations, number_fields
+from thalweg.rule import ABSENT, Rule, annotations, number_fields, shared_fields
 from thalweg.wrapping import Wrapper
 
 # Add a backend here, and every test of the optimizer runs on it.
@@ -24,7 +24,18 @@ RULES: dict[str, type[Rule]] = {
 }
 
 # Values for settings that choose a formula but are not a closed list of choices.
-_OPTIONAL = {"momentum": (0.9,), "eps": (None,), "eps_root": (1e-4,), "warmup": (6.0,), "lambd": (0.1,)}
+_OPTIONAL = {
+    "momentum": (0.9,),
+    "eps": (None,),
+    "eps_root": (1e-4,),
+    "warmup": (6.0,),
+    "lambd": (0.1,),
+    "clip": (None,),
+    "beta2": (0.9,),
+    "first": (1e-3,),
+    "beta3": (0.9,),
+    "growth": (1.5,),
+}  # fmt: skip
 
 # Further wrappers: around a rule with numbers of its own in the state, one whose step depends on the parameter, another
 # wrapper.
@@ -70,8 +81,11 @@ def variants(cls: type[Rule], pairs: bool = True) -> Iterator[Rule]:
             yield rule
 
 
-FLAT: dict[str, type[Rule]] = {name: cls for name, cls in RULES.items() if not cls.example().fits}
-"""Rules of which the formula is the same for parameters of any shape."""
+TOTAL = {name for name, cls in RULES.items() if not issubclass(cls, Wrapper) and shared_fields(cls.State)}
+"""Rules whose step depends on all parameters together."""
+
+FLAT = {name: cls for name, cls in RULES.items() if name not in TOTAL and not cls.example().fits}
+"""Rules of which the formula is the same for parameters of any shape, and of each alone."""
 
 TORCHS = tuple(name for name, meaning in TABLE["torch"].names.items() if not meaning.rule().fits)
 """The names of torch whose rules are the same for parameters of any shape and type."""
@@ -79,10 +93,10 @@ TORCHS = tuple(name for name, meaning in TABLE["torch"].names.items() if not mea
 ALL: list[Rule] = list(dict.fromkeys([*(rule for cls in FLAT.values() for rule in variants(cls)), *_NESTED]))
 """Every such rule with every choice of its options and every pair of them: each a formula of its own."""
 
-SHAPED: list[Rule] = [rule for name, cls in RULES.items() if name not in FLAT for rule in variants(cls, False)]
+SHAPED: list[Rule] = [rule for cls in RULES.values() if cls.example().fits for rule in variants(cls, False)]
 """Rules that depend on the shape of the parameter, with every choice of their options."""
 
-EVERY: list[Rule] = [*ALL, *SHAPED]
+EVERY: list[Rule] = [*ALL, *SHAPED, *(rule for name in TOTAL for rule in variants(RULES[name]))]
 
 # RMSProp's deviation after one corrected step is 0 except for rounding, so its numbers are arbitrary there.
 STABLE: list[Rule] = [

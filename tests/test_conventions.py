@@ -65,7 +65,6 @@ def test_rules(framework: str, name: str, theirs: dict[str, Any], expected: Any)
         ("keras", "Ftrl", {}, "keras's Ftrl cannot be expressed: its step is"),
         ("keras", "SGD", {"use_ema": True}, "keras's SGD's use_ema is True; allowed is False: "),
         ("optax", "adam", {}, "optax's adam needs learning_rate: it has no default there"),
-        ("optax.contrib", "prodigy", {}, "optax.contrib's prodigy cannot be expressed: its rate depends"),
         ("optax.contrib", "adopt", {"learning_rate": 1, "clip_value_fn": abs}, "allowed is None: the limit is"),
         (
             "optax",

@@ -16,8 +16,14 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {}, {"nesterov": False, "weight_decay": 0.0}, {"adjust_lr_fn": "match_rms_adamw", "ns_steps": 3},
         {"momentum": 0.5, "ns_coefficients": (2.0, -1.5, 0.5)},
     ],
+    "Adafactor": [
+        {}, {"lr": 0.5, "weight_decay": 0.1}, {"maximize": True, "beta2_decay": -0.5}, {"eps": (1e-4, 1e-2), "d": 1.5},
+    ],
 }  # fmt: skip
-SHAPES = {"Muon": ((4, 3), (3, 5), (16, 16))}
+SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
+    "Muon": ((4, 3), (3, 5), (16, 16)),
+    "Adafactor": ((4, 3), (6,), (2, 3, 4)),
+}
 GRID = [(name, settings) for name, own in SETTINGS.items() for settings in own]
 
 

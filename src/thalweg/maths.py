@@ -253,6 +253,11 @@ def total(x: V) -> Number:
 WORDS["total"] = total
 
 
+def ndim(x: V) -> int:
+    """How many axes a tensor has; a number has none."""
+    return x.ndim if isinstance(x, Tensor | Symbol) else 0
+
+
 def full_like(p: V, value: float) -> V:
     """`value` in the shape and dtype of `p`, for a rule's initial state; for complex `p`, in both components."""
     if isinstance(p, Tensor):

@@ -6,6 +6,7 @@ Besides these, ``@`` and ``.T`` are words.  A parameter of more than two axes be
 # pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false, reportUnnecessaryIsInstance=false
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -61,6 +62,14 @@ def fold(x: Array, like: Value, axis: int) -> Value:
 def eye(x: Value, axis: int) -> Array:
     """The identity matrix with as many rows as `x` has along `axis`."""
     return _eye(x, how=(axis,)) if isinstance(x, Tensor | Symbol) else cast(Any, 1.0)
+
+
+_resolution = array_word("resolution", lambda x: torch.finfo(x.dtype).eps, lambda how, x: ())
+
+
+def resolution(x: Value) -> Number:
+    """The spacing of numbers at 1, in the type of `x`."""
+    return _resolution(x) if isinstance(x, Tensor | Symbol) else sys.float_info.epsilon
 
 
 # Orthogonal matrices

@@ -73,7 +73,8 @@ def _state(rule: Rule, axes: Axes | None) -> Any:
 
 def _axes(rule: Rule, ndim: int) -> Axes | None:
     """The shape of the parameters in a trace: not known where the formula is the same for all."""
-    return tuple((k,) for k in range(ndim)) if rule.fits else None
+    # A number is traced as a vector: without axes it would be one of the numbers that the host computes.
+    return tuple((k,) for k in range(max(ndim, 1))) if rule.fits else None
 
 
 def _symbolic(rule: Rule, prefix: str) -> Rule:

@@ -76,12 +76,12 @@ def number(default: Any, ours: str, values: Mapping[Any, Any] | None = None) -> 
     return Argument(default, (ours,), values or {})
 
 
-def unset(default: float | None, ours: str) -> Argument:
-    """A number for which 0 and None mean off."""
-    return Argument(default, (ours,), {0: None, None: None})
+def unset(default: float | None, ours: str, off: float | None = None) -> Argument:
+    """A number for which 0 and None mean `off`."""
+    return Argument(default, (ours,), {0: off, None: off})
 
 
-def several(default: tuple[float, ...], *ours: str) -> Argument:
+def several(default: tuple[float | None, ...], *ours: str) -> Argument:
     """Several numbers in one argument."""
     return Argument(default, ours)
 

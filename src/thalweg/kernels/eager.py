@@ -157,7 +157,7 @@ def start(work: Work, p: Tensor, held: dict[str, Any]) -> None:
         if name.partition(".")[0] in arrays:
             held[name] = value.clone()
         elif isinstance(value, Tensor):
-            held[name] = value.to(work.state_dtype)
+            held[name] = value.to(work.state_dtype, copy=True)  # it may be the parameter itself
         else:
             held[name] = torch.tensor(value, dtype=work.number_dtype, device="cpu")
     if work.form.ema and "ema" not in held:

@@ -66,8 +66,9 @@ if TYPE_CHECKING:  # for editors and type checkers, with torch's constructors; t
 
     class Muon(torch.optim.Muon, DropIn): ...  # pyright: ignore
 
+    class Adafactor(torch.optim.Adafactor, DropIn): ...  # pyright: ignore
+
     from torch.optim import LBFGS as LBFGS
-    from torch.optim import Adafactor as Adafactor
     from torch.optim import Optimizer as Optimizer
     from torch.optim import SparseAdam as SparseAdam
 else:

@@ -260,6 +260,7 @@ class Optimizer(TorchOptimizer):
         self._scale = float(getattr(self, "grad_scale", None) or 1.0)
         self._upcoming = [upcoming(group) for group in self.param_groups]
         works = [self._work(i, group) for i, group in enumerate(self.param_groups)]
+        _check_rates(works)
         self._engine.prepare(works, self._states)
         if self._look(works):
             if self._switching:
@@ -444,3 +445,15 @@ class Optimizer(TorchOptimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), **{name: getattr(self, name) for name in _CONFIGURATION}}
+
+
+def _check_rates(works: list[Work]) -> None:
+    """Raise ``ValueError`` where groups have different rates and their rule estimates one for all."""
+    for cls in {type(work.template) for work in works if type(work.template).one_rate}:
+        rates = {work.numbers["lr"] for work in works if type(work.template) is cls} - {0.0}
+        if len(rates) > 1:
+            said = ", ".join(f"{rate:g}" for rate in sorted(rates))
+            raise ValueError(
+                f"the groups' rates are {said}; {cls.__name__} estimates one rate for all parameters together, so "
+                "allowed is one value of lr, or 0 for groups that do not move"
+            )

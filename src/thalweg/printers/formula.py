@@ -12,14 +12,18 @@ _GREEK = {
     "lambd": "lambda", "lr_decay": "kappa", "nu": "nu", "nu1": "nu_1", "nu2": "nu_2", "alpha": "alpha", "t0": "t_0",
     "eta_minus": "eta_-", "eta_plus": "eta_+", "step_min": "s_min", "step_max": "s_max", "threshold": "rho_0",
     "rho": "rho", "trust": "zeta", "least": "n_min", "beta": "beta", "power": "p", "rms": "zeta",
-    "safety": "gamma",
+    "safety": "gamma", "offset": "tau", "eps_scale": "epsilon_s",
+    "clip": "d", "size": "r", "first": "r", "d0": "d_0", "d_coef": "c", "growth": "gamma", "eps_res": "epsilon_u",
 }  # fmt: skip
 _LETTERS = {
     "momentum_buffer": "v", "exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "w", "square_avg": "r", "sum": "r",
     "grad_avg": "m", "acc_delta": "a", "exp_inf": "u", "prev": "h", "step_size": "s", "mu_product": "Pi", "ax": "a",
     "eta": "e", "mu": "q", "exp_avg_slow": "m_2", "exp_avg_diff": "d", "offset": "d",
     "weight_sum": "w", "lr_max": "gamma", "slow_params": "phi", "counter": "c",
-    "second_momentum_buffer": "n",
+    "second_momentum_buffer": "n", "row_var": "r", "col_var": "c", "variance": "v", "exp_avg_sq_row": "r",
+    "exp_avg_sq_col": "c", "exp_avg_res_row": "r_u", "exp_avg_res_col": "c_u", "accumulator": "a",
+    "initial": "o", "distance": "d", "square_distance": "d", "squares": "u", "p0": "o", "d_max": "a",
+    "numerator": "b",
 }  # fmt: skip
 _SHARED = ("x", "y", "z", "k", "l", "q")
 

@@ -23,7 +23,14 @@ if TYPE_CHECKING:  # for editors and type checkers; what runs is discovered belo
     from thalweg.rules.descent import QHM as QHM
     from thalweg.rules.descent import SGD as SGD
     from thalweg.rules.descent import Momentum as Momentum
+    from thalweg.rules.distance import DAdaptAdam as DAdaptAdam
+    from thalweg.rules.distance import DoG as DoG
+    from thalweg.rules.distance import DoWG as DoWG
+    from thalweg.rules.distance import Prodigy as Prodigy
     from thalweg.rules.dual import MADGRAD as MADGRAD
+    from thalweg.rules.factored import CAME as CAME
+    from thalweg.rules.factored import SM3 as SM3
+    from thalweg.rules.factored import Adafactor as Adafactor
     from thalweg.rules.layerwise import LAMB as LAMB
     from thalweg.rules.layerwise import LARS as LARS
     from thalweg.rules.layerwise import Fromage as Fromage

@@ -3,6 +3,7 @@
 from thalweg.conventions.frameworks.keras import KERAS
 from thalweg.conventions.frameworks.optax import OPTAX
 from thalweg.conventions.frameworks.optax_contrib import OPTAX_CONTRIB
+from thalweg.conventions.frameworks.prodigyopt import DADAPTATION, PRODIGYOPT
 from thalweg.conventions.frameworks.pytorch_optimizer import PYTORCH_OPTIMIZER
 from thalweg.conventions.frameworks.textbook import TEXTBOOK
 from thalweg.conventions.frameworks.torch import TORCH
@@ -10,6 +11,6 @@ from thalweg.conventions.meaning import Framework
 
 __all__ = ["TABLE"]
 
-_COLUMNS = (TORCH, KERAS, OPTAX, OPTAX_CONTRIB, PYTORCH_OPTIMIZER, TEXTBOOK)
+_COLUMNS = (TORCH, KERAS, OPTAX, OPTAX_CONTRIB, PYTORCH_OPTIMIZER, PRODIGYOPT, DADAPTATION, TEXTBOOK)
 TABLE: dict[str, Framework] = {column.name: column for column in _COLUMNS}
 """The names of all frameworks."""

@@ -1,13 +1,17 @@
 """The meaning of optax 0.2.8's names, according to its source code."""
 
-from thalweg.conventions.frameworks.shared import CORRECTION, FACTORED, INSIDE, ORTHOGONAL, SCALED, Arguments
+from typing import Any
+
+from thalweg.conventions.frameworks.shared import CORRECTION, INSIDE, ORTHOGONAL, SCALED, Arguments
 from thalweg.conventions.meaning import REQUIRED, Convention, Framework, number, refused, switch, unset
 from thalweg.rules import (
     LAMB,
     LARS,
     SGD,
+    SM3,
     AdaBelief,
     Adadelta,
+    Adafactor,
     Adagrad,
     Adam,
     Adamax,
@@ -52,6 +56,12 @@ def _adam(nesterov: bool = False) -> Arguments:
 
 
 _ONE_CORRECTION = "write thalweg.rules.Adam(amsgrad='corrected', bias_correction={0!r})"
+
+
+def _falling(found: dict[str, Any]) -> None:
+    """The exponent of the second moment's decay is given without its sign."""
+    found["decay"] = -found["power"]
+
 
 _NAMES = {
     "sgd": Convention(
@@ -189,6 +199,27 @@ _NAMES = {
             }
         ),
     ),
+    "adafactor": Convention(
+        Adafactor,
+        "optax.adafactor",
+        {
+            "learning_rate": number(None, "lr", {None: 1.0}),
+            "min_dim_size_to_factor": number(128, "least_size"),
+            "decay_rate": number(0.8, "power"),
+            "decay_offset": number(0, "offset"),
+            "multiply_by_parameter_scale": switch(True, "parameter_scale", True, False),
+            "clipping_threshold": number(1.0, "clip"),
+            "momentum": number(None, "momentum"),
+            "dtype_momentum": refused("float32", "an average of the steps is rounded to float32"),
+            "weight_decay_rate": unset(None, "lambd", off=0.0),
+            "eps": number(1e-30, "eps"),
+            "factored": switch(True, "factor", "largest", "none"),
+            "weight_decay_mask": MASK,
+        },
+        {"eps_at": "squares", "relative": False, "decay_at": "plain", "numbers_in": "float32"},
+        together=_falling,
+    ),
+    "sm3": Convention(SM3, "optax.sm3", arguments({"momentum": number(0.9, "momentum")})),
     "fromage": Convention(Fromage, "optax.fromage", arguments({"min_norm": number(1e-6, "least")})),
     "novograd": Convention(
         NovoGrad,
@@ -211,7 +242,6 @@ OPTAX = Framework(
     "learning_rate",
     _NAMES,
     {
-        "adafactor": FACTORED,
         "muon": ORTHOGONAL,
         "lbfgs": "it searches along a line; thalweg.curvature has second-order methods",
     },

@@ -3,9 +3,9 @@
 from typing import Any
 
 from thalweg.conventions.frameworks.optax import MASK, MU_DTYPE, arguments, moments
-from thalweg.conventions.frameworks.shared import SCALED, TOTAL, WRAPS, Arguments
-from thalweg.conventions.meaning import Argument, Convention, Framework, inert, number, refused, switch, unset
-from thalweg.rules import ADOPT, MADGRAD, Adam, AdEMAMix, Muon
+from thalweg.conventions.frameworks.shared import SCALED, WRAPS, Arguments
+from thalweg.conventions.meaning import Argument, Convention, Framework, inert, number, refused, several, switch, unset
+from thalweg.rules import ADOPT, MADGRAD, Adam, AdEMAMix, DAdaptAdam, DoG, DoWG, Muon, Prodigy
 from thalweg.rules.orthogonal import TABLES
 
 _NAMES = {
@@ -50,6 +50,49 @@ _NAMES = {
             }
         ),
         {"at_zero": "moved", "numbers_in": "float32"},
+    ),
+}
+
+_ESTIMATED = {
+    "learning_rate": number(1.0, "lr"),
+    "betas": several((0.9, 0.999), "beta1", "beta2"),
+    "eps": number(1e-8, "eps"),
+    "estim_lr0": number(1e-6, "d0"),
+    "weight_decay": number(0.0, "lambd"),
+}
+_DISTANCE = {"weight_decay": unset(None, "weight_decay", off=0.0), "mask": MASK}
+_NAMES |= {
+    "prodigy": Convention(
+        Prodigy,
+        "optax.contrib.prodigy",
+        {
+            **_ESTIMATED,
+            "beta3": number(None, "beta3"),
+            "estim_lr_coef": number(1.0, "d_coef"),
+            "safeguard_warmup": switch(False, "safeguard", True, False),
+        },
+        {"bias_correction": True},
+    ),
+    "dadapt_adamw": Convention(DAdaptAdam, "optax.contrib.dadapt_adamw", _ESTIMATED, {"bias_correction": True}),
+    "dog": Convention(
+        DoG,
+        "optax.contrib.dog",
+        {
+            "learning_rate": number(1.0, "lr"),
+            "init_step": Argument(("heuristic", 1e-6), ("first", "size")),
+            "eps": number(1e-8, "eps"),
+            **_DISTANCE,
+        },
+    ),
+    "dowg": Convention(
+        DoWG,
+        "optax.contrib.dowg",
+        {
+            "learning_rate": number(1.0, "lr"),
+            "init_estim_sq_dist": number(None, "first"),
+            "eps": number(1e-4, "eps"),
+            **_DISTANCE,
+        },
     ),
 }
 
@@ -140,10 +183,6 @@ OPTAX_CONTRIB = Framework(
     "learning_rate",
     _NAMES,
     {
-        "prodigy": TOTAL,
-        "dog": TOTAL,
-        "dowg": TOTAL,
-        "dadapt_adamw": TOTAL,
         "schedule_free": WRAPS,
         "schedule_free_adamw": WRAPS,
         "schedule_free_sgd": WRAPS,

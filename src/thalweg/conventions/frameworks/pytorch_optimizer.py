@@ -15,7 +15,7 @@ from thalweg.conventions.meaning import (
     switch,
     unset,
 )
-from thalweg.rules import ADOPT, MADGRAD, AdaBelief, Adan, AdEMAMix, Grams, LaProp, Tiger, Yogi
+from thalweg.rules import ADOPT, CAME, MADGRAD, SM3, AdaBelief, Adan, AdEMAMix, Grams, LaProp, Tiger, Yogi
 
 
 def _arguments(
@@ -171,6 +171,34 @@ _NAMES = {
         MADGRAD,
         "pytorch_optimizer.MADGRAD",
         _arguments(1e-3, {"momentum": unset(0.9, "momentum"), "eps": unset(1e-6, "eps")}, decouple=False, on=INTO_RULE),
+    ),
+    "CAME": Convention(
+        CAME,
+        "pytorch_optimizer.CAME",
+        _arguments(
+            2e-4,
+            {
+                "betas": several((0.9, 0.999, 0.9999), "beta1", "beta2", "beta3"),
+                "clip_threshold": number(1.0, "clip"),
+                "ams_bound": switch(False, "amsgrad", True, False),
+                "eps1": number(1e-30, "eps"),
+                "eps2": number(1e-16, "eps_res"),
+                **_FIXED,
+            },
+            decouple=True,
+        ),
+    ),
+    "SM3": Convention(
+        SM3,
+        "pytorch_optimizer.SM3",
+        {
+            "lr": number(1e-1, "lr"),
+            "momentum": number(0.0, "momentum"),
+            "beta": unset(0.0, "beta2"),
+            "eps": number(1e-30, "eps"),
+            "maximize": switch(False, "maximize", True, False),
+            "foreach": inert(None),
+        },
     ),
     "Tiger": Convention(
         Tiger,

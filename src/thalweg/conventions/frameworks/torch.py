@@ -2,9 +2,9 @@
 
 import torch
 
-from thalweg.conventions.frameworks.shared import CORRECTION, FACTORED, SCALED, UNCORRECTED, Arguments
+from thalweg.conventions.frameworks.shared import CORRECTION, SCALED, UNCORRECTED, Arguments
 from thalweg.conventions.meaning import Argument, Convention, Framework, inert, number, several, switch, unset
-from thalweg.rules import ASGD, SGD, Adadelta, Adagrad, Adam, Adamax, Momentum, Muon, RAdam, RMSProp, Rprop
+from thalweg.rules import ASGD, SGD, Adadelta, Adafactor, Adagrad, Adam, Adamax, Momentum, Muon, RAdam, RMSProp, Rprop
 
 
 def _arguments(rate: float, own: Arguments, decay: float | None = 0, *, fused: bool = False) -> Arguments:
@@ -125,6 +125,19 @@ _NAMES = {
             decay=None,
         ),
     ),
+    "Adafactor": Convention(
+        Adafactor,
+        "torch.optim.Adafactor",
+        {
+            "lr": number(1e-2, "lr"),
+            "beta2_decay": number(-0.8, "decay"),
+            "eps": several((None, 1e-3), "eps", "eps_scale"),
+            "d": number(1.0, "clip"),
+            "weight_decay": number(0.0, "lambd"),
+            "foreach": inert(None),
+            "maximize": switch(False, "maximize", True, False),
+        },
+    ),
     "Muon": Convention(
         Muon,
         "torch.optim.Muon",
@@ -156,7 +169,6 @@ TORCH = Framework(
     {
         "LBFGS": "it asks for the loss several times a step; thalweg.curvature has second-order methods",
         "SparseAdam": "it steps only the rows that a sparse gradient has",
-        "Adafactor": FACTORED,
     },
 )
 """Torch's names."""
