@@ -196,6 +196,23 @@ def test_state_that_was_edited_is_what_is_stepped(rule: type[Rule]) -> None:
         torch.testing.assert_close(a.data, b.data, rtol=1e-10, atol=1e-10)
 
 
+def test_totals_are_over_parameters_of_all_types_and_groups() -> None:
+    made: list[Any] = []
+    for backend in ("eager", "numba"):
+        ps = [nn.Parameter(torch.full((n,), 0.5, dtype=dtype)) for n, dtype in ((3, torch.float64), (4, torch.float32))]
+        groups: Any = [{"params": ps[:1]}, {"params": ps[1:], "lr": 0.3}]
+        optimizer = thalweg.Optimizer(groups, Together(), backend=backend)
+        for k in range(4):
+            for p in ps:
+                p.grad = torch.linspace(-1.0, 2.0 - k, p.numel(), dtype=p.dtype)
+            optimizer.step()
+        assert optimizer.state[ps[0]]["longest"] == optimizer.state[ps[1]]["longest"] > 0
+        made.append([x.detach().double() for x in ps])
+    for a, b in zip(*made, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(made[0][0], made[1][0], rtol=1e-7, atol=0)
+
+
 def test_matrices_of_many_chunks() -> None:
     made: list[Any] = []
     for backend in ("eager", "numba"):

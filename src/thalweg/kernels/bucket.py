@@ -58,8 +58,14 @@ def _sources(rule: Rule, key: Key, zero_grad: bool) -> Parts:
     """What runs one after the other in a step, printed once for all optimizers that have the formula."""
     what = (key.formula, key.ndim, key.rows, key.form, key.types, zero_grad)
     if what not in _SOURCES:
-        _SOURCES[what] = printer.step(trace.step(rule, key.form, key.ndim), key.types, zero_grad, key.rows)
+        *totalled, last = trace.rounds(trace.step(rule, key.form, key.ndim))
+        _SOURCES[what] = printer.step(last, key.types, zero_grad, key.rows, totalled)
     return _SOURCES[what]
+
+
+def is_total(part: Source | trace.Graph) -> bool:
+    """Whether a part of a step gives what is totalled over all parameters, rather than words for arrays."""
+    return isinstance(part, trace.Graph) and all(name.startswith("q.") for name in part.outputs)
 
 
 _ROWS: dict[Any, bool] = {}
@@ -111,6 +117,7 @@ class Bucket:
         used: how many rows the members have in this step; 0 if none of them is stepped by a kernel.
         arrays: the values of the state, by their names in the trace.
         scratch: for each member, what the passes of a step write for each other.
+        totals: whether a step needs totals over all parameters.
         each: whether each member has numbers of its own.
         small: whether to run on one thread.  Decided once for all kernels, so that the step finds in its cache what
             the norm has just read.
@@ -126,7 +133,9 @@ class Bucket:
         passes = [part for part in parts if isinstance(part, Source)]
         step = passes[-1]
         self.arrays = tuple(name for name in step.arrays[2:] if name.partition(".")[0] not in ("w", "y", "z", "part"))
-        self._has_arrays = len(passes) < len(parts)
+        graphs = [part for part in parts if isinstance(part, trace.Graph)]
+        self.totals = any(is_total(part) for part in graphs)
+        self._has_arrays = not all(is_total(part) for part in graphs)
         self._between = step.arrays[2 + len(self.arrays) :]
         self.scratch: list[dict[str, Tensor]] = []
         self._others: list[list[tuple[str, Tensor]]] = []

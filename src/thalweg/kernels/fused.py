@@ -1,6 +1,8 @@
 """The fused CPU backend: one launch of a printed kernel steps every parameter that shares a formula."""
 
-from collections.abc import Sequence
+import contextlib
+from collections import Counter
+from collections.abc import Generator, Sequence
 from operator import is_
 from typing import Any, cast
 
@@ -9,16 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thalweg.kernels import eager, reference, sharded
-from thalweg.kernels.bucket import Bucket, Key, Parts, by_rows, norm_source, sums_up
+from thalweg.kernels import eager, reference, sharded, totals
+from thalweg.kernels.bucket import Bucket, Key, Parts, by_rows, is_total, norm_source, sums_up
 from thalweg.kernels.calls import native
 from thalweg.kernels.kernel import Kernel
 from thalweg.kernels.parameters import Parameters, Written
-from thalweg.kernels.records import EAGER, SKIPPED
+from thalweg.kernels.records import EAGER, FUSED, SKIPPED
 from thalweg.kernels.slots import Slots
 from thalweg.kernels.work import States, Work
 from thalweg.printers.lowering import Types
 from thalweg.trace import Graph
+
+Parting = Generator[dict[str, float], dict[str, float], dict[str, NDArray[np.float64]]]
 
 
 class Fused:
@@ -35,6 +39,7 @@ class Fused:
         self._written: Written | None = None
         self._overlapping: set[int] = set()
         self._copied: list[Tensor] = []
+        self._totals = False
 
     def prepare(self, works: list[Work], states: States) -> None:
         """See `thalweg.kernels.work.Backend`."""
@@ -53,6 +58,8 @@ class Fused:
             self._examine(asked, works, states)
         for bucket in self._buckets.values():
             bucket.used = native().assign(bucket.job)
+        if self._totals:
+            self._share(works)
 
     def _enlist(self, works: list[Work], states: States) -> None:
         """Begin anew: what is derived from groups, parameters and state is forgotten."""
@@ -63,7 +70,21 @@ class Fused:
         self._works, self._states = list(works), states
         states.reveal = self._reveal
         self._buckets, self._kernels, self._home = {}, {}, {}
-        self._overlapping, self._written = set(), None
+        self._overlapping, self._written, self._totals = set(), None, False
+
+    def _share(self, works: list[Work]) -> None:
+        """Have rules with totals stepped eagerly, if the numbers that their parameters share are not all known here."""
+        found = self._parameters
+        assert found is not None
+        buckets = [bucket for bucket in self._buckets.values() if bucket.totals]
+        eagerly = any(works[found.group[i]].totals for i in self._rest)
+        if eagerly or not totals.alike(buckets):
+            for bucket in buckets:
+                bucket.used = 0
+                for i in bucket.members:
+                    if found.records["active"][i] == FUSED:
+                        self._eagerly(i)
+            self._rest = sorted(set(self._rest))
 
     def _reveal(self) -> None:
         assert self._states is not None
@@ -113,6 +134,7 @@ class Fused:
             self._home.update(dict.fromkeys(members, key))
             own = id(self._buckets[key])
             self._kernels = {what: kernel for what, kernel in self._kernels.items() if what[0] != own}
+        self._totals = any(bucket.totals for bucket in self._buckets.values())
         if new or moved:
             self._note()
         # What was found out is known to native code now, but for gradients of which only Python can tell.
@@ -170,7 +192,7 @@ class Fused:
         real = eager.arithmetic(p.dtype)
         types = Types(p.dtype, work.state_dtype or real, real)
         rule = work.fitted(p)
-        if work.totals:
+        if work.totals and (rule.fits or i in self._parameters.sharded):
             return None
         formula = (type(rule), tuple(rule.options.items()), tuple(rule.numbers))
         ndim = p.ndim if rule.fits else 0
@@ -216,11 +238,14 @@ class Fused:
         """See `thalweg.kernels.work.Backend`."""
         found = self._parameters
         assert found is not None
-        for bucket in self._buckets.values():
-            if bucket.used:
+        used = [bucket for bucket in self._buckets.values() if bucket.used]
+        if self._totals:
+            self._together([bucket for bucket in used if bucket.totals], "zero" if zero_grad else "step", works)
+        for bucket in used:
+            if not bucket.totals:
                 self._run(bucket, "zero" if zero_grad else "step", works)
-                native().finish(bucket.job)
-                bucket.renew()
+            native().finish(bucket.job)
+            bucket.renew()
         if found.copies or found.sharded:
             found.hand_back()
         if zero_grad:
@@ -245,6 +270,29 @@ class Fused:
 
     def _run(self, bucket: Bucket, what: str, works: list[Work]) -> dict[str, NDArray[np.float64]]:
         """Run all parts of what is to be done to a bucket; what they have summed up, per member."""
+        parts = self._parts(bucket, what, works)
+        try:
+            next(parts)
+        except StopIteration as done:
+            return done.value
+        raise AssertionError("totals are asked for by a step that has none")
+
+    def _together(self, buckets: list[Bucket], what: str, works: list[Work]) -> None:
+        """Run all parts of a step of buckets, with totals over all that have rules of one class."""
+        waiting = [(bucket.key.formula[0], self._parts(bucket, what, works)) for bucket in buckets]
+        answers: list[Any] = [None] * len(waiting)
+        while waiting:
+            asked: list[tuple[Any, Parting, dict[str, float]]] = []
+            for (rule, parts), answer in zip(waiting, answers, strict=True):
+                with contextlib.suppress(StopIteration):
+                    asked.append((rule, parts, parts.send(answer)))
+            totals: dict[Any, Counter[str]] = {}
+            for rule, _, own in asked:
+                totals.setdefault(rule, Counter()).update(own)
+            waiting, answers = [(rule, parts) for rule, parts, _ in asked], [totals[rule] for rule, _, _ in asked]
+
+    def _parts(self, bucket: Bucket, what: str, works: list[Work]) -> "Parting":
+        """The same bit by bit: yields what is to be totalled over all parameters, and is sent the totals."""
         if (id(bucket), what) not in self._kernels:
             key = bucket.key
             if what == "own norm":
@@ -263,6 +311,9 @@ class Fused:
                 part.run(works, sums)
                 if part.summed:
                     sums |= part.sums()
+            elif is_total(part):
+                found = yield totals.own(part, bucket, works, sums)
+                sums |= {name: np.full(len(bucket.members), x) for name, x in found.items()}
             else:
                 assert self._states is not None
                 slots = slots or Slots(bucket, works, self._states)

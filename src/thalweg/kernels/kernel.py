@@ -76,7 +76,7 @@ class Kernel:
 
 def _is_own(name: str) -> bool:
     """Whether a number is another for each parameter: how many elements it has, what they sum up to, its clipping."""
-    return name in ("n", "c.clip_each") or name.startswith(("r.", "n."))
+    return name in ("n", "c.clip_each") or name.startswith(("r.", "n.", "q."))
 
 
 def count(p: Tensor, name: str) -> float:

@@ -180,7 +180,9 @@ class Source:
     folded: tuple[str, ...] = ()
 
 
-def step(traced: Graph, types: Types, zero_grad: bool, rows: bool = False) -> tuple[Source | Graph, ...]:
+def step(
+    traced: Graph, types: Types, zero_grad: bool, rows: bool = False, totalled: Sequence[Graph] = ()
+) -> tuple[Source | Graph, ...]:
     """What runs one after the other in a whole step, of a graph from `thalweg.trace.step`.
 
     Args:
@@ -188,18 +190,24 @@ def step(traced: Graph, types: Types, zero_grad: bool, rows: bool = False) -> tu
         types: its types.
         zero_grad: whether the last pass leaves gradients zero.
         rows: whether passes go over matrices row by row; see `thalweg.plan.stages`.
+        totalled: what is to be totalled over all parameters before; see `thalweg.trace.rounds`.
 
     Returns:
-        the source of each pass over the elements, and the graphs of words for arrays that come between them.
+        the source of each pass over the elements, and the graphs of words for arrays that come between them; and after
+        what is summed up for totals, the graph of these.
     """
     *before, last = stages(traced, rows)
     assert last.elements is not None, "a step writes parameters"
     lowered = lower(last.elements, types)
-    passes = [*(lower(stage.elements, types) for stage in before if stage.elements), lowered]
+    earlier = [stage for part in totalled for stage in stages(part)] + before
+    passes = [*(lower(stage.elements, types) for stage in earlier if stage.elements), lowered]
     names = _columns(passes)
     held = tuple(lowered.kept)
     parts: list[Source | Graph] = []
-    for stage in before:
+    for stage in earlier:
+        if stage.elements and all(node.kind == "number" for node in stage.elements.outputs.values()):
+            parts.append(stage.elements)
+            continue
         if stage.elements and rows:
             parts.append(_by_rows(lower(stage.elements, types), types, names, False, held))
         elif stage.elements:
