@@ -235,6 +235,16 @@ def test_a_shape_that_a_rule_cannot_step_is_refused_by_name() -> None:
         thalweg.Optimizer(model.named_parameters(), Orthogonal())
 
 
+def test_complex_matrices_are_refused() -> None:
+    p = nn.Parameter(torch.ones(3, 2, dtype=torch.complex64))
+    with pytest.raises(ValueError, match="parameter 0 of its group: Orthogonal does not support complex parameters"):
+        thalweg.Optimizer([p], Orthogonal())
+    optimizer = thalweg.optim.Muon([p])
+    p.grad = torch.ones_like(p)
+    with pytest.raises(RuntimeError, match="Muon does not support complex parameters"):
+        optimizer.step()
+
+
 def test_state_of_another_shape_is_refused_when_loaded() -> None:
     (p, *_), optimizer = trained(Rows, "eager", torch.float32)
     saved = copy.deepcopy(optimizer.state_dict())

@@ -57,6 +57,8 @@ def step(work: Work, p: Tensor, held: dict[str, Any], zero_grad: bool, ordinal: 
     g = p.grad
     if g is None:  # another thread has dropped it meanwhile
         return
+    if work.fits and p.is_complex():
+        raise RuntimeError(f"{type(work.template).__name__} does not support complex parameters")
     if not work.kept(p) <= held.keys():
         start(work, p, held)
     with torch.no_grad():

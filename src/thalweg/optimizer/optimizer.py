@@ -220,6 +220,8 @@ class Optimizer(TorchOptimizer):
                     "only floating-point and complex tensors have gradients"
                 )
             try:
+                if rule.fits and p.is_complex():
+                    raise ValueError(f"{type(rule).__name__} does not support complex parameters")
                 rule.fit(tuple(p.shape))
             except ValueError as error:
                 self.param_groups.pop()
