@@ -1,6 +1,7 @@
 """The fused kernels against the reference: the same formula, evaluated on tensors."""
 
 import copy
+import math
 import multiprocessing
 import os
 import subprocess
@@ -18,12 +19,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import thalweg
-from cases import ALL, FLAT
+from cases import ALL, BACKENDS, FLAT
 from thalweg import rules
 from thalweg.kernels import build, launch
-from thalweg.maths import sqrt, where
+from thalweg.maths import cbrt, sqrt, where
 from thalweg.printers import numba as printer
-from thalweg.rule import Rule, annotations
+from thalweg.rule import Rate, Rule, annotations
 
 SHAPES = [(7,), (), (3, 5), (0, 4), (130, 67)]
 
@@ -107,6 +108,31 @@ def test_every_formula(i: int) -> None:
 @pytest.mark.parametrize("rule", [rules.Adam(), rules.named("nesterov"), rules.ASGD(t0=3)], ids=str)
 def test_every_stage(rule: Rule, settings: dict[str, Any]) -> None:
     agree(train(rule, "numba", **settings), train(rule, "eager", **settings), 1e-12)
+
+
+class Root(Rule):
+    """Steps by the cube root of the gradient."""
+
+    lr: Rate = 1.0
+
+    def update(h, p: Any, g: Any, s: Any, t: Any) -> tuple[Any, Any]:
+        return h.lr * cbrt(g), s
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_cube_roots(backend: str, dtype: torch.dtype) -> None:
+    # Of all sizes, as of those of the float's exponent, and of what has no exponent to take a third of.
+    kind = torch.finfo(dtype)
+    sizes = torch.logspace(math.log10(kind.smallest_normal), math.log10(kind.max) - 1e-6, 10_001, dtype=torch.float64)
+    exact = [0.0, -0.0, 1.0, 8.0, -27.0, math.inf, -math.inf, math.nan, kind.max, -kind.smallest_normal]
+    edges = exact + [5e-324, -1e-310] * (dtype is torch.float64)  # kernels flush subnormal numbers in float32
+    g = torch.cat([sizes, -sizes, torch.tensor(edges, dtype=torch.float64)]).to(dtype)
+    p = torch.zeros_like(g).requires_grad_()
+    p.grad = g
+    thalweg.Optimizer([p], Root(), backend=backend).step()
+    expected = np.cbrt(g.double().numpy())
+    np.testing.assert_allclose(p.detach().numpy(), expected, rtol=3 * kind.eps)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

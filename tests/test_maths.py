@@ -13,7 +13,7 @@ from thalweg import maths, matrices
 from thalweg.maths import full_like, where, zeros_like
 from thalweg.symbols import OPERATORS, WORDS, Symbol, TraceError
 
-UNARY = ("sqrt", "abs", "sign", "single", "exp", "log", "sin", "cos", "tanh")
+UNARY = ("sqrt", "cbrt", "abs", "sign", "single", "exp", "log", "sin", "cos", "tanh")
 BINARY = ("maximum", "minimum")
 WHOLE = ("sum", "size", "total")
 ARRAYS = (

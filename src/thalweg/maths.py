@@ -96,6 +96,13 @@ def _single(x: float) -> float:
         return math.copysign(math.inf, x)
 
 
+def _cbrt(x: Tensor) -> Tensor:
+    y = x.sign() * x.abs().pow(1 / 3)
+    # Since 1/3 is rounded, the power is off by tens of units in the last place, and one of Newton's steps is not.
+    better = y - (y - x / (y * y)) / 3
+    return torch.where(torch.isfinite(better), better, y)
+
+
 def _clamped(least: bool) -> Callable[[Any, Any], Tensor]:
     pair = torch.maximum if least else torch.minimum
 
@@ -109,6 +116,7 @@ def _clamped(least: bool) -> Callable[[Any, Any], Tensor]:
 
 
 sqrt = _unary("sqrt", math.sqrt, torch.sqrt, "The square root; nan below zero.")
+cbrt = _unary("cbrt", math.cbrt, _cbrt, "The cube root, of negative numbers, too.")
 abs = _unary("abs", math.fabs, torch.abs, "The magnitude.")
 sign = _unary("sign", lambda x: float((x > 0) - (x < 0)), torch.sign, "-1, 0 or 1.")
 exp = _unary("exp", math.exp, torch.exp, "The exponential.")

@@ -26,6 +26,7 @@ class _Latex(Printer):
         "ne": r"{} \ne {}",
         "nabla": r"\nabla f\left({}\right)",
         "sqrt": r"\sqrt{{{}}}",
+        "cbrt": r"\sqrt[3]{{{}}}",
         "abs": r"\lvert {} \rvert",
         "norm": r"\lVert {} \rVert",
         "sum": r"\sum {}",

@@ -26,6 +26,7 @@ class _MathML(Printer):
         "neg": "<mo form='prefix'>−</mo>{}",
         "nabla": "<mi>∇</mi><mi>f</mi><mrow><mo>(</mo>{}<mo>)</mo></mrow>",
         "sqrt": "<msqrt>{}</msqrt>",
+        "cbrt": "<mroot><mrow>{}</mrow><mn>3</mn></mroot>",
         "abs": "<mo form='prefix'>|</mo>{}<mo form='postfix'>|</mo>",
         "norm": "<mo form='prefix'>‖</mo>{}<mo form='postfix'>‖</mo>",
         "sum": "<mo>∑</mo>{}",

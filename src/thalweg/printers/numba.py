@@ -28,6 +28,7 @@ _FORMATS = {
     **INFIX,
     "pow": "{0} ** {1}",
     **{word: f"math.{word}({{0}})" for word in ("sqrt", "exp", "log", "sin", "cos", "tanh")},
+    "cbrt": "cbrt({0})",
     "abs": "abs({0})",
     "where": "({1} if {0} else {2})",
     # As torch has them: not a number if either is.
@@ -62,6 +63,7 @@ from numba import cfunc, float32, float64, njit
 
 from thalweg.kernels.memory import ask, fetch, flush, real64, restore, save_real64, stream, take, word
 from thalweg.kernels.records import JOB, offsets
+from thalweg.kernels.roots import cbrt
 
 J = offsets(JOB)
 {streams}

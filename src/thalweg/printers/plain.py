@@ -27,6 +27,7 @@ class _Plain(Printer):
         "ne": "{} ≠ {}",
         "nabla": "∇f({})",
         "sqrt": "√({})",
+        "cbrt": "∛({})",
         "abs": "|{}|",
         "norm": "‖{}‖",
         "sum": "Σ {}",

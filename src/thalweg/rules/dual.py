@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from thalweg.maths import Number, Value, single, sqrt, where, zeros_like
+from thalweg.maths import Number, Value, cbrt, single, sqrt, where, zeros_like
 from thalweg.rule import ABSENT, Decay, Epsilon, Log, Rate, Rule
 
 
@@ -26,8 +26,8 @@ class MADGRAD(Rule):
     search = {"lr": Log(1e-5, 1.0)}
 
     class State(NamedTuple):
-        sum: Value
-        s: Value
+        grad_sum_sq: Value
+        grad_sum: Value
         x0: Value = ABSENT
 
     def init(h, p: Value):
@@ -37,8 +37,8 @@ class MADGRAD(Rule):
         """The distance from the start: the summed gradients over the cube root of their summed squares."""
         if h.eps is None:
             # The inner `where` avoids a division by zero, which would raise for floats and make derivatives nan.
-            return where(r > 0, s / where(r > 0, r, 1.0) ** (1 / 3), 0 * s)
-        return s / (r ** (1 / 3) + h.eps)
+            return where(r > 0, s / cbrt(where(r > 0, r, 1.0)), 0 * s)
+        return s / (cbrt(r) + h.eps)
 
     def update(h, p: Value, g: Value, s: State, t: Number):
         rate = h.lr if h.eps is None else h.lr + h.eps
@@ -47,10 +47,10 @@ class MADGRAD(Rule):
         weight: Number = rate * sqrt(t)
         if h.numbers_in == "float32":
             weight = single(single(rate) * single(sqrt(t)))
-        r = s.sum + weight * g * g
-        total = s.s + weight * g
+        r = s.grad_sum_sq + weight * g * g
+        total = s.grad_sum + weight * g
         if h.momentum is None:
-            new = p + h.offset(s.s, s.sum) - h.offset(total, r)
+            new = p + h.offset(s.grad_sum, s.grad_sum_sq) - h.offset(total, r)
         else:
             new = h.momentum * p + (1 - h.momentum) * (s.x0 - h.offset(total, r))
         return new if h.lambd is None else new - rate * h.lambd * p, MADGRAD.State(r, total, s.x0)

@@ -70,7 +70,7 @@ class LaProp(Rule):
         exp_avg: Value
         exp_avg_sq: Value
         max_exp_avg_sq: Value = ABSENT
-        c: Value = ABSENT
+        grad_avg: Value = ABSENT
         eta: Number = ABSENT  # pyright: ignore[reportAssignmentType]
 
     def init(h, p: Value):
@@ -86,7 +86,7 @@ class LaProp(Rule):
         v = spread = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
         c = highest = ABSENT
         if h.centered:
-            c = h.beta2 * s.c + (1 - h.beta2) * g
+            c = h.beta2 * s.grad_avg + (1 - h.beta2) * g
             spread = where(t > h.t0, v - c * c, v)
         if h.amsgrad:
             highest = spread = maximum(s.max_exp_avg_sq, spread)
