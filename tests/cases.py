@@ -35,6 +35,8 @@ _OPTIONAL = {
     "first": (1e-3,),
     "beta3": (0.9,),
     "growth": (1.5,),
+    "trust_eps": (1e-3,),
+    "most": (1.0,),
 }  # fmt: skip
 
 # Further wrappers: around a rule with numbers of its own in the state, one whose step depends on the parameter, another

@@ -10,7 +10,21 @@ import torch
 from thalweg import conventions
 from thalweg.conventions import TABLE, translate
 from thalweg.conventions.page import page
-from thalweg.rules import ADOPT, MADGRAD, SGD, AdaBelief, Adam, Adan, Momentum, RMSProp
+from thalweg.rules import (
+    ADOPT,
+    LAMB,
+    MADGRAD,
+    MARS,
+    SGD,
+    AdaBelief,
+    Adam,
+    Adan,
+    Cautious,
+    Lion,
+    Momentum,
+    RMSProp,
+    ScheduleFree,
+)
 
 CALLS = [(framework, name) for framework, column in TABLE.items() for name in column.names]
 
@@ -47,6 +61,11 @@ def test_every_name_is_a_rule(framework: str, name: str) -> None:
         ("pytorch_optimizer", "adopt", {"clip_lambda": None}, ADOPT(clip=False)),
         ("pytorch_optimizer", "madgrad", {"momentum": 0, "eps": 0}, MADGRAD(lr=1e-3, momentum=None, eps=None)),
         ("pytorch_optimizer", "adan", {"weight_decay": 0.1}, Adan(lambd=0.1)),
+        ("pytorch_optimizer", "lion", {"cautious": True}, Cautious(Lion(), scale="count")),
+        ("pytorch_optimizer", "mars", {"lr": 0.5, "lr_1d": 0.25},
+         MARS(lr=0.5, vector_rate=0.5, vector_lambd=0.1, eps_root=1e-15)),
+        ("schedulefree", "SGDScheduleFree", {"weight_decay": 0.1}, ScheduleFree(SGD(lr=1.0), lambd=0.1)),
+        ("keras", "Lamb", {}, LAMB(eps=1e-7)),
     ],
 )  # fmt: skip
 def test_rules(framework: str, name: str, theirs: dict[str, Any], expected: Any) -> None:
@@ -74,7 +93,9 @@ def test_rules(framework: str, name: str, theirs: dict[str, Any], expected: Any)
         ),
         ("pytorch_optimizer", "ADOPTT", {}, "has no optimizer 'ADOPTT'; did you mean 'adopt'"),
         ("pytorch_optimizer", "soap", {}, "pytorch_optimizer's SOAP cannot be expressed: its steps need"),
-        ("pytorch_optimizer", "adopt", {"cautious": True}, "cautious is True; allowed is False: its sums"),
+        ("pytorch_optimizer", "ademamix", {"cautious": True}, "cautious is True; allowed is False: it masks one"),
+        ("pytorch_optimizer", "lamb", {"pre_norm": True}, "sets clip_norm to 1.0, which is around a rule"),
+        ("schedulefree", "ScheduleFreeWrapper", {}, "it wraps another rule; write thalweg.rules.ScheduleFree"),
         ("pytorch_optimizer", "adopt", {"clip_lambda": abs}, r"allowed is 'step \*\* 0.25' or None"),
         ("pytorch_optimizer", "adopt", {"fixed_decay": True}, "write decay_form='independent' of thalweg.Optimizer"),
         ("pytorch_optimizer", "ademamix", {"betas": (0.9, 0.99)}, r"betas is \(0.9, 0.99\); allowed is 3 numbers"),
@@ -162,7 +183,7 @@ def test_translations(call: str, to: str, expected: str, kind: str) -> None:
         ("numpy.adam()", "it begins with 'numpy'"),
         ("torch.optim.Adam(1e-3, lr=1e-3)", "gives an argument twice"),
         ("torch.optim.Adam(beta=1)", "did you mean 'betas'"),
-        ("keras.optimizers.Lamb()", "cannot be expressed"),
+        ("keras.optimizers.Ftrl()", "cannot be expressed"),
     ],
 )
 def test_what_cannot_be_translated(call: str, message: str) -> None:

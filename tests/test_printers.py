@@ -16,7 +16,8 @@ RAW = {
     *(name for cls in RULES.values() for name in annotations(cls) if len(name) > 2),
     *(field for cls in RULES.values() for field in cls.example().State._fields if len(field) > 2),
     "where", "maximum", "minimum", "const", "input", "None", "True", "False", "inf", "nan",
-} - {"eta", "alpha", "beta", "nu", *(name for cls in RULES.values() for name in cls.example().bases)}  # fmt: skip
+} - {"eta", "alpha", "beta", "gamma", "nu", *(base for cls in RULES.values() for base in cls.example().bases)
+}  # fmt: skip
 
 
 @each

@@ -1,4 +1,4 @@
-"""AdaBelief, Yogi, Adan, AdEMAMix, ADOPT, LaProp, MADGRAD, Tiger and Grams, against their papers by hand."""
+"""Today's rules, from AdaBelief to the rules that wrap rules, against their papers, by hand."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -9,7 +9,26 @@ from numpy.typing import NDArray
 
 from cases import gradients, run, start
 from thalweg.rule import Rule
-from thalweg.rules import ADOPT, MADGRAD, AdaBelief, Adan, AdEMAMix, Grams, LaProp, Tiger, Yogi
+from thalweg.rules import (
+    ADOPT,
+    MADGRAD,
+    MARS,
+    AdaBelief,
+    Adan,
+    AdEMAMix,
+    Cautious,
+    Grafted,
+    Grams,
+    LaProp,
+    Lion,
+    Lookahead,
+    Momentum,
+    RMSProp,
+    ScheduleFree,
+    StableAdamW,
+    Tiger,
+    Yogi,
+)
 
 Array = NDArray[np.float64]
 LR = 0.1
@@ -113,6 +132,76 @@ def grams(x: Array, gs: Array, b1: float, b2: float, eps: float) -> Iterator[Arr
         yield x
 
 
+def schedule_free(x: Array, gs: Array, beta: float, warmup: float, r: float, decay: float) -> Iterator[Array]:
+    """Defazio et al. 2024, Algorithm 1, around RMSProp with a decay of 0.9: AdamW."""
+    z, v, total, highest = x, np.zeros_like(x), 0.0, 0.0
+    for t, g in enumerate(gs, 1):
+        v = 0.9 * v + 0.1 * g**2
+        y = (1 - beta) * z + beta * x
+        rate = LR * min(1.0, t / warmup)
+        v_hat: Array = v / (1 - 0.9**t)
+        z = z - rate * (g / (np.sqrt(v_hat) + 1e-8) + decay * y)
+        highest = max(highest, rate)
+        weight = t**r * highest**2
+        total += weight
+        x = (1 - weight / total) * x + weight / total * z
+        yield x
+
+
+def cautious_momentum(x: Array, gs: Array, scale: Callable[[Array], float]) -> Iterator[Array]:
+    """Liang et al. 2024, Algorithm 1, around momentum."""
+    m = np.zeros_like(x)
+    for g in gs:
+        m = 0.9 * m + g
+        mask = (m * g > 0).astype(float)
+        x = x - LR * m * mask * scale(mask)
+        yield x
+
+
+def lookahead(x: Array, gs: Array, k: int, alpha: float) -> Iterator[Array]:
+    """Zhang et al. 2019, Algorithm 1, around momentum."""
+    slow, m = x, np.zeros_like(x)
+    for t, g in enumerate(gs, 1):
+        m = 0.9 * m + g
+        x = x - LR * m
+        if t % k == 0:
+            x = slow = slow + alpha * (x - slow)
+        yield x
+
+
+def grafted(x: Array, gs: Array) -> Iterator[Array]:
+    """Agarwal et al. 2020: the direction of momentum, the length of the sign's step."""
+    m = np.zeros_like(x)
+    for g in gs:
+        m = 0.9 * m + g
+        x = x - LR * np.linalg.norm(np.sign(g)) * m / np.linalg.norm(m)
+        yield x
+
+
+def stable_adamw(x: Array, gs: Array, b1: float, b2: float, decay: float) -> Iterator[Array]:
+    """Wortsman et al. 2023, Algorithm 2."""
+    m, v = np.zeros_like(x), np.zeros_like(x)
+    for t, g in enumerate(gs, 1):
+        c1, c2 = (b * (1 - b ** (t - 1)) / (1 - b**t) for b in (b1, b2))
+        m, v = c1 * m + (1 - c1) * g, c2 * v + (1 - c2) * g**2
+        rate = LR / max(1.0, math.sqrt(np.mean(g**2 / np.maximum(v, 1e-16))))
+        x = x - rate * decay * x - rate * m / (np.sqrt(v) + 1e-8)
+        yield x
+
+
+def mars(x: Array, gs: Array, b1: float, b2: float, gamma: float, decay: float) -> Iterator[Array]:
+    """Yuan et al. 2024, Algorithm 2."""
+    m, v, before = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
+    for t, g in enumerate(gs, 1):
+        c = g + gamma * b1 / (1 - b1) * (g - before)
+        c, before = c / max(1.0, float(np.linalg.norm(c))), g
+        m, v = b1 * m + (1 - b1) * c, b2 * v + (1 - b2) * c**2
+        x = x - LR * (m / (1 - b1**t) / ((np.sqrt(v) + 1e-8) / math.sqrt(1 - b2**t)) + decay * x)
+        yield x
+
+
+MOMENTUM = Momentum(lr=LR)
+
 PAPERS: list[tuple[Rule, Callable[[Array, Array], Iterator[Array]]]] = [
     (AdaBelief(lr=LR, beta2=0.9, eps=1e-3, eps_root=1e-3), lambda x, g: adabelief(x, g, 0.9, 0.9, 1e-3)),
     (Yogi(lr=LR, beta2=0.9, initial_accumulator=0.1), lambda x, g: yogi(x, g, 0.9, 0.9, 0.1, 1e-3)),
@@ -131,6 +220,18 @@ PAPERS: list[tuple[Rule, Callable[[Array, Array], Iterator[Array]]]] = [
         (MADGRAD(lr=LR, momentum=mu, eps=1e-3), lambda x, g, mu=mu: madgrad(x, g, mu or 0.0, 1e-3))
         for mu in (0.9, 0.0, None)
     ),
+    *(
+        (ScheduleFree(RMSProp(lr=LR, decay=0.9, bias_correction=True), beta=b, warmup=w, r=r, lambd=d),
+         lambda x, g, b=b, w=w, r=r, d=d: schedule_free(x, g, b, w, r, d))
+        for b, w, r, d in ((0.9, 10.0, 0.0, 0.0), (0.5, 1.0, 1.0, 0.1))
+    ),
+    (Cautious(MOMENTUM), lambda x, g: cautious_momentum(x, g, lambda mask: 1 / max(1e-3, mask.mean()))),
+    (Cautious(MOMENTUM, scale="count"),
+     lambda x, g: cautious_momentum(x, g, lambda mask: mask.size / (mask.sum() + 1))),
+    (Lookahead(MOMENTUM, k=4, alpha=0.3), lambda x, g: lookahead(x, g, 4, 0.3)),
+    (Grafted(MOMENTUM, Lion(lr=LR, beta1=0.0)), grafted),
+    (StableAdamW(lr=LR, beta2=0.9, lambd=0.1), lambda x, g: stable_adamw(x, g, 0.9, 0.9, 0.1)),
+    (MARS(lr=LR, beta2=0.9, lambd=0.1), lambda x, g: mars(x, g, 0.95, 0.9, 0.025, 0.1)),
     (Tiger(lr=LR), lambda x, g: tiger(x, g, 0.965)),
     (Grams(lr=LR, eps=1e-3), lambda x, g: grams(x, g, 0.9, 0.999, 1e-3)),
 ]  # fmt: skip

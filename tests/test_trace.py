@@ -92,6 +92,7 @@ BYTES = [
     ("lamb", 44), ("lars", 28), ("fromage", 20), ("novograd", 24), ("cautious_adam", 40), ("cautious_lion", 28),
     ("grafted(sgd, adam)", 40),
     ("schedule_free_sgd", 20), ("schedule_free_adamw", 28), ("schedule_free_radam", 36), ("lookahead(sgd)", 20),
+    ("stableadamw", 36), ("mars", 44), ("mars(form=none)", 28),
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from thalweg.conventions.frameworks import TABLE
-from thalweg.conventions.meaning import OPTIMIZER, Framework, Meaning
+from thalweg.conventions.meaning import OPTIMIZER, REQUIRED, Framework, Meaning
 from thalweg.conventions.translation import Translation, translate
 from thalweg.optimizer import Optimizer
 from thalweg.rule import Rule, nearest
@@ -39,7 +39,8 @@ def rule(framework: str, name: str, **theirs: Any) -> Rule:
             argument that belongs to the optimizer rather than to a rule, such as weight decay: use `optimizer`.
     """
     column = _framework(framework)
-    plain = column.read(name, {k: x for k, x in theirs.items() if not _is_around(column, name, k)})
+    needed = {k: x for k, x in theirs.items() if k == "lr" or _is_needed(column, name, k)}
+    plain = column.read(name, needed)
     meaning = column.read(name, theirs)
     for setting, value in meaning.around.items():
         if value != plain.around[setting]:
@@ -93,6 +94,6 @@ def _routed(params: ParamsT, others: Meaning) -> Iterator[dict[str, Any]]:
 _framework = framework
 
 
-def _is_around(column: Framework, name: str, argument: str) -> bool:
+def _is_needed(column: Framework, name: str, argument: str) -> bool:
     found = column.find(name).arguments.get(argument)
-    return found is not None and any(setting in OPTIMIZER for setting in found.ours)
+    return found is not None and found.default is REQUIRED

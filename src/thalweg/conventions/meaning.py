@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 from thalweg.optimizer import Optimizer
-from thalweg.rule import Rule, annotations, check, nearest
+from thalweg.rule import Rule, check, nearest
+from thalweg.rules import Cautious
 
 REQUIRED = inspect.Parameter.empty
 """The default of an argument that must be given."""
@@ -47,7 +48,7 @@ class Argument:
         value = self.values.get(value, value) if isinstance(value, Hashable) else value
         return dict.fromkeys(self.ours, value)
 
-    def check(self, said: str, value: Any, rule: type[Rule]) -> None:
+    def check(self, said: str, value: Any, rule: Rule) -> None:
         """Raise ``ValueError``, which calls the argument `said`, if the value is not supported."""
         if self.refused and value != self.default:
             raise ValueError(f"{said} is {value!r}; allowed is {self.default!r}: {self.refused}")
@@ -62,8 +63,13 @@ class Argument:
         if several > 1 and not (isinstance(value, Iterable) and len(list(cast("Iterable[Any]", value))) == several):
             raise ValueError(f"{said} is {value!r}; allowed is {_SEVERAL.get(several, several)} numbers")
         for name, setting in self.read(value).items():
-            if name in annotations(rule):
-                check(said, setting, annotations(rule)[name])
+            if name in settings_of(rule):
+                check(said, setting, rule.annotation(name))
+
+
+def settings_of(rule: Rule) -> dict[str, Any]:
+    """The settings of a rule, of the rules inside it, too."""
+    return {**rule.numbers, **rule.options}
 
 
 def inert(default: Any) -> Argument:
@@ -117,7 +123,7 @@ class Convention:
     """The meaning of one name.
 
     Attributes:
-        rule: our rule.
+        rule: our rule; or one with settings of its own, such as one that wraps another.
         source: its full name or its place in the literature.
         arguments: the framework's arguments, in order.
         fixed: the settings of our rule and of `Optimizer` that the name implies; functions are called for the value.
@@ -128,7 +134,7 @@ class Convention:
         others: the meaning of the same arguments for the parameters that are not matrices, if it is another one.
     """
 
-    rule: type[Rule]
+    rule: type[Rule] | Rule
     source: str
     arguments: Mapping[str, Argument]
     fixed: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -137,6 +143,11 @@ class Convention:
     counted: bool = True
     together: Callable[[dict[str, Any]], None] | None = None
     others: "Convention | None" = None
+
+    @property
+    def template(self) -> Rule:
+        """Our rule, to be given settings."""
+        return self.rule if isinstance(self.rule, Rule) else self.rule()
 
     def settings(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
         """Our settings of the rule and of `Optimizer` for the framework's arguments, unchecked; others are ignored."""
@@ -156,23 +167,25 @@ class Convention:
 
     def meaning(self, settings: Mapping[str, Any]) -> Meaning:
         """The rule of `settings`, and the arguments of `Optimizer` among them."""
-        rule = self._of(settings)
-        of_rule = {name: x for name, x in settings.items() if name in annotations(rule)}
-        return Meaning(rule(**of_rule), {name: x for name, x in settings.items() if name in OPTIMIZER})
+        rule, of_rule = self._of(settings)
+        rule = rule.replace(**of_rule)
+        if settings.get("cautious") and "cautious" not in of_rule:
+            rule = Cautious(rule, scale="count")
+        return Meaning(rule, {name: x for name, x in settings.items() if name in OPTIMIZER})
 
     def rule_of(self, settings: Mapping[str, Any]) -> Rule:
         """The rule of `settings`, unchecked, with any value that the framework accepts."""
-        rule = self._of(settings)
-        of_rule = {name: x for name, x in settings.items() if name in annotations(rule)}
-        default = rule()
-        whole = {name for name, x in default.options.items() if type(x) is int}
-        return default.bind(
-            {name: float(x) if type(x) is int and name not in whole else x for name, x in of_rule.items()}
-        )
+        rule, of_rule = self._of(settings)
+        whole = {name for name, x in rule.options.items() if type(x) is int}
+        return rule.bind({name: float(x) if type(x) is int and name not in whole else x for name, x in of_rule.items()})
 
-    def _of(self, settings: Mapping[str, Any]) -> type[Rule]:
-        plain = self.without_momentum is not None and settings["momentum"] is None
-        return self.without_momentum if plain and self.without_momentum else self.rule
+    def _of(self, settings: Mapping[str, Any]) -> tuple[Rule, dict[str, Any]]:
+        """The rule to be given settings, and those of it."""
+        rule = self.template
+        if self.without_momentum is not None and settings["momentum"] is None:
+            rule = self.without_momentum()
+        known = settings_of(rule)
+        return rule, {name: x for name, x in settings.items() if name in known}
 
     def read(self, said: str, theirs: Mapping[str, Any]) -> Meaning:
         """The meaning of the name with these arguments; a ``ValueError`` begins with `said`."""
@@ -180,7 +193,7 @@ class Convention:
             if name not in self.arguments:
                 known = list(self.arguments)
                 raise ValueError(f"{said} has no argument {name!r}{nearest(name, known)}; it has {', '.join(known)}")
-            self.arguments[name].check(f"{said}'s {name}", value, self.rule)
+            self.arguments[name].check(f"{said}'s {name}", value, self.template)
         for name, argument in self.arguments.items():
             if argument.default is REQUIRED and name not in theirs:
                 raise ValueError(f"{said} needs {name}: it has no default there")

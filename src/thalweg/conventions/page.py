@@ -197,7 +197,7 @@ def _column(column: Framework) -> str:
 
 def _rules(convention: Convention) -> str:
     plain = f"; without momentum `{convention.without_momentum.__name__}`" if convention.without_momentum else ""
-    return f"`{convention.rule.__name__}`{plain}"
+    return f"`{convention.rule.__name__ if isinstance(convention.rule, type) else convention.rule}`{plain}"
 
 
 def _implied(convention: Convention) -> str:

@@ -19,6 +19,7 @@ from thalweg.conventions.frameworks import TABLE
 from thalweg.conventions.meaning import REQUIRED, Convention, Framework, Meaning
 from thalweg.optimizer import Optimizer
 from thalweg.rule import Rule, nearest
+from thalweg.rules import Cautious
 
 STEPS = 50
 EXACT = 1e-9
@@ -126,7 +127,7 @@ def _candidates(meaning: Meaning, target: Framework) -> Iterator[tuple[str, Mean
     conventions = {
         name: convention
         for name, convention in target.names.items()
-        if type(meaning.rule) in (convention.rule, convention.without_momentum)
+        if _kind(meaning.rule) in (_kind(convention.template), [convention.without_momentum])
     }
     for name, convention in (conventions or target.names).items():
         possible = [_possible(convention, argument, wanted) for argument in convention.arguments]
@@ -150,11 +151,18 @@ def _possible(convention: Convention, argument: str, wanted: dict[str, Any]) -> 
     if found and REQUIRED not in found:
         value = found if means.parts > 1 else _back(means.values, found[0])
         try:
-            means.check(argument, value, convention.rule)
+            means.check(argument, value, convention.template)
         except ValueError:
             return list(means.values) if means.closed else [means.default]
         return [value]
     return [wanted["lr"] if means.default is REQUIRED else means.default]
+
+
+def _kind(rule: Rule) -> list[type[Rule]]:
+    """The class of a rule, and those of the rules inside it; not whether it is cautious, which is an argument."""
+    if isinstance(rule, Cautious):
+        rule = rule.rule
+    return [type(rule), *(cls for base in rule.bases.values() for cls in _kind(base))]
 
 
 def _unlike(one: Rule, other: Rule) -> int:

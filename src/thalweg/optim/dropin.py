@@ -232,7 +232,7 @@ def _allowed(cls: type[DropIn], said: Mapping[str, Any]) -> str:
     for name, argument in cls.convention.arguments.items():
         try:
             if name in said:
-                argument.check(f"{cls.__name__}'s {name}", said[name], cls.convention.rule)
+                argument.check(f"{cls.__name__}'s {name}", said[name], cls.convention.template)
         except ValueError as error:
             return f": {error}"
     return ""

@@ -11,9 +11,10 @@ _GREEK = {
     "dampening": "tau", "decay": "rho", "eps": "epsilon", "eps_root": "epsilon_r", "momentum_decay": "psi",
     "lambd": "lambda", "lr_decay": "kappa", "nu": "nu", "nu1": "nu_1", "nu2": "nu_2", "alpha": "alpha", "t0": "t_0",
     "eta_minus": "eta_-", "eta_plus": "eta_+", "step_min": "s_min", "step_max": "s_max", "threshold": "rho_0",
-    "rho": "rho", "trust": "zeta", "least": "n_min", "beta": "beta", "power": "p", "rms": "zeta",
-    "safety": "gamma", "offset": "tau", "eps_scale": "epsilon_s",
-    "clip": "d", "size": "r", "first": "r", "d0": "d_0", "d_coef": "c", "growth": "gamma", "eps_res": "epsilon_u",
+    "rho": "rho", "trust": "zeta", "least": "n_min", "beta": "beta", "power": "p", "rms": "zeta", "safety": "gamma",
+    "offset": "tau", "eps_scale": "epsilon_s", "clip": "d", "size": "r", "first": "r", "d0": "d_0", "d_coef": "c",
+    "growth": "gamma", "eps_res": "epsilon_u", "gamma": "gamma", "trust_eps": "epsilon_n", "most": "n_max",
+    "vector_rate": "kappa", "vector_beta1": "beta_3", "vector_beta2": "beta_4", "vector_lambd": "lambda_1",
 }  # fmt: skip
 _LETTERS = {
     "momentum_buffer": "v", "exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "w", "square_avg": "r", "sum": "r",
@@ -23,7 +24,7 @@ _LETTERS = {
     "row_var": "r", "col_var": "c", "variance": "v", "exp_avg_sq_row": "r", "exp_avg_sq_col": "c",
     "exp_avg_res_row": "r_u", "exp_avg_res_col": "c_u", "accumulator": "a", "initial": "o", "distance": "d",
     "square_distance": "d", "squares": "u", "p0": "o", "d_max": "a", "numerator": "b", "grad_sum": "s",
-    "grad_sum_sq": "r",
+    "grad_sum_sq": "r", "last_grad": "h",
 }  # fmt: skip
 _SHARED = ("x", "y", "z", "k", "l", "q")
 

@@ -48,6 +48,8 @@ if TYPE_CHECKING:  # for editors and type checkers; what runs is discovered belo
     from thalweg.rules.signs import Lion as Lion
     from thalweg.rules.signs import Rprop as Rprop
     from thalweg.rules.signs import Tiger as Tiger
+    from thalweg.rules.variance import MARS as MARS
+    from thalweg.rules.variance import StableAdamW as StableAdamW
     from thalweg.rules.wrappers import Cautious as Cautious
     from thalweg.rules.wrappers import Grafted as Grafted
     from thalweg.rules.wrappers import Lookahead as Lookahead

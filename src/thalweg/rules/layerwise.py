@@ -1,18 +1,23 @@
 """Steps whose length is set per parameter tensor, by the norms of the tensor and of its gradient or step."""
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from thalweg.maths import Number, Value, dot, maximum, norm, sqrt, where
-from thalweg.rule import Decay, Epsilon, Linear, Log, Range, Rate, Rule
+from thalweg.maths import Number, Value, dot, maximum, minimum, norm, sqrt, where
+from thalweg.rule import Decay, Epsilon, Linear, Log, Positive, Range, Rate, Rule
 
 Momentum = Annotated[float, Range(0, 1)]
 
 
 def trust_ratio(
-    p: Value, step: Value, scale: Number = 1.0, eps: Number | None = None, least: Number | None = None
-) -> Number:
-    """‖θ‖ / (‖step‖ + ε) times `scale`, and 1 if either norm is zero; no norm is taken to be less than `least`."""
+    p: Value, step: Value, scale: Number = 1.0, eps: Number | None = None, least: Number | None = None,
+    most: Number | None = None,
+) -> Number:  # fmt: skip
+    """‖θ‖ / (‖step‖ + ε) times `scale`, and 1 if either norm is zero.
+
+    Neither norm is taken to be less than `least`, nor ‖θ‖ to be more than `most`.
+    """
     own, other = (norm(x) if least is None else maximum(norm(x), least) for x in (p, step))
+    own = own if most is None else minimum(own, most)
     # Both sides of `where` are evaluated, and floats cannot be divided by zero.
     divisor = where(other == 0, 1.0, other if eps is None else other + eps)
     return where(own == 0, 1.0, where(other == 0, 1.0, scale * own / divisor))
@@ -23,7 +28,9 @@ class LAMB(Rule):
 
     The scaling function φ is the identity, as in the experiments of the paper.  ``lambd``: λ, of the weight decay that
     is added to Adam's direction before its norm is taken; ``weight_decay`` of the optimizer is beside it.
-    ``bias_correction``: of both moments; without it, it is the paper's third version.
+    ``bias_correction``: of both moments; of the first moment only, in the ``rate``, so that the ratio does not undo it
+    (pytorch_optimizer); or none, the paper's third version.  With ``trust_eps`` the norm of the direction, and with
+    ``most`` that of the tensor, are bounded in the ratio.  Without ``grad_averaging`` the first moment is a sum.
     """
 
     lr: Rate = 1e-3
@@ -31,8 +38,11 @@ class LAMB(Rule):
     beta2: Decay = 0.999
     eps: Epsilon = 1e-6
     eps_root: Epsilon | None = None
+    trust_eps: Epsilon | None = None
+    most: Positive | None = None
     lambd: Rate = 0.0
-    bias_correction: bool = True
+    bias_correction: Literal[True, False, "rate"] = True
+    grad_averaging: bool = True
 
     search = {"lr": Log(1e-4, 1e-1)}
 
@@ -41,12 +51,13 @@ class LAMB(Rule):
         exp_avg_sq: Value
 
     def update(h, p: Value, g: Value, s: State, t: Number):
-        m = h.beta1 * s.exp_avg + (1 - h.beta1) * g
+        m = h.beta1 * s.exp_avg + ((1 - h.beta1) * g if h.grad_averaging else g)
         v = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
-        m_hat = m / (1 - h.beta1**t) if h.bias_correction else m
-        v_hat = v / (1 - h.beta2**t) if h.bias_correction else v
+        both = h.bias_correction is True
+        m_hat, v_hat = (m / (1 - h.beta1**t), v / (1 - h.beta2**t)) if both else (m, v)
+        rate = h.lr / (1 - h.beta1**t) if h.bias_correction == "rate" else h.lr
         step = m_hat / (sqrt(v_hat if h.eps_root is None else v_hat + h.eps_root) + h.eps) + h.lambd * p
-        return p - h.lr * trust_ratio(p, step) * step, LAMB.State(m, v)
+        return p - rate * trust_ratio(p, step, eps=h.trust_eps, most=h.most) * step, LAMB.State(m, v)
 
 
 class LARS(Rule):

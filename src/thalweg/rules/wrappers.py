@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Literal, NamedTuple
 
-from thalweg.maths import Number, Value, maximum, minimum, norm, size, sum, where, zeros_like
+from thalweg.maths import Number, Value, maximum, minimum, norm, single, size, sum, where, zeros_like
 from thalweg.rule import Decay, Fraction, Positive, Range, Rate, Rule
 from thalweg.rules.adaptive import RMSProp
 from thalweg.rules.descent import SGD
@@ -21,7 +21,8 @@ class ScheduleFree(Wrapper):
     being the largest rate so far.  The parameters are y while training and x after `Optimizer.eval`; ``offset`` in the
     state is z − x.  β takes the place of the rule's own momentum, so wrap a rule without one.  ``lambd`` is weight
     decay at y, inside the step.  The rate rises linearly over the first ``warmup`` steps: from the ``first`` of these
-    rates, or from ``zero``, one step later than in the weights (optax).
+    rates, or from ``zero``, one step later than in the weights (optax).  ``numbers_in``: the precision of a rate that
+    is warmed up, which optax computes in float32.
     """
 
     rule: Rule
@@ -31,6 +32,7 @@ class ScheduleFree(Wrapper):
     r: Rate = 0.0
     power: Rate = 2.0
     warmup_from: Literal["first", "zero"] = "first"
+    numbers_in: Literal["float64", "float32"] = "float64"
 
     simple = {"rule": SGD(lr=1.0)}
     variants = {
@@ -61,7 +63,13 @@ class ScheduleFree(Wrapper):
 
     def warmed(h, t: Number) -> Rule:
         """The rule with the learning rate that the warm-up gives step `t`."""
-        return h.rule if h.warmup is None else h.rule.bind({"lr": h.rule.lr * minimum(t / h.warmup, 1.0)})
+        if h.warmup is None:
+            return h.rule
+        share: Number = minimum(t / h.warmup, 1.0)
+        if h.numbers_in == "float64":
+            return h.rule.bind({"lr": h.rule.lr * share})
+        most: Number = single(h.rule.lr)
+        return h.rule.bind({"lr": single(most - single(most * single(1 - single(share))))})
 
     def update(h, p: Value, g: Value, s: "ScheduleFree.Own", t: Number):
         own, base = h.split(s)
@@ -75,6 +83,20 @@ class ScheduleFree(Wrapper):
         total: Number = own.weight_sum + weight
         c: Number = where(total == 0, 0.0, weight / where(total == 0, 1.0, total))
         return p + c * z, h.join(ScheduleFree.Own((1 - c) * z, total, highest), base)
+
+
+def agreeing(step: Value, g: Value, least: float | None) -> Value:
+    """The elements of a step that go against the gradient, larger by as much as the others are missing.
+
+    Args:
+        step: the step.
+        g: the gradient.
+        least: the least that the share of these elements is taken to be; or None to count one of them more, instead.
+    """
+    agrees = step * g < 0
+    left = sum(where(agrees, 1.0, zeros_like(g)))
+    factor = size(g) / (left + 1) if least is None else 1 / maximum(left / size(g), least)
+    return factor * where(agrees, step, 0 * step)
 
 
 class Cautious(Wrapper):
@@ -95,11 +117,7 @@ class Cautious(Wrapper):
     def update(h, p: Value, g: Value, s: object, t: Number):
         _, base = h.split(s)
         step, base = move(h.rule, p, g, base, t)
-        agrees = step * g < 0
-        left = sum(where(agrees, 1.0, zeros_like(g)))
-        n = size(g)
-        factor = n / (left + 1) if h.scale == "count" else 1 / maximum(left / n, h.least)
-        return p + factor * where(agrees, step, 0 * step), h.join(h.Own(), base)
+        return p + agreeing(step, g, None if h.scale == "count" else h.least), h.join(h.Own(), base)
 
 
 class Lookahead(Wrapper):

@@ -6,12 +6,11 @@ from thalweg.conventions.frameworks.shared import (
     INSIDE,
     ORTHOGONAL,
     SCALED,
-    TRUST,
     UNCORRECTED,
     Arguments,
 )
 from thalweg.conventions.meaning import Convention, Framework, inert, number, refused, switch, unset
-from thalweg.rules import SGD, Adadelta, Adagrad, Adam, Adamax, Lion, Momentum, RMSProp
+from thalweg.rules import LAMB, SGD, Adadelta, Adagrad, Adam, Adamax, Lion, Momentum, RMSProp
 
 
 def _arguments(rate: float, own: Arguments, decay: float | None = None) -> Arguments:
@@ -86,6 +85,7 @@ _NAMES = {
     "Adadelta": Convention(
         Adadelta, "keras.optimizers.Adadelta", _arguments(1e-3, {"rho": number(0.95, "decay"), **_EPSILON}), _AS_KERAS
     ),
+    "Lamb": Convention(LAMB, "keras.optimizers.Lamb", _arguments(1e-3, {**_moments(), **_EPSILON}), _AS_KERAS),
     "Lion": Convention(Lion, "keras.optimizers.Lion", _arguments(1e-3, _moments(0.99)), _AS_KERAS),
 }
 
@@ -97,7 +97,6 @@ KERAS = Framework(
     {
         "Ftrl": "its step is the solution of a regularised problem, not a change of the parameter",
         "Adafactor": FACTORED,
-        "Lamb": TRUST,
         "Muon": ORTHOGONAL,
         "ScheduleFreeAdamW": "its average is interleaved with the steps",
         "LossScaleOptimizer": "it scales another optimizer's loss; use torch.amp.GradScaler",

@@ -3,10 +3,23 @@
 from typing import Any
 
 from thalweg.conventions.frameworks.optax import MASK, MU_DTYPE, arguments, moments
+from thalweg.conventions.frameworks.schedulefree import SECOND_MOMENT
 from thalweg.conventions.frameworks.shared import SCALED, WRAPS, Arguments
 from thalweg.conventions.meaning import Argument, Convention, Framework, inert, number, refused, several, switch, unset
-from thalweg.rules import ADOPT, MADGRAD, Adam, AdEMAMix, DAdaptAdam, DoG, DoWG, Muon, Prodigy
+from thalweg.rules import ADOPT, MADGRAD, SGD, Adam, AdEMAMix, DAdaptAdam, DoG, DoWG, Muon, Prodigy, ScheduleFree
 from thalweg.rules.orthogonal import TABLES
+
+
+def _schedule_free(rate: float, own: Arguments, decay: float | None) -> Arguments:
+    return {
+        "learning_rate": number(rate, "lr"),
+        "warmup_steps": unset(None, "warmup"),
+        **own,
+        "weight_decay": unset(decay, "lambd"),
+        "weight_lr_power": number(2.0, "power"),
+        "state_dtype": refused(None, "thalweg.Optimizer has state_dtype"),
+    }
+
 
 _NAMES = {
     "ademamix": Convention(
@@ -38,6 +51,20 @@ _NAMES = {
                 "clip_value_fn": refused(None, "the limit is the fourth root of the number of steps before this one"),
             }
         ),
+    ),
+    "schedule_free_adamw": Convention(
+        ScheduleFree(SECOND_MOMENT, warmup_from="zero", numbers_in="float32"),
+        "optax.contrib.schedule_free_adamw",
+        _schedule_free(
+            2.5e-3,
+            {"b1": number(0.9, "beta"), "b2": number(0.999, "decay"), "eps": number(1e-8, "eps")},
+            0.0,
+        ),
+    ),
+    "schedule_free_sgd": Convention(
+        ScheduleFree(SGD(), warmup_from="zero", numbers_in="float32"),
+        "optax.contrib.schedule_free_sgd",
+        _schedule_free(1.0, {"b1": number(0.9, "beta")}, None),
     ),
     "madgrad": Convention(
         MADGRAD,
@@ -183,9 +210,7 @@ OPTAX_CONTRIB = Framework(
     "learning_rate",
     _NAMES,
     {
-        "schedule_free": WRAPS,
-        "schedule_free_adamw": WRAPS,
-        "schedule_free_sgd": WRAPS,
+        "schedule_free": f"{WRAPS}; write thalweg.rules.ScheduleFree around a rule",
     },
 )
 """The names of optax.contrib."""

@@ -1,5 +1,7 @@
 """The meaning of pytorch_optimizer 4.1.0's names, according to its source code."""
 
+from typing import Any
+
 from thalweg.conventions.frameworks.shared import ORTHOGONAL, TOTAL, TRUST, Arguments
 from thalweg.conventions.meaning import (
     INTO_RULE,
@@ -15,7 +17,23 @@ from thalweg.conventions.meaning import (
     switch,
     unset,
 )
-from thalweg.rules import ADOPT, CAME, MADGRAD, SM3, AdaBelief, Adan, AdEMAMix, Grams, LaProp, Tiger, Yogi
+from thalweg.rules import (
+    ADOPT,
+    CAME,
+    LAMB,
+    MADGRAD,
+    MARS,
+    SM3,
+    AdaBelief,
+    Adan,
+    AdEMAMix,
+    Grams,
+    LaProp,
+    Lion,
+    StableAdamW,
+    Tiger,
+    Yogi,
+)
 
 
 def _arguments(
@@ -45,12 +63,24 @@ _FIXED = {
     )
 }
 _WHOLE = "its sums over whole tensors are not translated"
-_CAUTIOUS = {"cautious": refused(False, _WHOLE)}
+_CAUTIOUS = {"cautious": switch(False, "cautious", True, False)}
 _STABLE = {"stable_adamw": refused(False, _WHOLE)}
 _ADANORM = {"adanorm": refused(False, _WHOLE)}
 _DEBIAS = {"adam_debias": refused(False, "both moments are corrected for their start at zero")}
 _DECAYS = {"betas": several((0.9, 0.999), "beta1", "beta2")}
 _EPS = {"eps": number(1e-8, "eps")}
+
+
+def _normed(settings: dict[str, Any]) -> None:
+    """LAMB clips by the global norm only if asked to."""
+    if not settings["pre_norm"]:
+        settings["clip_norm"] = None
+
+
+def _relative(settings: dict[str, Any]) -> None:
+    """The rate of vectors is a factor of the other."""
+    settings["vector_rate"] = settings["vector_rate"] / settings["lr"] if settings["lr"] else 0.0
+
 
 _NAMES = {
     "AdaBelief": Convention(
@@ -119,7 +149,7 @@ _NAMES = {
                 "t_alpha_beta3": number(None, "warmup"),
                 **_EPS,
                 **_FIXED,
-                **_CAUTIOUS,
+                "cautious": refused(False, "it masks one moment; thalweg.rules.Cautious masks the whole step"),
                 **_STABLE,
             },
             decouple=False,
@@ -154,7 +184,7 @@ _NAMES = {
                 "eps": number(1e-15, "eps"),
                 "foreach": Argument(None, ("numbers_in",), {None: "float32", True: "float32", False: "float64"}, True),
                 **_FIXED,
-                **_CAUTIOUS,
+                "cautious": refused(False, "its weight decay, which is not masked, is inside the rule here"),
             },
             decouple=True,
             on=INTO_RULE,
@@ -188,6 +218,21 @@ _NAMES = {
             decouple=True,
         ),
     ),
+    "Lion": Convention(
+        Lion,
+        "pytorch_optimizer.Lion",
+        _arguments(
+            1e-4,
+            {
+                "betas": several((0.9, 0.99), "beta1", "beta2"),
+                **_FIXED,
+                "use_gc": refused(False, _WHOLE),
+                **_ADANORM,
+                **_CAUTIOUS,
+            },
+            decouple=True,
+        ),
+    ),
     "SM3": Convention(
         SM3,
         "pytorch_optimizer.SM3",
@@ -199,6 +244,66 @@ _NAMES = {
             "maximize": switch(False, "maximize", True, False),
             "foreach": inert(None),
         },
+    ),
+    "Lamb": Convention(
+        LAMB,
+        "pytorch_optimizer.Lamb",
+        _arguments(
+            1e-3,
+            {
+                **_DECAYS,
+                "rectify": refused(False, "LAMB has no rectified rate here"),
+                "degenerated_to_sgd": inert(False),
+                "n_sma_threshold": inert(5),
+                "grad_averaging": switch(True, "grad_averaging", True, False),
+                "max_grad_norm": unset(1.0, "clip_norm"),
+                "adam": refused(False, "the step is then Adam's; write thalweg.rules.Adam"),
+                "pre_norm": switch(False, "pre_norm", True, False),
+                "eps": shared(1e-6, "eps", "trust_eps", "clip_eps"),
+                **_FIXED,
+                **_ADANORM,
+                "adam_debias": switch(False, "bias_correction", False, "rate"),
+            },
+            decouple=True,
+            off=INTO_RULE,
+        ),
+        {"most": 10.0},
+        together=_normed,
+    ),
+    "StableAdamW": Convention(
+        StableAdamW,
+        "pytorch_optimizer.StableAdamW",
+        _arguments(
+            1e-3,
+            {"betas": several((0.9, 0.99), "beta1", "beta2"), "kahan_sum": inert(True), **_EPS},
+            decay=1e-2,
+            decouple=True,
+            on=INTO_RULE,
+        ),
+    ),
+    "MARS": Convention(
+        MARS,
+        "pytorch_optimizer.MARS",
+        {
+            "lr": number(3e-3, "lr"),
+            "betas": several((0.95, 0.99), "beta1", "beta2"),
+            "gamma": number(0.025, "gamma"),
+            "mars_type": refused("adamw", "the forms of Lion and Shampoo are not translated"),
+            "optimize_1d": switch(False, "form", "all", "matrices"),
+            "lr_1d": number(3e-3, "vector_rate"),
+            "betas_1d": several((0.9, 0.95), "vector_beta1", "vector_beta2"),
+            "weight_decay": number(0.0, "lambd"),
+            "weight_decay_1d": number(0.1, "vector_lambd"),
+            "weight_decouple": refused(True, "otherwise it is added to the gradient that the next step subtracts"),
+            **_FIXED,
+            "ams_bound": switch(False, "amsgrad", True, False),
+            "cautious": switch(False, "cautious", True, False),
+            **_EPS,
+            "maximize": switch(False, "maximize", True, False),
+            "foreach": inert(None),
+        },
+        {"eps_root": 1e-15},
+        together=_relative,
     ),
     "Tiger": Convention(
         Tiger,
@@ -216,10 +321,7 @@ PYTORCH_OPTIMIZER = Framework(
         "SOAP": ORTHOGONAL,
         "Shampoo": ORTHOGONAL,
         "Muon": ORTHOGONAL,
-        "Lamb": TRUST,
         "LARS": TRUST,
-        "MARS": _WHOLE,
-        "StableAdamW": _WHOLE,
         "Prodigy": TOTAL,
     },
     any_case=True,
@@ -228,8 +330,8 @@ PYTORCH_OPTIMIZER = Framework(
         "`weight_decouple`: with `'lambd'` the weight decay is the rule's own, at the end of its step; with `'none'` "
         "it has no effect, because the package adds it to the gradient after the gradient was used.",
         "`LaProp` rounds the correction of its momentum to float32, whatever the parameters are, unless given "
-        "`foreach=False`; the rule rounds there, too. `Adan` computes the norm for `max_grad_norm` in float32, and the "
-        "optimizer in float64: they differ by about 1e-8.",
+        "`foreach=False`; the rule rounds there, too. `Adan` computes the norm for `max_grad_norm` in float32, and so "
+        "does `Lamb` with `pre_norm`; the optimizer computes it in float64. They differ by about 1e-8 of the way.",
     ),
 )
 """The names of pytorch_optimizer."""
