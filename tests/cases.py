@@ -89,7 +89,7 @@ TOTAL = {name for name, cls in RULES.items() if not issubclass(cls, Wrapper) and
 FLAT = {name: cls for name, cls in RULES.items() if name not in TOTAL and not cls.example().fits}
 """Rules of which the formula is the same for parameters of any shape, and of each alone."""
 
-TORCHS = tuple(name for name, meaning in TABLE["torch"].names.items() if not meaning.rule().fits)
+TORCHS = tuple(name for name, meaning in TABLE["torch"].names.items() if not meaning.template.fits)
 """The names of torch whose rules are the same for parameters of any shape and type."""
 
 ALL: list[Rule] = list(dict.fromkeys([*(rule for cls in FLAT.values() for rule in variants(cls)), *_NESTED]))

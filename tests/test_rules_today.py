@@ -182,9 +182,10 @@ def stable_adamw(x: Array, gs: Array, b1: float, b2: float, decay: float) -> Ite
     """Wortsman et al. 2023, Algorithm 2."""
     m, v = np.zeros_like(x), np.zeros_like(x)
     for t, g in enumerate(gs, 1):
-        c1, c2 = (b * (1 - b ** (t - 1)) / (1 - b**t) for b in (b1, b2))
+        c1, c2 = (float(b * (1 - b ** (t - 1)) / (1 - b**t)) for b in (b1, b2))
         m, v = c1 * m + (1 - c1) * g, c2 * v + (1 - c2) * g**2
-        rate = LR / max(1.0, math.sqrt(np.mean(g**2 / np.maximum(v, 1e-16))))
+        size: Array = g**2 / np.maximum(v, 1e-16)
+        rate = LR / max(1.0, math.sqrt(size.mean()))
         x = x - rate * decay * x - rate * m / (np.sqrt(v) + 1e-8)
         yield x
 

@@ -109,7 +109,7 @@ def test_bytes_per_parameter(text: str, expected: int) -> None:
 
 
 def test_the_bytes_of_every_rule_are_known() -> None:
-    assert {type(rules.parse(text)) for text, _ in BYTES} == set(FLAT.values())
+    assert {type(rules.parse(text)) for text, _ in BYTES} >= set(FLAT.values())
 
 
 @pytest.fixture(scope="module")

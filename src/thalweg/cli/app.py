@@ -211,7 +211,9 @@ def convert(
     call: Annotated[str, typer.Argument(metavar="CALL", help="What a framework or book writes, as literals.")],
     to: Annotated[
         str,
-        typer.Option(metavar="FRAMEWORK", help="torch, keras, optax, optax.contrib, pytorch_optimizer or textbook."),
+        typer.Option(
+            metavar="FRAMEWORK", help="torch, keras, optax, optax.contrib, pytorch_optimizer, schedulefree or textbook."
+        ),
     ] = "torch",
 ) -> None:
     """Translate an optimizer call into another framework's, and say whether the two are equivalent."""

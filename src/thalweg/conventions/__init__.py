@@ -1,7 +1,7 @@
 """The meaning of names in each framework and book as one table; rules, optimizers and translations from it.
 
 ``conventions.optimizer("keras", "RMSprop", params, rho=0.9)`` steps as Keras does; ``torch``, ``keras``, ``optax``,
-``optax.contrib``, ``pytorch_optimizer`` and ``textbook`` are known, with their names and arguments.
+``optax.contrib``, ``pytorch_optimizer``, ``schedulefree`` and ``textbook`` are known, with their names and arguments.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,8 @@ def rule(framework: str, name: str, **theirs: Any) -> Rule:
     """The rule that a framework means by a name.
 
     Args:
-        framework: ``torch``, ``keras``, ``optax``, ``optax.contrib``, ``pytorch_optimizer`` or ``textbook``.
+        framework: ``torch``, ``keras``, ``optax``, ``optax.contrib``, ``pytorch_optimizer``,
+            ``schedulefree`` or ``textbook``.
         name: the optimizer, as the framework calls it.
         theirs: arguments under the framework's names; ``lr`` is the learning rate everywhere.
 
