@@ -41,6 +41,12 @@ accepts functions of the step instead, which are schedules of `thalweg.Optimizer
 _ADOPT = """The first step only sets v. The divided gradient is clipped at (t − 1)^¼ in optax, as in the authors' code,
 and at t^¼ in pytorch_optimizer, which also applies weight decay in the first step."""
 _BELIEF = """pytorch_optimizer has one ε for both places, as in the paper; optax has two."""
+_LAMB = """pytorch_optimizer corrects the bias of the first moment alone, after the ratio of the norms, bounds the norm
+of the tensor at 10, and adds ε to that of the direction. Weight decay is part of the direction in optax, and comes before
+the step in Keras and pytorch_optimizer."""
+_SCHEDULE_FREE = """The average weighs each step by the square of the largest rate so far. In optax.contrib the
+warmed-up rate of the steps lags one step behind that of the weights, so that the first step only counts. The numbers are the
+points at which gradients are taken."""
 _LAPROP = """The momentum contains the learning rate in pytorch_optimizer, as in the authors' code, but not in the paper
 (`form='averaged'`). Weight decay comes after the step."""
 
@@ -127,6 +133,23 @@ _TOPICS = (
             ("optax.contrib", "adopt", {"b2": 0.9, "use_clipping": False}),
         ),
         (0.5, 1.0),
+    ),
+    _Topic(
+        "LAMB",
+        _LAMB,
+        (
+            ("keras", "Lamb", {"epsilon": 0.1, "weight_decay": 0.1}),
+            ("optax", "lamb", {"eps": 0.1, "weight_decay": 0.1}),
+            ("pytorch_optimizer", "Lamb", {"eps": 0.1, "weight_decay": 0.1}),
+        ),
+    ),
+    _Topic(
+        "Schedule-Free",
+        _SCHEDULE_FREE,
+        (
+            ("schedulefree", "SGDScheduleFree", {"warmup_steps": 2}),
+            ("optax.contrib", "schedule_free_sgd", {"warmup_steps": 2}),
+        ),
     ),
     _Topic("LaProp", _LAPROP, (("pytorch_optimizer", "LaProp", {"weight_decay": 0.1, "foreach": False}),)),
 )
