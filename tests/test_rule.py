@@ -199,7 +199,7 @@ def test_any_text_is_a_rule_or_refused_in_a_sentence(text: str) -> None:
         ("schedule_free", "ScheduleFree wraps a rule; write"),
         ("grafted(adam)", "Grafted wraps 2 rules, direction and magnitude; write"),
         ("schedule_free(adam, sgd)", "it wraps 1 rule and was given 2"),
-        ("adam(sgd)", "it wraps no rule and was given 1"),
+        ("adam(sgd)", "it wraps no rules and was given 1"),
         ("schedule_free(nesterov)", "looks ahead; allowed is a rule that takes the gradient at the parameters"),
         ("grafted(sgd, schedule_free(adam))", "Grafted's magnitude is ScheduleFree(Adam()), which looks ahead"),
         ("cautious(switch(adam, sgd, at=5))", "a switch cannot be inside a rule; wrap its rules"),
@@ -207,7 +207,7 @@ def test_any_text_is_a_rule_or_refused_in_a_sentence(text: str) -> None:
         ("cautious(adam, bta1=0.5)", "Cautious(Adam()) has no setting 'bta1'"),
         ("cautious(adam(lr=-1))", "Adam's lr is -1; allowed is a finite number >= 0"),
         ("cautious(rule=1)", "Cautious's rule is 1; allowed is a rule"),
-        ("qqqqqqq", "the rules are adabelief, adadelta, adagrad, adam"),
+        ("qqqqqqq", "the rules are adabelief, adadelta, adafactor, adagrad"),
     ],
 )
 def test_unknown_names_are_refused_with_the_nearest(text: str, said: str) -> None:

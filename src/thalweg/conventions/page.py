@@ -42,11 +42,11 @@ _ADOPT = """The first step only sets v. The divided gradient is clipped at (t �
 and at t^¼ in pytorch_optimizer, which also applies weight decay in the first step."""
 _BELIEF = """pytorch_optimizer has one ε for both places, as in the paper; optax has two."""
 _LAMB = """pytorch_optimizer corrects the bias of the first moment alone, after the ratio of the norms, bounds the norm
-of the tensor at 10, and adds ε to that of the direction. Weight decay is part of the direction in optax, and comes before
-the step in Keras and pytorch_optimizer."""
+of the tensor at 10, and adds ε to that of the direction. Weight decay is part of the direction in optax, and comes
+before the step in Keras and pytorch_optimizer."""
 _SCHEDULE_FREE = """The average weighs each step by the square of the largest rate so far. In optax.contrib the
-warmed-up rate of the steps lags one step behind that of the weights, so that the first step only counts. The numbers are the
-points at which gradients are taken."""
+warmed-up rate of the steps lags one step behind that of the weights, so that the first step only counts. The numbers
+are the points at which gradients are taken."""
 _LAPROP = """The momentum contains the learning rate in pytorch_optimizer, as in the authors' code, but not in the paper
 (`form='averaged'`). Weight decay comes after the step."""
 
