@@ -100,6 +100,12 @@ def test_rules_lists_every_rule_with_formula_and_source(thalweg: Command) -> Non
         assert re.search(r"(19|20)\d\d", part), f"{name} has no source"
 
 
+def test_a_wrapper_is_shown_around_a_simple_rule(thalweg: Command) -> None:
+    out = thalweg("rules", "schedule_free").out
+    assert "θₜ = θₜ₋₁ + yₜ·zₜ" in out
+    assert "SGD(lr=1.0)  a rule" in out
+
+
 def test_a_rule_in_full_shows_its_settings_and_follows_its_options(thalweg: Command) -> None:
     usual, other = thalweg("rules", "adam").out, thalweg("rules", "Adam(bias_correction=False, lr=0.5)").out
     assert "1 − β₁^t" in usual

@@ -26,7 +26,8 @@ def rules(text: str | None) -> None:
         console.print("[dim]One with its settings: thalweg rules NAME; an option of it: thalweg rules 'NAME(…)'.[/]")
         return
     with users_input():
-        rule = thalweg.rules.parse(text)
+        wrapper, _ = thalweg.rules.wrappers().get(text.strip().lower(), (None, {}))
+        rule = thalweg.rules.parse(text) if wrapper is None else wrapper.example()
     _short(console, rule)
     _full(console, rule)
 
