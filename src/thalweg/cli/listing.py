@@ -26,8 +26,8 @@ def rules(text: str | None) -> None:
         console.print("[dim]One with its settings: thalweg rules NAME; an option of it: thalweg rules 'NAME(…)'.[/]")
         return
     with users_input():
-        wrapper, _ = thalweg.rules.wrappers().get(text.strip().lower(), (None, {}))
-        rule = thalweg.rules.parse(text) if wrapper is None else wrapper.example()
+        known, name = thalweg.rules.wrappers(), text.strip().lower()
+        rule = known[name][0].example() if name in known else thalweg.rules.parse(text)
     _short(console, rule)
     _full(console, rule)
 
