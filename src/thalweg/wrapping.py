@@ -181,7 +181,7 @@ class Wrapper(Rule):
 
     def fit(self, shape: tuple[int, ...]) -> Self:
         """See `Rule.fit`: with its bases as they are for a shape."""
-        return type(self)(**dict(self._settings()) | {base: rule.fit(shape) for base, rule in self.bases.items()})
+        return super().bind({base: rule.fit(shape) for base, rule in self.bases.items()})
 
     @property
     def looks_ahead(self) -> bool:

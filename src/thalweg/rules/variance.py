@@ -76,7 +76,7 @@ class MARS(Rule):
 
     def fit(self, shape: tuple[int, ...]):
         """Vectors and scalars fall to AdamW."""
-        return self.replace(form="all" if len(shape) > 1 else "none") if self.form == "matrices" else self
+        return self.bind({"form": "all" if len(shape) > 1 else "none"}) if self.form == "matrices" else self
 
     def init(h, p: Value):
         return MARS.State(
