@@ -43,7 +43,7 @@ def walk(optimizer: Any, params: list[nn.Parameter], steps: range) -> list[Tenso
 
 
 def test_every_such_name_is_tried() -> None:
-    shaped = {name for name, meaning in TABLE["torch"].names.items() if meaning.rule().fits}
+    shaped = {name for name, meaning in TABLE["torch"].names.items() if meaning.template.fits}
     assert set(SETTINGS) == set(SHAPES) == shaped
 
 

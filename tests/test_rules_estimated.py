@@ -35,7 +35,7 @@ def test_one_tensor_or_several_are_one_problem(text: str, backend: str) -> None:
     for t in range(6):
         torch.manual_seed(t)
         whole.grad = torch.randn_like(whole)
-        parts = whole.grad.split([p.numel() for p in several])
+        parts: Any = whole.grad.split([p.numel() for p in several])
         for p, g in zip(several, parts, strict=True):
             p.grad = g.reshape(p.shape).clone()
         one.step()

@@ -21,7 +21,7 @@ def _schedule_free(rate: float, own: Arguments, decay: float | None) -> Argument
     }
 
 
-_NAMES = {
+_names = {
     "ademamix": Convention(
         AdEMAMix,
         "optax.contrib.ademamix",
@@ -88,7 +88,7 @@ _ESTIMATED = {
     "weight_decay": number(0.0, "lambd"),
 }
 _DISTANCE = {"weight_decay": unset(None, "weight_decay", off=0.0), "mask": MASK}
-_NAMES |= {
+_names |= {
     "prodigy": Convention(
         Prodigy,
         "optax.contrib.prodigy",
@@ -162,7 +162,7 @@ def _adam_rate(found: dict[str, Any]) -> None:
         found["lr"] = found["own_lr"]
 
 
-_NAMES["muon"] = Convention(
+_names["muon"] = Convention(
     Muon,
     "optax.contrib.muon",
     _muon(
@@ -208,7 +208,7 @@ OPTAX_CONTRIB = Framework(
     "optax.contrib",
     "optax.contrib.{}",
     "learning_rate",
-    _NAMES,
+    _names,
     {
         "schedule_free": f"{WRAPS}; write thalweg.rules.ScheduleFree around a rule",
     },
