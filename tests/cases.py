@@ -98,7 +98,7 @@ ALL: list[Rule] = list(dict.fromkeys([*(rule for cls in FLAT.values() for rule i
 SHAPED: list[Rule] = [rule for cls in RULES.values() if cls.example().fits for rule in variants(cls, False)]
 """Rules that depend on the shape of the parameter, with every choice of their options."""
 
-EVERY: list[Rule] = [*ALL, *SHAPED, *(rule for name in TOTAL for rule in variants(RULES[name]))]
+EVERY: list[Rule] = [*ALL, *SHAPED, *(rule for name in sorted(TOTAL) for rule in variants(RULES[name]))]
 
 # RMSProp's deviation after one corrected step is 0 except for rounding, so its numbers are arbitrary there.
 STABLE: list[Rule] = [
