@@ -92,7 +92,6 @@ def test_rules(framework: str, name: str, theirs: dict[str, Any], expected: Any)
             "learning_rate is a function; write a number, and give.* schedule of lr",
         ),
         ("pytorch_optimizer", "ADOPTT", {}, "has no optimizer 'ADOPTT'; did you mean 'adopt'"),
-        ("pytorch_optimizer", "soap", {}, "pytorch_optimizer's SOAP cannot be expressed: its steps need"),
         ("pytorch_optimizer", "ademamix", {"cautious": True}, "cautious is True; allowed is False: it masks one"),
         ("pytorch_optimizer", "lamb", {"pre_norm": True}, "sets clip_norm to 1.0, which is around a rule"),
         ("schedulefree", "ScheduleFreeWrapper", {}, "it wraps another rule; write thalweg.rules.ScheduleFree"),

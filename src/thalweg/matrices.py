@@ -115,8 +115,17 @@ def orthogonalize(
     return _orthogonalize(x, how=(int(steps), tuple(tuple(map(float, row)) for row in rows), dtype))
 
 
-qr: Callable[[Array], Array] = array_word("qr", lambda x: torch.linalg.qr(x)[0], lambda how, x: x.matrix())
-qr.__doc__ = "The orthogonal matrix Q of x = QR."
+_qr = array_word(
+    "qr",
+    lambda x, dtype=None: torch.linalg.qr(x.to(dtype or x.dtype))[0].to(x.dtype),
+    lambda how, x: x.matrix(),
+)
+
+
+def qr(x: Array, dtype: torch.dtype | None = None) -> Array:
+    """The orthogonal matrix Q of x = QR, computed in `dtype`, if that is given."""
+    return _qr(x, how=() if dtype is None else (dtype,))
+
 
 _eigenvectors = array_word("eigenvectors", lambda x: torch.linalg.eigh(x)[1], lambda how, x: x.matrix())
 _eigenvalues = array_word(
@@ -133,8 +142,9 @@ def eigh(x: Array) -> tuple[Array, Array]:
 
 
 def _inverse_root(x: Tensor, order: float) -> Tensor:
-    values, vectors = torch.linalg.eigh(x)
-    return vectors * values.unsqueeze(-2) ** (-1 / order) @ vectors.mT
+    # Singular values are never negative; the least eigenvalues can be, by rounding, and have no root then.
+    left, values, right = torch.linalg.svd(x)
+    return left * values.unsqueeze(-2) ** (-1 / order) @ right
 
 
 _inverse = array_word("inverse_root", _inverse_root, lambda how, x: x.matrix())
@@ -184,11 +194,12 @@ WORDS["when"] = lambda condition, new, old: new if condition else old
 
 def every(k: Number, t: Number, new: Callable[[], T], old: T) -> T:
     """``new()`` in the steps `t` that `k` divides, else `old`, without computing the other; see `when`."""
-    return when(_remainder(t, k) == 0, new, old)
+    return when(remainder(t, k) == 0, new, old)
 
 
-def _remainder(a: Any, b: Any) -> Any:
-    return node("remainder", a, b) if isinstance(a, Symbol) or isinstance(b, Symbol) else a % b
+def remainder(a: Number, b: Number) -> Number:
+    """What is left of a number divided by another."""
+    return cast(Any, node("remainder", a, b) if isinstance(a, Symbol) or isinstance(b, Symbol) else a % b)
 
 
-WORDS["remainder"] = _remainder
+WORDS["remainder"] = remainder

@@ -128,7 +128,7 @@ class _Cutter:
     def _is_for_arrays(self, node: Symbol) -> bool:
         if node.op == "remainder" or (node.kind == "number" and node.op not in {"sum", *MATRICES}):
             return False
-        return node.kind == "array" or node.op == "sum" or node.op in MATRICES
+        return node.kind == "array" or node.op in {"sum", "when"} or node.op in MATRICES
 
     def _ready(self, x: Symbol) -> int:
         """The earliest place between passes at which an operand is there."""

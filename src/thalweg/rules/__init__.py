@@ -44,6 +44,8 @@ if TYPE_CHECKING:  # for editors and type checkers; what runs is discovered belo
     from thalweg.rules.normalized import ADOPT as ADOPT
     from thalweg.rules.normalized import LaProp as LaProp
     from thalweg.rules.orthogonal import Muon as Muon
+    from thalweg.rules.preconditioned import SOAP as SOAP
+    from thalweg.rules.preconditioned import Shampoo as Shampoo
     from thalweg.rules.signs import Grams as Grams
     from thalweg.rules.signs import Lion as Lion
     from thalweg.rules.signs import Rprop as Rprop

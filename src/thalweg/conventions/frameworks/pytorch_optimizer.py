@@ -24,12 +24,14 @@ from thalweg.rules import (
     MADGRAD,
     MARS,
     SM3,
+    SOAP,
     AdaBelief,
     Adan,
     AdEMAMix,
     Grams,
     LaProp,
     Lion,
+    Shampoo,
     StableAdamW,
     Tiger,
     Yogi,
@@ -80,6 +82,14 @@ def _normed(settings: dict[str, Any]) -> None:
 def _relative(settings: dict[str, Any]) -> None:
     """The rate of vectors is a factor of the other."""
     settings["vector_rate"] = settings["vector_rate"] / settings["lr"] if settings["lr"] else 0.0
+
+
+_MERGED = "each axis has a factor of its own; reshape the parameter, so that small axes are one"
+
+
+def _no_decay(found: dict[str, Any]) -> None:
+    """The rule's own decay is a number, also where there is none."""
+    found["lambd"] = found.get("lambd") or 0.0
 
 
 _NAMES = {
@@ -233,6 +243,46 @@ _NAMES = {
             decouple=True,
         ),
     ),
+    "SOAP": Convention(
+        SOAP,
+        "pytorch_optimizer.SOAP",
+        {
+            "lr": number(3e-3, "lr"),
+            "betas": several((0.95, 0.95), "beta1", "beta2"),
+            "shampoo_beta": number(None, "factor_beta"),
+            "weight_decay": number(1e-2, "lambd"),
+            "precondition_frequency": number(10, "every"),
+            "max_precondition_dim": number(10000, "max_size"),
+            "merge_dims": refused(False, _MERGED),
+            "precondition_1d": switch(False, "vectors", True, False),
+            "correct_bias": switch(True, "bias_correction", True, False),
+            "normalize_gradient": switch(False, "normalize", True, False),
+            "data_format": refused("channels_first", _MERGED),
+            "eps": number(1e-8, "eps"),
+            "maximize": switch(False, "maximize", True, False),
+        },
+        {"precision": "float32"},
+    ),
+    "Shampoo": Convention(
+        Shampoo,
+        "pytorch_optimizer.Shampoo",
+        {
+            name: argument
+            for name, argument in _arguments(
+                1e-3,
+                {
+                    "momentum": number(0.0, "momentum"),
+                    "preconditioning_compute_steps": number(1, "every"),
+                    "matrix_eps": number(1e-6, "eps"),
+                    **_FIXED,
+                },
+                decouple=False,
+                off=INTO_RULE,
+            ).items()
+            if name != "foreach"
+        },
+        together=_no_decay,
+    ),
     "SM3": Convention(
         SM3,
         "pytorch_optimizer.SM3",
@@ -318,8 +368,6 @@ PYTORCH_OPTIMIZER = Framework(
     "lr",
     _NAMES,
     {
-        "SOAP": ORTHOGONAL,
-        "Shampoo": ORTHOGONAL,
         "Muon": ORTHOGONAL,
         "LARS": TRUST,
         "Prodigy": TOTAL,
