@@ -1,9 +1,12 @@
 """Recipes for parameter groups."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
+import thalweg
 from thalweg import groups, optim
 
 
@@ -39,6 +42,51 @@ def test_one_layer_keeps_its_rate() -> None:
     assert group["lr"] == 0.1
     assert len(group["params"]) == 2
     torch.optim.SGD([group])
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(7, 4)
+        self.kernel = nn.Conv2d(2, 3, 2)
+        self.hidden = nn.Linear(4, 4)
+        self.norm = nn.LayerNorm(4)
+        self.out = nn.Linear(4, 7, bias=False)
+        self.out.weight = self.table.weight
+
+
+def test_hidden_matrices_are_told_from_all_others() -> None:
+    own = nn.Sequential(nn.Embedding(7, 4), nn.Linear(4, 5), nn.LayerNorm(5), nn.Linear(5, 2))
+    routes = groups.hidden_matrices(own, "muon(lr=0.01)", "adam")
+    hidden, rest = ([name for name, _ in group["params"]] for group in routes)
+    assert hidden == ["1.weight"]
+    assert rest == ["0.weight", "1.bias", "2.weight", "2.bias", "3.weight", "3.bias"]
+    said = str(routes)
+    assert re.search(r"^1.weight +muon\(lr=0.01\): a hidden matrix of 5 × 4$", said, re.MULTILINE)
+    assert re.search(r"^0.weight +adam: an embedding$", said, re.MULTILINE)
+    assert re.search(r"^3.weight +adam: the head, which makes the output$", said, re.MULTILINE)
+    assert re.search(r"^2.bias +adam: a gain, a bias or another vector$", said, re.MULTILINE)
+    optimizer = thalweg.Optimizer(routes, "sgd")
+    assert [type(group["rule"]).__name__ for group in optimizer.param_groups] == ["Muon", "Adam"]
+    own(torch.tensor([[1, 2]])).sum().backward()
+    optimizer.step()
+
+
+def test_tied_weights_are_routed_once() -> None:
+    routes = groups.hidden_matrices(Tied())
+    hidden, rest = ([name for name, _ in group["params"]] for group in routes)
+    assert hidden == ["kernel.weight", "hidden.weight"]
+    assert rest.count("table.weight") == 1
+    assert "out.weight" not in rest
+    assert "table.weight   adam(lr=3e-4): an embedding, tied in 2 layers" in str(routes)
+    assert "a kernel of 3 × 2 × 2 × 2, as a matrix of 3 × 8" in str(routes)
+
+
+def test_the_head_can_be_named() -> None:
+    named = groups.hidden_matrices(Tied(), head="hidden")
+    assert "hidden.weight" in [name for name, _ in named[1]["params"]]
+    with pytest.raises(ValueError, match=r"head is 'tail'; allowed is a layer of the model or its name: .*hidden"):
+        groups.hidden_matrices(Tied(), head="tail")
 
 
 @pytest.mark.parametrize(("decay", "lr"), [(1.5, 0.1), (0.5, -1.0)])

@@ -251,3 +251,49 @@ def test_a_vector_is_no_matrix() -> None:
     named = [("body.weight", torch.nn.Parameter(torch.ones(3, 3))), ("norm.bias", torch.nn.Parameter(torch.ones(3)))]
     with pytest.raises(ValueError, match=r"parameter 'norm.bias': Muon steps matrices.*\(3,\).*hidden_matrices"):
         thalweg.Optimizer(named, "muon")
+
+
+# ----------------------------------------------------------------------------------------------------- SOAP, Shampoo
+
+
+@pytest.mark.parametrize("text", ["soap", "shampoo"])
+def test_a_gradient_that_is_not_finite_is_refused_before_matrices_are_decomposed(text: str) -> None:
+    ps = [torch.nn.Parameter(torch.ones(3, 2)) for _ in range(2)]
+    opt = thalweg.Optimizer([("a", ps[0]), ("b", ps[1])], text)
+    for p in ps:
+        p.grad = torch.ones_like(p)
+    opt.step()
+    before = copy.deepcopy((opt.state_dict()["state"], [p.detach() for p in ps]))
+    ps[1].grad = torch.full_like(ps[1], torch.nan)
+    with pytest.raises(RuntimeError, match=r"gradient of parameter 'b' is not finite, and .* decomposes matrices"):
+        opt.step()
+    for i, p in enumerate(ps):
+        assert torch.equal(p, before[1][i])
+        for name, x in opt.state_dict()["state"][i].items():
+            assert torch.equal(x, before[0][i][name])
+
+
+@pytest.mark.parametrize("text", ["soap(max_size=2000000)", "shampoo"])
+def test_a_factor_too_large_for_memory_is_refused(text: str) -> None:
+    huge = torch.nn.Parameter(torch.empty(1_500_000, 2))
+    with pytest.raises(ValueError, match=r"1500000 × 1500000, for axis 0 of .* take 18000 GB .*max_size"):
+        thalweg.Optimizer([huge], text)
+    assert rules.SOAP().fit((1_500_000, 2)).options["axes"] == (1,)
+
+
+def test_shampoo_of_a_vector_is_adagrad_with_a_full_matrix() -> None:
+    p, gs = course((6,))
+    new, _ = walk(rules.Shampoo(lr=0.1, eps=1e-3), p, gs)
+    x, total = p, 1e-3 * torch.eye(6, dtype=torch.float64)
+    for g in gs:
+        total = total + torch.outer(g, g)
+        values, vectors = cast(Any, torch.linalg.eigh(total))
+        x = x - 0.1 * vectors @ (vectors.T @ g / values.sqrt())
+    torch.testing.assert_close(new, x, rtol=1e-9, atol=1e-12)
+
+
+def test_soap_without_factors_is_adam_a_step_late() -> None:
+    p, gs = course((3, 5))
+    ours, _ = walk(rules.SOAP(max_size=2, eps=0.0), p, gs)
+    adam, _ = walk(rules.Adam(lr=3e-3, beta1=0.95, beta2=0.95, eps=0.0), p, gs[1:])
+    torch.testing.assert_close(ours, adam, rtol=1e-12, atol=0)

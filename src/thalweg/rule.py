@@ -135,6 +135,7 @@ class Rule:
         State: a named tuple of the state of one parameter tensor, with torch.optim's names; fields annotated ``Value``
             have the shape of the parameter, fields annotated ``Number`` are one number.
         search: the search space of a race, by hyperparameter.
+        decomposes: whether matrices made from gradients are decomposed, so that gradients must be finite.
         one_rate: whether all parameters must have one learning rate, or zero, since it is estimated for them together.
         variants: other names for this rule with certain settings, as ``{"nadam": {"nesterov": "scheduled"}}``.
     """
@@ -144,6 +145,7 @@ class Rule:
     search: ClassVar[Mapping[str, Log | Linear]] = {"lr": Log(1e-4, 1.0)}
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     one_rate: ClassVar[bool] = False
+    decomposes: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -333,16 +333,22 @@ class Optimizer(TorchOptimizer):
             squares = self._engine.squares(works, clipped=False, strict=False)
             for work in works:
                 work.clip_each(squares, self.clip_each)
-        if self.clip_norm is None and self.nonfinite == "propagate":
+        decomposed = next((work.template for work in works if type(work.template).decomposes), None)
+        if self.clip_norm is None and self.nonfinite == "propagate" and decomposed is None:
             return True
-        strict = self.nonfinite != "propagate"
+        strict = self.nonfinite != "propagate" or decomposed is not None
         norm = math.sqrt(self._engine.squares(works, clipped=True, strict=strict).sum())
         if self.clip_norm is not None:
             factor = self.clip_norm / max(norm + self.clip_eps, self.clip_norm)
             for work in works:
                 work.scalars = work.scalars._replace(clip_norm=factor)
-        if self.nonfinite == "propagate" or math.isfinite(norm):
+        if math.isfinite(norm) or (self.nonfinite == "propagate" and decomposed is None):
             return True
+        if self.nonfinite == "propagate":
+            raise RuntimeError(
+                f"the gradient of {self._nonfinite()} is not finite, and {type(decomposed).__name__} decomposes "
+                "matrices made from gradients; nothing was changed; nonfinite='skip' leaves such steps out"
+            )
         if self.nonfinite == "raise":
             raise RuntimeError(f"the gradient of {self._nonfinite()} is not finite; nothing was changed")
         self.skipped_steps += 1

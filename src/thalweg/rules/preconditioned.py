@@ -26,6 +26,7 @@ class Shampoo(Rule):
     axes: Axes = ()
 
     search = {"lr": Log(1e-4, 1.0)}
+    decomposes = True
 
     class State(NamedTuple):
         momentum_buffer: Value
@@ -77,6 +78,7 @@ class SOAP(Rule):
     axes: Axes = ()
 
     search = {"lr": Log(1e-4, 1e-1)}
+    decomposes = True
 
     class State(NamedTuple):
         exp_avg: Value
