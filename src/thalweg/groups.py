@@ -82,10 +82,10 @@ def hidden_matrices(
         ValueError: `head` is not a layer of `model`.
     """
     layers = dict(model.named_modules())
-    owners: dict[Tensor, list[tuple[str, nn.Module]]] = {}
-    for name, layer in layers.items():
+    owners: dict[Tensor, list[nn.Module]] = {}
+    for layer in layers.values():
         for p in layer.parameters(recurse=False):
-            owners.setdefault(p, []).append((name, layer))
+            owners.setdefault(p, []).append(layer)
     if head is None:
         with_matrix = [layer for layer in layers.values() if any(p.ndim > 1 for p in layer.parameters(recurse=False))]
         last = with_matrix[-1] if with_matrix else None
@@ -98,7 +98,7 @@ def hidden_matrices(
     hidden: list[tuple[str, Tensor]] = []
     rest: list[tuple[str, Tensor]] = []
     for name, p in _trained(model):
-        reason = _not_hidden(p, [layer for _, layer in owners[p]], last)
+        reason = _not_hidden(p, owners[p], last)
         tied = f", tied in {len(owners[p])} layers" if len(owners[p]) > 1 else ""
         found.reasons[name] = (str(others), reason + tied) if reason else (str(rule), _shown(p) + tied)
         (rest if reason else hidden).append((name, p))

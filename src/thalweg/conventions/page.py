@@ -50,6 +50,16 @@ are the points at which gradients are taken."""
 _LAPROP = """The momentum contains the learning rate in pytorch_optimizer, as in the authors' code, but not in the paper
 (`form='averaged'`). Weight decay comes after the step."""
 
+_MUON = """torch averages the momentum, and others accumulate it: the step is the same, but the buffers differ by the
+factor 1 − μ, 20 at μ = 0.95, so a checkpoint must not be taken from one to the other (`form`). torch makes matrices
+orthogonal in bfloat16, optax in the type of the parameter. optax corrects the momentum for its start as NAdam does, and
+its matrices have a row for each input, torch's one for each output: the scale of a matrix is that of its transpose.
+The scales and tables of Moonlight, dion and timm are settings of the rule."""
+_ADAFACTOR = """torch's rate is at most 1/√t, and ε² is the least second moment; optax adds ε to each square, computes
+the decay of the second moment in float32, and factors the two largest axes rather than the last two. Weight decay is
+proportional to the rate in torch, and not in optax."""
+_PRODIGY = """prodigyopt corrects the moments for their start only with `use_bias_correction`, optax always."""
+
 _RATES = (0.1, 0.01)
 
 
@@ -60,6 +70,7 @@ class _Topic(NamedTuple):
     text: str
     cases: tuple[tuple[str, str, dict[str, Any]], ...]
     gradients: tuple[float, float] = (1.0, 0.5)
+    shape: tuple[int, ...] = ()
 
 
 _TOPICS = (
@@ -151,6 +162,28 @@ _TOPICS = (
             ("optax.contrib", "schedule_free_sgd", {"warmup_steps": 2}),
         ),
     ),
+    _Topic(
+        "Muon",
+        _MUON,
+        (
+            ("torch", "Muon", {"weight_decay": 0.0}),
+            ("torch", "Muon", {"weight_decay": 0.0, "adjust_lr_fn": "match_rms_adamw"}),
+            ("optax.contrib", "muon", {}),
+            ("optax.contrib", "muon", {"consistent_rms": 0.2}),
+        ),
+        shape=(4, 1),
+    ),
+    _Topic(
+        "Adafactor",
+        _ADAFACTOR,
+        (("torch", "Adafactor", {}), ("optax", "adafactor", {"min_dim_size_to_factor": 1})),
+        shape=(4, 2),
+    ),
+    _Topic(
+        "Prodigy",
+        _PRODIGY,
+        (("prodigyopt", "Prodigy", {"d0": 0.1}), ("optax.contrib", "prodigy", {"estim_lr0": 0.1})),
+    ),
     _Topic("LaProp", _LAPROP, (("pytorch_optimizer", "LaProp", {"weight_decay": 0.1, "foreach": False}),)),
 )
 _FORMS = {"l2": "λθ is added to the gradient", "scaled": "θ ← θ − ηλθ before the step"}
@@ -173,23 +206,24 @@ def _worked(topic: _Topic) -> str:
         rule, around = column.read(name, {"lr": _RATES[0], **theirs})
         decayed = f"\n{_FORMS[around.get('decay_form', 'l2')]}" if around.get("weight_decay") else ""
         groups.setdefault("\n".join(plain(rule)) + decayed, []).append(f"`{call}`")
-        first, second = _two_steps(framework, name, theirs, topic.gradients)
+        first, second = _two_steps(framework, name, theirs, topic)
         rows.append(f"| `{call}` | {first:.6f} | {second:.6f} |")
     formulas = [f"{', '.join(calls)}\n\n```text\n{formula}\n```\n" for formula, calls in groups.items()]
     g = topic.gradients
-    said = f"From θ₀ = 1, with gradients {g[0]:g} and {g[1]:g} and rates {_RATES[0]} and {_RATES[1]}:"
+    start = "a matrix of {} × {} ones".format(*topic.shape) if topic.shape else "θ₀ = 1"
+    said = f"From {start}, with gradients {g[0]:g} and {g[1]:g} and rates {_RATES[0]} and {_RATES[1]}:"
     return "\n".join([*formulas, said, "", "| | θ₁ | θ₂ |", "| --- | --- | --- |", *rows, ""])
 
 
-def _two_steps(framework: str, name: str, theirs: dict[str, Any], gradients: tuple[float, float]) -> tuple[float, ...]:
-    p = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
+def _two_steps(framework: str, name: str, theirs: dict[str, Any], topic: _Topic) -> tuple[float, ...]:
+    p = torch.nn.Parameter(torch.ones(topic.shape, dtype=torch.float64))
     optimizer = conventions.optimizer(framework, name, [p], lr=_RATES[0], backend="eager", **theirs)
     points: list[float] = []
-    for rate, gradient in zip(_RATES, gradients, strict=True):
+    for rate, gradient in zip(_RATES, topic.gradients, strict=True):
         optimizer.param_groups[0]["lr"] = rate
-        p.grad = torch.full((), gradient, dtype=torch.float64)
+        p.grad = torch.full(topic.shape, gradient, dtype=torch.float64)
         optimizer.step()
-        points.append(p.item())
+        points.append(p.flatten()[0].item())
     return tuple(points)
 
 
