@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from thalweg import cli
+from test_race import line
+from thalweg import Entry, cli
+from thalweg.race import retuning
 from thalweg.verdict import calibration, statistics
 
 
@@ -15,6 +17,24 @@ def test_verdicts_are_wrong_as_rarely_as_they_say(size: tuple[int, int]):
     assert not [one for one in found if not one.holds]
     assert {one.noise for one in found} == {*calibration.NOISES}
     assert len(found) == len(calibration.NOISES) + 2 * len(calibration.COVERED) + 1
+
+
+@pytest.mark.parametrize("entries", [2, 7])
+def test_looking_many_times_is_wrong_as_rarely(entries: int):
+    found = calibration.looking(1000, entries)
+    assert not [one for one in found if not one.holds]
+
+
+def test_a_rule_that_is_tuned_twice_rarely_differs_from_itself():
+    sizes = {"trials": 8, "finalists": 3, "steps": 12, "tunings": 6, "replicates": 14}
+    done = list(retuning.run(line(), Entry("adam"), **sizes))
+    assert len(done) == 8 * (6 + 14)
+    plan, runs = done[0][0], [run for _, run in done]
+    assert len({run.key for run in runs if run.phase == "tune"}) == 8
+    assert len({run.validation_metric for run in runs if run.phase == "tune"}) > 40  # tuning seeds differ
+    (five, ten) = retuning.measure(plan, runs, (5, 10), 500)
+    assert five.holds
+    assert ten.holds
 
 
 def test_a_judge_that_errs_is_found_out(monkeypatch: pytest.MonkeyPatch):
@@ -33,14 +53,21 @@ def test_the_command_prints_its_tables_and_fails_if_a_share_is_not_as_allowed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(calibration, "REPLICATES", (5,))
-    monkeypatch.setattr("thalweg.cli.calibrating.REPLICATES", (5,))
+    original = statistics.compare
     for alpha, code in ((0.05, 0), (0.3, 2)):
-        monkeypatch.setattr(statistics, "compare", partial(statistics.compare, alpha=alpha))
+        monkeypatch.setattr(statistics, "compare", _with(original, alpha))
         with pytest.raises(SystemExit) as ended:
             cli.main(["calibrate", "--races", "400"])
         assert ended.value.code == code
         said = capsys.readouterr()
         assert "A difference is shown, in % of 400 races (allowed: at most 5%)" in said.out
         rows = [line for line in said.out.splitlines() if line.startswith("| normal")]
-        assert [line.count("|") for line in rows] == [5] * 4
+        assert [line.count("|") for line in rows] == [5] * 5
         assert ("!" in said.out) == ("shares are not as allowed" in said.err) == (code == 2)
+
+
+def _with(compare: Any, alpha: float) -> Any:
+    def careless(scores: Any, **given: Any) -> Any:
+        return compare(scores, **{**given, "alpha": given.get("alpha", alpha)})
+
+    return careless

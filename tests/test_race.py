@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -64,17 +64,21 @@ def numbers(runs: tuple[Run, ...]) -> str:
     return json.dumps([asdict(run) for run in timeless])
 
 
-def test_a_race_tunes_picks_the_best_and_tests_it():
-    results = race(line(), "sgd", "adam(lr=0.01)", "sgd(batch_size=full)")
+def test_a_race_tunes_picks_the_best_and_tests_them():
+    results = race(line(), "sgd", "adam(lr=0.01)", "sgd(batch_size=full)", finalists=2)
     assert results.complete
-    assert [len(results.of(e.name, "tune")) for e in results.plan.entries] == [4, 1, 4]
+    tried = [len(results.of(e.name, "tune")) for e in results.plan.entries]
+    assert tried[1] == 1
+    assert tried[0] == tried[2] >= 4  # as many trials for each, whichever spaces grew
     for entry in results.plan.entries:
         tune, final = results.of(entry.name, "tune"), results.of(entry.name, "final")
-        finished = [run for run in tune if run.status == "finished"]
-        best = min(finished, key=lambda run: run.validation_metric)
+        finished = sorted((run for run in tune if run.status == "finished"), key=lambda run: run.validation_metric)
+        best = sorted(finished[:2], key=lambda run: run.trial)
         assert [(run.trial, run.seed, run.settings) for run in final] == [
-            (best.trial, s, best.settings) for s in range(3)
+            (run.trial, s, run.settings) for run in best for s in range(3)
         ]
+        for seed, kept in enumerate(results.replicates(entry.name)):
+            assert kept == min((r for r in final if r.seed == seed), key=lambda run: run.validation_metric)
         assert all(math.isnan(run.test_metric) for run in tune)
         for run in final:
             curve = run.curve
@@ -115,8 +119,8 @@ def test_runs_of_one_seed_share_initial_weights_and_the_order_of_the_data():
     contest = Race(line(model=Watched), entries, trials=1, seeds=2, steps=20, workers=1)
     Watched.seen.clear()
     contest.run()
-    # An entry runs its one trial and then its seeds: the order of the models is tune, seed 0, seed 1, tune …
-    runs = [Watched.seen[i::3] for i in range(3)]
+    # Every entry runs its one trial, and then each its seeds: the order of the models is tune, tune …, seed 0, seed 1 …
+    runs = [Watched.seen[:4], Watched.seen[4::2], Watched.seen[5::2]]
     for models in runs:
         assert len(models) == 4
         assert all(torch.equal(model.first, models[0].first) for model in models)
@@ -272,7 +276,7 @@ def test_of_several_schedules_each_run_has_its_own():
         replace(one.runs[0].curve, seconds=()) for one in alone
     ]
     best = min(tuned, key=lambda run: run.validation_metric)
-    assert {run.settings["schedule"] for run in results.of(entry.name, "final")} == {best.settings["schedule"]}
+    assert {run.settings["schedule"] for run in results.of(entry.name, "final")} == {0, 1, 2}  # as many finalists
     assert verdict.judge(results).rows[0].schedule == entry.schedules[int(best.settings["schedule"])]
 
 
@@ -288,12 +292,15 @@ def test_a_race_is_as_long_as_its_problem_says():
 
 def test_progress_is_reported_at_the_start_and_after_every_run():
     told: list[Progress] = []
-    Race(line(), ["sgd(lr=1e30)", "sgd"], trials=3, seeds=2, steps=5, workers=1).run(told.append)
+    results = Race(line(), ["sgd(lr=1e30)", "sgd"], trials=3, seeds=2, finalists=1, steps=5, workers=1).run(told.append)
     assert told[0].run is None
-    assert [p.done for p in told] == list(range(7))
-    assert [p.total for p in told] == [8, *[6] * 6]  # the first entry has no final runs after all
+    assert [p.done for p in told] == list(range(len(results.runs) + 1))
+    assert [p.total for p in told[:2]] == [8, 6]  # the first entry has no final runs after all
+    assert told[-1].total == len(results.runs)
+    assert [p.total for p in told] == sorted([p.total for p in told[1:]] + [8], key=lambda t: (t != 8, t))  # it grows
     assert told[-1].best is not None
-    assert told[-1].best.validation_metric == min(p.run.validation_metric for p in told[2:5] if p.run)
+    tuned = [run.validation_metric for run in results.of("sgd", "tune")]
+    assert told[-1].best.validation_metric == min(tuned)
 
 
 def test_problems_from_lambdas_and_local_classes_go_to_workers_with_the_same_numbers(tmp_path: Path):
@@ -376,6 +383,104 @@ def test_another_races_store_is_refused_and_the_same_race_runs_nothing_again(tmp
         race(line(), "sgd", steps=50, store=tmp_path / "race.db")
 
 
+@pytest.mark.parametrize("larger", [{"seeds": 3}, {"trials": 8}, {"finalists": 3}, {"seeds": 3, "trials": 6}, {}])
+def test_a_grown_race_equals_the_race_planned_so_from_the_start(larger: dict[str, int], tmp_path: Path):
+    small: dict[str, Any] = {"trials": 4, "seeds": 1, "finalists": 2, "steps": 10, "workers": 1}
+    whole: dict[str, Any] = {**small, **larger}
+    entries = ["sgd", "adam(lr=1e-4..1, beta1=0.5..0.95:linear)", "momentum(lr=1e-9..1e-6)"]
+    problem, store = line(), tmp_path / "race.db"
+    Race(problem, entries[:2], **small, store=store).run()
+    before = {run.key for run in read(store).runs}
+    told: list[Progress] = []
+    grown = Race(problem, entries, **whole, store=store).run(told.append)
+    planned = Race(problem, entries, **whole).run()
+    assert numbers(grown.runs) == numbers(planned.runs)
+    assert {run.key for run in read(store).runs} >= before  # nothing that was computed is lost
+    assert told[0].done > 0
+    assert len(told) - 1 == len({run.key for run in planned.runs} - before)  # and nothing runs twice
+    assert numbers(Results.read(store).runs) == numbers(planned.runs)
+    with pytest.raises(StoreError, match="a race can have more"):
+        Race(problem, entries[:2], **small, store=store).run()
+
+
+def test_a_space_grows_until_the_best_setting_lies_inside():
+    results = race(line(), "sgd(lr=1e-6..1e-5)", "adam", trials=8, finalists=1, seeds=1)
+    rates = {name: [run.settings["lr"] for run in results.of(name, "tune")] for name in ("sgd(lr=1e-6..1e-5)", "adam")}
+    assert len(rates["adam"]) == len(rates["sgd(lr=1e-6..1e-5)"]) == 8 + 8 * 2  # a quarter of the trials, eight times
+    first, *grown = sorted(rates["sgd(lr=1e-6..1e-5)"])
+    steps = [math.log10(b / a) for a, b in pairwise([first, *grown])]
+    assert max(steps) < 2.1 / 8  # the same density
+    assert grown[-1] > 6e-4
+    assert results.edges("sgd(lr=1e-6..1e-5)") == {"lr": "highest"}  # still
+    assert verdict.judge(results).headline.startswith("adam reaches error")
+    settled = race(line(), "sgd(lr=1e-3..1e-2)", trials=8, finalists=1, seeds=1)
+    assert not settled.edges("sgd(lr=1e-3..1e-2)")
+    assert max(run.settings["lr"] for run in settled.of("sgd(lr=1e-3..1e-2)", "tune")) > 0.01
+
+
+def quadratic(scale: float = 1.0, condition: float = 1e4) -> Problem:
+    """A quadratic whose second derivatives range from `scale` / `condition` to `scale`, from random starts."""
+    h = scale * torch.logspace(-math.log10(condition), 0, 20)
+
+    class Point(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.p = nn.Parameter(torch.randn(20))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (0.5 * h * self.p**2).sum().expand(len(x))
+
+    def loss(prediction: Tensor, target: Tensor) -> Tensor:
+        return prediction.mean()
+
+    data = (torch.zeros(8, 1), torch.zeros(8))
+    return line(
+        name="quadratic", model=Point, loss=loss, metric=loss, train=data, validation=data, test=data, target=None
+    )  # fmt: skip
+
+
+def test_momentum_is_ahead_where_it_should_be():
+    results = race(quadratic(), "sgd", "momentum", trials=8, seeds=6, steps=150)
+    assert results.verdict.headline.startswith("momentum is ahead of every other entry")
+
+
+def test_the_scale_of_the_loss_changes_no_verdict():
+    def told(scale: float) -> tuple[list[str], list[str], bool]:
+        results = race(quadratic(scale), "sgd", "momentum", trials=8, seeds=5, steps=40)
+        rows = results.verdict.rows
+        return [row.entry for row in rows], [*results.verdict.leaders], any(row.edges for row in rows)
+
+    assert told(1.0) == told(1e-3)
+
+
+def test_splits_are_drawn_anew_in_every_replicate_and_are_the_same_for_all_entries():
+    class Seen(nn.Linear):
+        inputs: list[list[float]] = []
+
+        def forward(self, input: Tensor) -> Tensor:
+            if self.training:
+                Seen.inputs[-1] += input[:, 0].tolist()
+            return super().forward(input)
+
+    def model() -> nn.Module:
+        Seen.inputs.append([])
+        return Seen(3, 1)
+
+    z = torch.arange(60.0)[:, None].expand(-1, 3) / 60
+    data = {"train": (z[:40], z[:40, :1]), "validation": (z[40:], z[40:, :1])}
+    contest = Race(line(model=model, **data), ["sgd(lr=0.1)", "adam(lr=0.1)"], seeds=2, steps=5, splits=True, workers=1)
+    Seen.inputs.clear()
+    contest.run()
+    seen = [frozenset(inputs) for inputs in Seen.inputs]
+    assert all(len(rows) == 40 for rows in seen)
+    assert seen[0] == seen[1] == frozenset(cast("list[float]", z[:40, 0].tolist()))  # the trials
+    assert seen[2] == seen[4]
+    assert seen[3] == seen[5]
+    assert len({seen[0], seen[2], seen[3]}) == 3
+    with pytest.raises(ValueError, match="leave --splits out"):
+        line(validation=(X[:, :2], Y)).split(0)
+
+
 RACE = """
     import sys
     from thalweg import Race
@@ -394,7 +499,7 @@ def test_a_killed_race_resumes_and_ends_like_an_undisturbed_one(tmp_path: Path):
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         said = [process.stdout.readline().split() for _ in range(4)]
-        assert said == [[str(done), "21"] for done in range(4)]
+        assert said == [[str(done), "39"] for done in range(4)]
         workers = children(process.pid)
         process.kill()
     assert len(workers) == 2
@@ -406,7 +511,7 @@ def test_a_killed_race_resumes_and_ends_like_an_undisturbed_one(tmp_path: Path):
     settings: dict[str, Any] = {"trials": 4, "seeds": 3, "steps": 100, "workers": 1}
     resumed = Race("digits", entries, **settings, store=tmp_path / "race.db").run(told.append)
     assert told[0].done >= 3
-    assert len(told) == 1 + 21 - told[0].done
+    assert len(told) == 1 + told[-1].total - told[0].done
     undisturbed = Race("digits", entries, **settings).run()
     assert numbers(resumed.runs) == numbers(undisturbed.runs)
     boards = [verdict.judge(results).rows for results in (resumed, undisturbed)]

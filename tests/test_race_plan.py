@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from thalweg import Entry, Problem, Switch, schedules
+from thalweg.race import course
 from thalweg.race import plan as planning
 from thalweg.rule import Linear, Log
 from thalweg.rules import SGD, Adam, Lion
-from thalweg.store import Plan
+from thalweg.store import EntryPlan, Plan
 
 TRAIN = (torch.arange(120.0).reshape(40, 3), torch.arange(40.0)[:, None])
 
@@ -32,6 +33,11 @@ def line(**changes: Any) -> Problem:
         "batch_size": 8,
     }
     return Problem(**{**settings, **changes})
+
+
+def trials_of(plan: Plan, entry: EntryPlan) -> list[planning.Task]:
+    """The trials of an entry before any space grows."""
+    return course.Search(plan, entry).tasks
 
 
 def plan(problem: Problem | None = None, entries: str = "sgd adam", **changes: int) -> Plan:
@@ -102,6 +108,18 @@ def test_an_entry_from_text_or_rule(
         ("sgd", {"momentum": 0.9}, "an entry has no option 'momentum'"),
         ("sgd", {"search": {"rate": Log(0.1, 1)}}, "sgd cannot be tuned in 'rate'; its numbers are lr"),
         ("sgd", {"search": {"lr": Log(1, 0.1)}}, "low must be less"),
+        (
+            "sgd",
+            {"search": {"lr": Log(0, 0.1)}},
+            "sgd is searched in lr from 0 on a logarithmic scale; low must be pos",
+        ),
+        ("adam(lr=1..1e-4)", {}, "is searched in lr from 1 to 0.0001; low must be less; write lr=0.0001..1"),
+        ("adam(lr=1e-4..1:lin)", {}, "has the scale lin; write log or linear"),
+        ("adam(lr=1e-4..1:log)", {"search": {}}, "lr has a space in its text, and it has a search; write one of them"),
+        ("adam(lrr=1e-4..1)", {}, "did you mean 'lr'"),
+        ("adam(beta1=0.5..1.5)", {}, "beta1 is 1.5"),
+        ("adam(ema=0.5..0.9)", {}, "ema is '0.5..0.9'"),
+        ("adam(lr=1..)", {}, "cannot be read"),
         ("sgd", {"search": {"lr": Linear(-1, 1)}}, "SGD's lr is -1"),
         ("sgd", {"search": {"lr": (0.1, 1)}}, "sgd is searched in lr in (0.1, 1); allowed is a Log or a Linear space"),
         ("sgd(schedule='linear(1.0)')", {"search": {"schedule": ["constant()"]}}, "write it once"),
@@ -116,6 +134,29 @@ def test_a_wrong_entry_is_one_sentence(rule: str, settings: dict[str, Any], says
     with pytest.raises(ValueError) as caught:  # noqa: PT011 -- what it says is looked at below
         Entry(rule, **settings)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "search"),
+    [
+        ("adam(lr=1e-4..1, eps=1e-10..1)", {"lr": Log(1e-4, 1), "eps": Log(1e-10, 1)}),
+        ("adam(eps=1E-10..1)", {"lr": Adam.search["lr"], "eps": Log(1e-10, 1)}),
+        ("adam(beta1 = 0.5..0.95:linear, lr=0.1)", {"beta1": Linear(0.5, 0.95)}),
+        ("adam(beta2=0..0.9)", {"lr": Adam.search["lr"], "beta2": Linear(0, 0.9)}),
+        ("cautious(adam(lr=1e-4..1, eps=1e-10..1))", {"lr": Log(1e-4, 1), "eps": Log(1e-10, 1)}),
+        ("sgd(lr=.1..1., schedule='cosine(1.0)', batch_size=4)", {"lr": Log(0.1, 1)}),
+        ("switch(adam(lr=1e-3..1e-1), sgd(lr=1..2:linear), at=0.5)", {"lr": Log(1e-3, 0.1), "then.lr": Linear(1, 2)}),
+    ],
+)
+def test_spaces_to_search_are_part_of_the_text(text: str, search: dict[str, Any]):
+    made = Entry(text)
+    assert made.search == search
+    assert made.name == text
+    planned = planning.make(line(), [made], trials=4, seeds=1, steps=10, seed=0).entries[0]
+    for task in trials_of(several(made), planned):
+        made.set(task.tuned)
+        for name, x in task.tuned.items():
+            assert search[name].low <= x <= search[name].high
 
 
 def test_an_entry_of_something_else_is_refused():
@@ -151,6 +192,7 @@ def test_the_same_plan_has_the_same_hash():
         plan(trials=5),
         plan(seeds=3),
         plan(steps=11),
+        plan(finalists=2),
         plan(seed=1),
         plan(entries="adam sgd"),
         plan(entries="sgd adam(beta2=0.99)"),
@@ -178,34 +220,34 @@ def test_every_entry_gets_the_same_examples_whatever_its_batch():
 def test_every_rule_is_tried_at_the_same_fractions_of_its_space():
     made = plan(entries="sgd adam lion", trials=8)
     spaces = [SGD.search["lr"], Adam.search["lr"], Lion.search["lr"]]
-    rates = [[task.tuned["lr"] for task in planning.tuning(made, entry)] for entry in made.entries]
-    expected = [[space.at((i + 0.5) / 8) for i in range(8)] for space in spaces]
-    assert rates == expected
+    rates = [[task.tuned["lr"] for task in trials_of(made, entry)] for entry in made.entries]
+    expected = [[space.at(i / 8 + 1 / 32) for i in range(8)] for space in spaces]
+    assert [sorted(rate) for rate in rates] == [pytest.approx(rate) for rate in expected]
 
 
 def test_what_is_fixed_is_tried_once():
     made = plan(entries="sgd(lr=0.5) adam")
     assert [e.trials for e in made.entries] == [1, 4]
-    assert [task.tuned for task in planning.tuning(made, made.entries[0])] == [{}]
+    assert [task.tuned for task in trials_of(made, made.entries[0])] == [{}]
 
 
 @given(st.integers(1, 40), st.integers(0, 3), st.integers(0, 5))
 def test_points_fill_the_unit_cube_evenly(n: int, dimensions: int, seed: int):
-    found = planning.points(n, dimensions, seed)
+    found = course.points(n, dimensions, seed)
+    assert found == course.points(n + 7, dimensions, seed)[:n]  # more trials keep those that there are
     assert len(found) == n
     assert all(len(point) == dimensions and all(0 <= u <= 1 for u in point) for point in found)
-    assert found == planning.points(n, dimensions, seed)
     if dimensions:
-        assert [point[0] for point in found] == [point[0] for point in planning.points(n, 1, 0)]
+        assert [point[0] for point in found] == [point[0] for point in course.points(n, 1, 0)]
     for k in range(dimensions):
         # Star discrepancy of a coordinate: no interval from 0 has many more or fewer points than its share.
         column = sorted(point[k] for point in found)
-        assert max(abs((i + 0.5) / n - u) for i, u in enumerate(column)) <= (2.5 if k else 1e-9) / n**0.5
+        assert max(abs((i + 0.5) / n - u) for i, u in enumerate(column)) <= 2.5 / n**0.5
 
 
 def test_keys_and_seeds_tell_runs_apart():
     made = plan(entries="sgd adam momentum", seeds=3)
-    tasks = [task for entry in made.entries for task in planning.tuning(made, entry)]
+    tasks = [task for entry in made.entries for task in trials_of(made, entry)]
     tasks += [replace(task, phase="final", seed=s, key="") for task in tasks[:1] for s in range(3)]
     assert len({task.key for task in tasks[:-3]}) == 12
     seeds = {
@@ -238,7 +280,7 @@ def test_a_choice_of_schedules_is_a_dimension_of_the_plan(several: int) -> None:
     made = planning.make(line(), [entry], trials=12, seeds=1, steps=50, seed=0)
     (planned,) = made.entries
     assert Plan.from_document(made.document) == made
-    tasks = planning.tuning(made, planned)
+    tasks = trials_of(made, planned)
     assert {task.tuned["schedule"] for task in tasks} == set(map(float, range(several)))
     for task in tasks:
         rule, options = entry.set(task.tuned)
@@ -259,12 +301,12 @@ def several(*entries: Entry, **changes: int) -> Plan:
 
 def test_where_only_the_schedule_is_tuned_each_is_tried_once():
     made = several(Entry("adam(lr=0.01)", schedule=["constant()", "linear(1.0)", "cosine(1.0)"]), trials=8)
-    assert [task.tuned for task in planning.tuning(made, made.entries[0])] == [{"schedule": float(i)} for i in range(3)]
+    assert [task.tuned for task in trials_of(made, made.entries[0])] == [{"schedule": float(i)} for i in range(3)]
 
 
 def test_both_rates_of_a_switch_are_dimensions_of_the_plan():
     made = several(Entry("switch(adam, sgd, at=0.5)"), Entry("adam"), trials=8)
-    both, alone = (planning.tuning(made, entry) for entry in made.entries)
+    both, alone = (trials_of(made, entry) for entry in made.entries)
     assert [task.tuned["lr"] for task in both] == [task.tuned["lr"] for task in alone]
     assert len({task.tuned["then.lr"] for task in both}) == 8
     assert made.hash != several(Entry("switch(adam, sgd, at=0.6)", "switch(adam, sgd, at=0.5)"), Entry("adam")).hash

@@ -96,7 +96,7 @@ def test_processes_in_the_users_code_do_not_stop_a_race(workers: int, folder: Pa
     process.join(240)
     process.kill()  # if it hangs
     assert process.exitcode == 0
-    assert len(read(out / "race.db").runs) == 10
+    assert len(read(out / "race.db").runs) == 22
 
 
 def test_workers_import_from_where_the_driver_does_and_read_nothing(folder: Path):

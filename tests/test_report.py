@@ -85,7 +85,7 @@ def test_names_are_text_in_a_notebook(results: Results) -> None:
 def test_figures_show_the_records(results: Results, tmp_path: Path) -> None:
     data = read(results, tmp_path).data
     curves = {curve["entry"]: curve for curve in data["curves"]}
-    finals = results.of("adam", "final")
+    finals = results.replicates("adam")
     for i in (0, -1):
         metrics = [run.curve.validation_metric[i] for run in finals]
         shown = curves["adam"]["y"]["validation_metric"]

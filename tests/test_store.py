@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Generator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +20,7 @@ from sqlalchemy import URL
 
 import postgres
 import thalweg
+from thalweg import verdict
 from thalweg.store import (
     Curve,
     EntryPlan,
@@ -69,7 +70,7 @@ def same(one: Run, other: Run) -> bool:
 def test_a_plan_comes_back_from_its_document_with_its_hash():
     assert Plan.from_document(PLAN.document) == PLAN
     # Pinned, since users' races are found by their plans' hashes.  If this must change, increase FORMAT.
-    assert PLAN.hash == "b209d38f3dcfcdc4b52443556cc623f1102a866f26f1b4e9fdc5d68bde00b637"
+    assert PLAN.hash == "76ae9e0854f6209e1f3335a8a34c885dd10207e2977ccaa061ea2964fcf59dbf"
 
 
 numbers = st.floats().map(lambda x: x + 0.0)  # SQLite keeps -0.0 as 0.0
@@ -146,7 +147,7 @@ def test_runs_outlive_the_store_in_the_order_of_the_plan(new: New):
     assert results.plan == PLAN
     assert [run.key for run in results.runs] == ["k3", "k2", "k1", "k0"]
     assert [run.key for run in results.of("adam", "final")] == ["k2", "k1"]
-    assert not results.complete
+    assert not verdict.Course(results).complete
     with Store.open(place, PLAN) as store:
         assert len(store.runs()) == 4
 
@@ -163,11 +164,11 @@ def test_the_first_record_of_a_run_stays(new: New):
 @pytest.mark.parametrize(
     ("other", "says"),
     [
-        (replace(PLAN, trials=8), "its trials is 16, this one's is 8"),
+        (replace(PLAN, trials=8), "its trials is 16, this one's is only 8 (a race can have more of them, not fewer)"),
         (replace(PLAN, seed=1), "its seed is 0, this one's is 1"),
         (replace(PLAN, problem=replace(PLAN.problem, name="mnist")), "its problem is digits, this one's is mnist"),
         (replace(PLAN, problem=replace(PLAN.problem, fingerprint="x")), "digits is not what it was (fingerprint)"),
-        (replace(PLAN, entries=(ADAM,)), "its entries are adam, sgd, full, this one's are adam"),
+        (replace(PLAN, entries=(ADAM,)), "it has sgd, full, this one does not (a race can have more entr"),
         (replace(PLAN, entries=(replace(ADAM, rule="Adam()"), SGD)), "its settings of adam are others"),
     ],
 )
@@ -217,7 +218,7 @@ def a_folder(path: Path) -> None:
     [
         (not_a_database, "not a database"),
         (truncated, "malformed"),
-        (newer, "was written by a newer thalweg (format 99, this one reads 2); update it"),
+        (newer, "was written by a newer thalweg (format 99, this one reads 3); update it"),
         (of_something_else, "is the database of something else (its table plan is not a race's)"),
         (a_folder, "unable to open database file"),
     ],
@@ -390,20 +391,55 @@ def test_a_foreign_or_half_made_database_is_one_sentence_and_stays_as_it_is(name
         assert path.read_bytes() == before
 
 
-def test_a_store_of_the_first_format_can_still_be_read(tmp_path: Path):
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_store_of_an_older_format_can_still_be_read(version: int, tmp_path: Path):
     path = filled(tmp_path / "race.db", 3)
     whole = read(path)
-    document = {**PLAN.document, "format": 1}
+    document = {n: x for n, x in PLAN.document.items() if n not in ("finalists", "growths", "splits")}
+    document["format"] = version
     connection = sqlite3.connect(path)
     with connection:
-        connection.execute("alter table run drop column checksum")
         given = (json.dumps(document), hash_of(document))
-        connection.execute("update plan set format = 1, document = ?, hash = ?", given)
+        connection.execute("update plan set format = ?, document = ?, hash = ?", (version, *given))
         connection.execute("update run set plan = ?", given[1:])
+        if version == 1:
+            connection.execute("alter table run drop column checksum")
+        else:  # whose checksums contain the plan
+            for run in whole.runs:
+                row = cast(Any, database)._row(run, given[1])
+                connection.execute(
+                    "update run set checksum = ? where key = ?", (cast(Any, database)._checksum(row, 2), run.key)
+                )
     connection.close()
     assert repr(read(path)) == repr(whole)
     with pytest.raises(StoreError, match="was written by an older thalweg"):
         Store.open(path, PLAN)
+
+
+LION = replace(ADAM, name="lion", rule="Lion(lr=0.001)")
+
+
+@pytest.mark.parametrize(
+    "larger",
+    [
+        replace(PLAN, seeds=9),
+        replace(PLAN, trials=20, entries=(replace(ADAM, trials=20), replace(SGD, trials=20))),
+        replace(PLAN, entries=(LION, SGD, ADAM), finalists=3),
+    ],
+)
+def test_a_store_grows_with_its_race_and_keeps_its_runs(new: New, larger: Plan):
+    place = new()
+    with Store.open(place, PLAN, {"machine": "mine"}) as store:
+        store.add(RUN)
+    with Store.open(place, larger) as store:
+        assert [same(run, RUN) for run in store.runs()] == [True]
+        store.add(replace(RUN, key="another", trial=1))
+    found = read(place)
+    assert found.plan.hash == larger.hash
+    assert len(found.runs) == 2
+    with pytest.raises(StoreError, match="a race can have more"):
+        Store.open(place, PLAN)
+    assert len(read(place).runs) == 2
 
 
 @pytest.mark.parametrize("half", [[], ["plan"], ["run"], ["plan", "run"]])

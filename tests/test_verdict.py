@@ -44,7 +44,7 @@ def race(higher: bool = True, best: int = 1, **metrics: Sequence[float]) -> Resu
     """A race whose entries reached these metrics, one per seed; nan stands for a run that diverged."""
     runs: list[Run] = []
     for name, values in metrics.items():
-        runs += [trial(name, i) for i in range(len(RATES))]
+        runs += [trial(name, i, 0.5 + 0.1 * (i == best) * (1 if higher else -1)) for i in range(len(RATES))]
         runs += [final(name, s, v, "diverged" if math.isnan(v) else "finished", best) for s, v in enumerate(values)]
     seeds = max(len(values) for values in metrics.values())
     plan = Plan(replace(PROBLEM, higher_is_better=higher), tuple(map(entry, metrics)), len(RATES), seeds, 100, 6400, 0)
@@ -117,12 +117,53 @@ def test_lost_replicates_count_as_worst_and_signs_decide():
 
 
 @pytest.mark.parametrize(("best", "edges"), [(0, {"lr": "lowest"}), (1, {}), (2, {}), (3, {"lr": "highest"})])
-def test_a_best_rate_at_the_edge_is_reported(best: int, edges: dict[str, str]):
+def test_an_entry_whose_best_rate_lies_at_an_edge_is_not_ranked(best: int, edges: dict[str, str]):
     found = verdict.judge(race(best=best, a=HIGH, b=LOW))
     assert all(row.edges == edges for row in found.rows)
     assert any("the lowest of those tried: a lower one" in w for w in found.warnings) == (best == 0)
     assert any("the highest of those tried: a higher one" in w for w in found.warnings) == (best == 3)
     assert sum("of those tried" in w for w in found.warnings) == (best in (0, 3))  # one for all entries
+    assert bool(found.pairs) == (best in (1, 2))
+    at_an_edge = "No verdict: the best setting of every entry lies at an edge of its space. a has the best result"
+    assert found.headline.startswith(at_an_edge) == (best in (0, 3))
+
+
+def test_the_others_are_ranked_and_a_better_one_at_an_edge_is_mentioned():
+    at_edge, others = race(best=3, a=HIGH).runs, race(b=LOW, c=NEAR)
+    plan = replace(others.plan, entries=(entry("a"), *others.plan.entries))
+    found = verdict.judge(Results(plan, (*at_edge, *others.runs)))
+    assert found.headline.startswith("c is ahead of b: ")
+    assert "is no worse; its best lr lies at an edge and is not compared." in found.sentences[-1]
+    bounded = replace(plan, entries=tuple(_with_most(e, 1.0) for e in plan.entries))
+    found = verdict.judge(Results(bounded, (*at_edge, *others.runs)))
+    assert found.rows[0].entry == "a"  # no rate above 1 is allowed, so that its best one lies at no edge
+    assert not found.rows[0].edges
+
+
+def _with_most(planned: EntryPlan, most: float) -> EntryPlan:
+    return replace(planned, search={n: replace(space, most=most) for n, space in planned.search.items()})
+
+
+def test_a_replicate_keeps_its_best_run_on_validation_data_and_is_lost_with_all_of_them():
+    results = race(a=HIGH, b=LOW)
+    plan = replace(results.plan, finalists=2)
+    runs = [run for run in results.runs if run.phase == "tune"]
+    for name in "ab":
+        for seed in range(5):
+            good, bad = final(name, seed, 0.9, best=1), final(name, seed, 0.1, best=0)
+            if seed == 3:
+                good, bad = replace(good, validation_metric=0.2), replace(bad, validation_metric=0.3)
+            if seed == 4:
+                good = replace(good, status="diverged")
+                bad = replace(bad, status="diverged") if name == "b" else bad
+            runs += [good, replace(bad, key=bad.key + "x")]
+    found = verdict.judge(Results(plan, tuple(runs)))
+    kept = {n: [(r.status, r.test_metric) for r in Results(plan, tuple(runs)).replicates(n)] for n in "ab"}
+    assert kept["a"] == [("finished", 0.9)] * 3 + [("finished", 0.1)] * 2
+    assert kept["b"] == [("finished", 0.9)] * 3 + [("finished", 0.1), ("diverged", 0.1)]
+    assert {row.entry: row.lost for row in found.rows} == {"a": 0, "b": 1}
+    partly = Results(plan, tuple(runs[:-1]))  # a replicate ends with the last of its runs
+    assert {row.entry: row.left for row in verdict.judge(partly).rows} == {"a": 0, "b": 1}
 
 
 def test_what_has_not_run_yet_is_not_lost():
@@ -234,7 +275,7 @@ def test_the_words_are_true_in_every_state_of_a_race(results: Results):
     headline, *sentences = found.headline, *found.sentences
     said = " ".join((headline, *sentences, *found.warnings))
     assert not re.search(r"\bnan\b|\binf\b| by -|by 0 ", said)
-    assert results.complete or headline.startswith(("So far ", "No verdict"))
+    assert verdict.Course(results).complete or headline.startswith(("So far ", "No verdict"))
     if match := re.match(r"(?:So far )?(\w) is ahead of (.*?): ", headline):
         first, others = match.groups()
         others = ended - {first} if others == "every other entry" else set(re.findall(r"\b[a-d]\b", others))
@@ -280,7 +321,7 @@ def test_the_words_are_true_in_every_state_of_a_race(results: Results):
 def test_entries_with_unfinished_seeds_are_mentioned():
     found = verdict.judge(race(a=HIGH[1:], b=LOW, c=NEAR))
     assert found.headline.startswith("So far c is ahead of b: accuracy")
-    assert "is no worse; it has 1 left and is not compared yet." in found.sentences[-1]
+    assert "is no worse; it has 1 left and is not compared." in found.sentences[-1]
     found = verdict.judge(race(a=HIGH[:3], b=[*LOW[:2]], c=LOW[:1]))
     assert found.headline.startswith("So far a reaches")
 
@@ -313,8 +354,8 @@ def test_csv_has_the_columns_and_empty_cells_for_unknown_values():
 @settings(max_examples=60)
 def test_an_interval_holds_the_median_lies_within_the_values_and_moves_with_them(x: list[float], shift: float):
     low, high = verdict.interval(x)
-    assert min(x) <= low <= float(np.median(x)) + 1e-9
-    assert float(np.median(x)) - 1e-9 <= high <= max(x)
+    assert min(x) - 1e-9 <= low <= float(np.median(x)) + 1e-9
+    assert float(np.median(x)) - 1e-9 <= high <= max(x) + 1e-9
     assert verdict.interval([v + shift for v in x]) == pytest.approx((low + shift, high + shift), abs=1e-6)
 
 

@@ -104,6 +104,11 @@ class Switch:
         """The search spaces of both rules, for a race."""
         return self._both(lambda rule: rule.search)
 
+    def annotation(self, name: str) -> Any:
+        """The annotation of the setting `name` of one of its rules, with its range."""
+        rule = self.then if name.startswith(_THEN) else self.first
+        return rule.annotation(name.removeprefix(_THEN))
+
     def _both(self, of: Callable[[Rule], Any]) -> dict[str, Any]:
         second = {_THEN + name: x for name, x in of(self.then).items() if not (self.at == "auto" and name == "lr")}
         return {**of(self.first), **second}

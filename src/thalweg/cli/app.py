@@ -87,7 +87,11 @@ _RACE = _examples(
         "Adam first, then gradient descent: at half of the steps, or when Adam's own steps say so":
             'thalweg race digits --out races/switch \\\n'
             '    --rules "adam,sgd,switch(adam, sgd, at=0.5),switch(adam, sgd, at=auto)"',
+        "spaces of your own to search, and a race that grows by a rule and five seeds":
+            'thalweg race digits --rules "adam(lr=1e-4..1, eps=1e-10..1)" --out races/mine\n'
+            'thalweg race digits --rules "adam(lr=1e-4..1, eps=1e-10..1),sgd" --seeds 10 \\\n    --out races/mine',
         "MNIST, from files that you have": "thalweg race mnist --data ~/mnist --rules sgd,momentum",
+        "several problems, and a verdict over all": "thalweg race digits,logistic --rules sgd,adam",
         "your own: make() returns a thalweg.Problem": "thalweg race my_problem.py:make --rules sgd,adam",
     },
 )  # fmt: skip
@@ -96,24 +100,38 @@ _RACE = _examples(
 @app.command(epilog=_RACE)
 def race(
     problem: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="PROBLEM",
+            show_default=False,
             help="[bold]digits[/], [bold]logistic[/], [bold]mnist[/] …, with settings if wanted, as in "
-            "[bold]'digits(dropout=0.2)'[/]; or your own, [bold]FILE.py:FUNCTION[/].",
+            "[bold]'digits(dropout=0.2)'[/]; or your own, [bold]FILE.py:FUNCTION[/]; several, separated by commas.",
         ),
-    ],
+    ] = None,
     rules: Annotated[
         str,
         _option("RULES", f"What races: rules {_SYNTAX}; batch_size is a number or full.", "the lectures' seven"),
     ] = LECTURE,
+    suite: Annotated[str | None, _option("NAME", "Race on several problems instead: [bold]small[/].")] = None,
     schedule: Annotated[
         list[str] | None,
         _option("TEXT", "A schedule of the learning rate for all that have none; given again, the choice is tuned."),
     ] = None,
     data: Annotated[Path | None, _place("DIR", "The folder with the problem's data files.")] = None,
     trials: Annotated[int | None, _option("N", "Settings tried for each rule.", min=1, max=10_000)] = None,
-    seeds: Annotated[int | None, _option("N", "Fresh seeds for each rule's best setting.", min=1, max=10_000)] = None,
+    seeds: Annotated[
+        int | None, _option("N", "Replicates, each with a fresh seed; verdicts need 5.", min=1, max=10_000)
+    ] = None,
+    finalists: Annotated[
+        int | None, _option("N", "Best settings that every replicate runs, to keep one.", min=1, max=100)
+    ] = None,
+    splits: Annotated[
+        bool, typer.Option("--splits", help="Every replicate draws training and validation data anew.")
+    ] = False,
+    until: Annotated[
+        str | None, _option("decided", "Add replicates, --seeds at most, until each pair is decided.")
+    ] = None,
+    margin: Annotated[float | None, _option("X", "With --until: a difference that does not matter.")] = None,
     steps: Annotated[int | None, _option("N", "Steps of a run at the problem's batch size.", min=1, max=10**9)] = None,
     seed: Annotated[
         int, _option("N", "Where all random numbers of the race come from.", "0", min=0, max=2**63 - 1)
@@ -127,18 +145,21 @@ def race(
     """Race rules on a problem, and say which differences are shown.
 
     Every rule gets the same number of trials in its own search space,
-    tuned on validation data.  Its best setting then runs on fresh seeds,
-    the same first weights and order of data for all, and is measured on
-    test data.
+    which grows while the best lies at its edge.  Its best settings then
+    run on fresh seeds, the same first weights and order of data for all;
+    of each seed the run that is best on validation data counts, as
+    measured on test data.
 
     Writes report.html, leaderboard.csv and race.db.  Every finished
-    run is kept: after an interruption the same command continues.
+    run is kept: after an interruption the same command continues, and
+    with more rules, trials or seeds it adds them.
     """
     from thalweg.cli import racing
 
     racing.race(
-        problem, rules, data=data, trials=trials, seeds=seeds, steps=steps, seed=seed, out=out, workers=workers,
-        schedules=schedule or (), mix_versions=mix_versions,
+        problem, rules, suite=suite, data=data, trials=trials, seeds=seeds, finalists=finalists, steps=steps,
+        seed=seed, out=out, workers=workers, schedules=schedule or (), splits=splits, until=until, margin=margin,
+        mix_versions=mix_versions,
     )  # fmt: skip
 
 
@@ -156,7 +177,7 @@ def report(
 
 _CALIBRATE = _examples(
     "Examples",
-    {"in seconds": "thalweg calibrate", "the table in the documentation": "thalweg calibrate --races 20000"},
+    {"in seconds": "thalweg calibrate", "the table in the documentation": "thalweg calibrate --races 20000 --training"},
 )
 
 
@@ -166,11 +187,14 @@ def calibrate(
         int, _option("N", "Simulated races for each noise and size.", "500", min=100, max=1_000_000)
     ] = 500,
     seed: Annotated[int, _option("N", "Where the noise comes from.", "0", min=0, max=2**63 - 1)] = 0,
+    training: Annotated[
+        bool, typer.Option("--training", help="Also train: one rule, tuned twice, against itself; some minutes.")
+    ] = False,
 ) -> None:
     """Measure how often verdicts are wrong, in simulated races whose truth is known."""
     from thalweg.cli import calibrating
 
-    calibrating.calibrate(races, seed)
+    calibrating.calibrate(races, seed, training=training)
 
 
 _RULES = _examples(

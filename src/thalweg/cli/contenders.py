@@ -1,11 +1,11 @@
-"""Parses the argument of ``--rules``."""
+"""Parses the argument of ``--rules``, and several problems."""
 
 from thalweg.cli.exits import Mistake
 
 _OPEN, _CLOSE = "([{", ")]}"
 
 
-def split(text: str) -> list[str]:
+def split(text: str, what: str = "--rules") -> list[str]:
     """The parts between commas outside brackets: ``"sgd,adam(lr=1, eps=0)"`` has two.
 
     Raises:
@@ -20,5 +20,5 @@ def split(text: str) -> list[str]:
             parts[-1] += letter
     parts = [part.strip() for part in parts]
     if not all(parts):
-        raise Mistake(f"--rules {text!r} has an empty place; write rules separated by single commas, as in sgd,adam")
+        raise Mistake(f"{what} {text!r} has an empty place; write names separated by single commas, as in sgd,adam")
     return parts

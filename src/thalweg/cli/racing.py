@@ -4,47 +4,115 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from rich.console import Console
 
+from thalweg import problems, verdict
 from thalweg import report as reports
-from thalweg import verdict
 from thalweg.cli import contenders
 from thalweg.cli.exits import Interrupted, Mistake, readable, stoppable, users_input
 from thalweg.cli.live import Board
-from thalweg.race import Entry, Race, RunError, WorkerError
+from thalweg.race import Entry, Race, Results, RunError, WorkerError
 from thalweg.report.page import put
-from thalweg.store import Results, StoreError, read
-from thalweg.verdict.standing import standing
+from thalweg.rule import nearest
+from thalweg.store import StoreError
+from thalweg.verdict.overall import overall, to_csv
+from thalweg.verdict.standing import over_all, standing
 
-RECORDS, PAGE, TABLE = "race.db", "report.html", "leaderboard.csv"
+MOST = 40
+"""The replicates that a race may have that goes on until it is decided, unless --seeds says so."""
+RECORDS, PAGE, TABLE, OVERALL = "race.db", "report.html", "leaderboard.csv", "overall.csv"
 
 
 @stoppable()
 def race(
+    problem: str | None,
+    rules: str,
+    *,
+    suite: str | None = None,
+    data: Path | None,
+    out: Path | None,
+    **given: Any,
+) -> None:
+    """Race on a problem, or on several, one after another, with a verdict over all."""
+    texts = _problems(problem, suite)
+    if len(texts) == 1:
+        _say_what_failed(
+            _race(texts[0], rules, data=data, folder=out or Path("races") / folder_name(texts[0]), **given)
+        )
+        return
+    if data is not None:
+        raise Mistake(
+            f"--data {data} can belong to one problem only, and there are {len(texts)}; race on that one alone"
+        )
+    folder = out or Path("races") / (suite or folder_name("-".join(texts)))
+    console = Console(highlight=False)
+    races: list[Results] = []
+    for text in texts:
+        races.append(_race(text, rules, data=None, folder=folder / folder_name(text), **given))
+        console.print()
+    found = overall(races)
+    console.print(over_all(found))
+    with users_input():
+        put(folder / OVERALL, to_csv(found))
+    console.print(f"\nOver all problems: {folder / OVERALL}", soft_wrap=True, markup=False)
+    for results in races:
+        _say_what_failed(results)
+
+
+def _problems(problem: str | None, suite: str | None) -> list[str]:
+    """The texts of the problems to race on."""
+    if (problem is None) == (suite is None):
+        raise Mistake("a race needs a problem, as in thalweg race digits, or a --suite, and not both")
+    if suite is None:
+        found = contenders.split(cast(str, problem), "PROBLEM")
+    elif suite in problems.SUITES:
+        found = list(problems.SUITES[suite])
+    else:
+        there = ", ".join(problems.SUITES)
+        raise Mistake(f"there is no suite {suite!r}{nearest(suite, problems.SUITES)}; there are {there}")
+    if twice := [text for text in found if found.count(text) > 1]:
+        raise Mistake(f"the problem {twice[0]} is there twice; leave one out")
+    return found
+
+
+def _race(
     problem: str,
     rules: str,
     *,
     data: Path | None,
+    folder: Path,
     trials: int | None,
     seeds: int | None,
+    finalists: int | None,
     steps: int | None,
     seed: int,
-    out: Path | None,
     workers: int | None,
     schedules: Sequence[str] = (),
+    splits: bool = False,
+    until: str | None = None,
+    margin: float | None = None,
     mix_versions: bool = False,
-) -> None:
+) -> Results:
     """Do the remaining runs of a race, store them, write the report and print the outcome."""
-    given = {"trials": trials, "seeds": seeds, "steps": steps}
-    folder = out or Path("races") / folder_name(problem)
+    if until not in (None, "decided"):
+        raise Mistake(f"--until {until!r} is not known; write --until decided")
+    if until and margin is None:
+        raise Mistake("--until decided needs a --margin, a difference that does not matter, as in --margin 0.005")
+    if margin is not None and not until:
+        raise Mistake(f"--margin {margin:g} says when a race is decided; write --until decided, too")
+    if until and seeds is None:
+        seeds = MOST
+    given = {"trials": trials, "seeds": seeds, "finalists": finalists, "steps": steps}
     with users_input(), warnings.catch_warnings(record=True) as doubts:
         warnings.simplefilter("always")
         texts = contenders.split(rules)
         # Entries are read after the problem, whose file may define rules.
         entries = (_entry(text, schedules) for text in texts)
         contest = Race(
-            problem, entries, seed=seed, store=folder / RECORDS, workers=workers, data=data, mix_versions=mix_versions,
+            problem, entries, seed=seed, splits=splits, margin=margin, store=folder / RECORDS, workers=workers,
+            data=data, mix_versions=mix_versions,
             **{name: value for name, value in given.items() if value is not None},
         )  # fmt: skip
     for doubt in doubts:
@@ -58,7 +126,7 @@ def race(
     except Mistake as mistake:
         raise Mistake(str(mistake) if isinstance(mistake.__cause__, StoreError) else f"{mistake}; {kept}") from None
     _publish(results, folder)
-    _say_what_failed(results)
+    return results
 
 
 def _entry(text: str, schedules: Sequence[str]) -> Entry:
@@ -82,7 +150,7 @@ def _say_what_failed(results: Results) -> None:
 def report(folder: Path) -> None:
     """Rewrite the report of the race in `folder`, and print the outcome."""
     with users_input():
-        results = read(folder / RECORDS)
+        results = Results.read(folder / RECORDS)
     _publish(results, folder)
 
 

@@ -16,7 +16,7 @@ from thalweg.problems.surfaces import Surface, path, surfaces
 from thalweg.problems.user import is_file, load_user
 from thalweg.rule import nearest
 
-__all__ = ["Problem", "Surface", "get", "load_user", "names", "path", "surfaces"]
+__all__ = ["SUITES", "Problem", "Surface", "get", "load_user", "names", "path", "surfaces"]
 
 _BUILT_IN: dict[str, Callable[..., Problem]] = {
     "digits": digits,
@@ -24,6 +24,12 @@ _BUILT_IN: dict[str, Callable[..., Problem]] = {
     "mnist": mnist,
     "fashion-mnist": fashion_mnist,
 }
+
+
+SUITES: dict[str, tuple[str, ...]] = {
+    "small": ("logistic", "digits", "digits(hidden=(32, 32))", "digits(hidden=(64, 64), batch_norm=True)"),
+}
+"""Several problems to race on together, by name; small ones need no download and take a few minutes."""
 
 
 def names() -> dict[str, str]:

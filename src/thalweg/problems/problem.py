@@ -1,11 +1,12 @@
 """`Problem`: a model, its data in memory, a loss and a metric."""
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, Self, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +73,25 @@ class Problem:
     def tensors(self, split: Split) -> tuple[Tensor, Tensor]:
         """The inputs and the targets of a split."""
         return cast("tuple[Tensor, Tensor]", getattr(self, split))
+
+    def split(self, seed: int) -> Self:
+        """The same with training and validation data drawn anew, in the same numbers, from both together."""
+        parts = list(zip(self.tensors("train"), self.tensors("validation"), strict=True))
+        try:
+            both = [torch.cat(part) for part in parts]
+        except RuntimeError:
+            shapes = " and ".join(str(tuple(part.shape)) for part in parts[0])
+            raise ValueError(
+                f"problem {self.name!r}: training and validation inputs have the shapes {shapes} and cannot be drawn "
+                "anew from both together; leave --splits out"
+            ) from None
+        n = len(parts[0][0])
+        order = torch.randperm(len(both[0]), generator=torch.Generator().manual_seed(seed))
+        train, validation = ((both[0][rows], both[1][rows]) for rows in (order[:n], order[n:]))
+        drawn = copy.copy(self)
+        object.__setattr__(drawn, "train", train)
+        object.__setattr__(drawn, "validation", validation)
+        return drawn
 
     def predict(self, model: nn.Module, x: Tensor) -> Tensor:
         """The model's predictions for all of `x`, in evaluation mode, without gradients, a chunk at a time."""

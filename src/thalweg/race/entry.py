@@ -1,5 +1,6 @@
 """Entries of a race: a rule with the options that belong to the entry rather than to the rule."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -7,7 +8,7 @@ from typing import Any, Literal, cast
 
 from thalweg import rules, schedules
 from thalweg.optimizer import RANGES, Optimizer
-from thalweg.parsing import parse_nested
+from thalweg.parsing import Call, parse_nested
 from thalweg.rule import Linear, Log, Rule, check, nearest
 from thalweg.schedules import Schedule
 from thalweg.switch import Switch, is_switch, read_call
@@ -38,7 +39,9 @@ class Entry:
 
     Settings that are given are fixed; the rest of the rule's search space is tuned.  So the learning rate of ``adam``
     is tuned, while ``adam(lr=0.01)`` runs at 0.01, in a single trial because there is nothing to tune.  In
-    ``switch(adam(lr=0.01), sgd, at=0.5)`` only the rate of the second rule, ``then.lr``, is tuned.
+    ``switch(adam(lr=0.01), sgd, at=0.5)`` only the rate of the second rule, ``then.lr``, is tuned.  Text may give the
+    spaces to search: ``adam(lr=1e-4..1, eps=1e-10..1)``, on a logarithmic scale where the lower end is positive, or
+    ``momentum(momentum=0.5..0.99:linear)``.
 
     Args:
         rule: a rule, a `thalweg.Switch`, or text such as ``adam(beta2=0.99)``, which may set the options below as well:
@@ -70,15 +73,21 @@ class Entry:
         search: Mapping[str, Log | Linear | Sequence[Schedule | str]] | None = None,
         **options: Any,
     ) -> None:
+        spaces: dict[str, Log | Linear] = {}
         if isinstance(rule, str):
-            read, given, in_text = _read_switch(rule) if is_switch(rule) else _read(rule)
+            read, given, in_text, spaces = _read_switch(rule) if is_switch(rule) else _read(rule)
             options = {**in_text, **options}
         elif isinstance(cast(Any, rule), Rule | Switch):
             read, given = rule, _given(rule)
         else:
             raise TypeError(f"an entry's rule is {rule!r}; write a rule or its name, as in Entry('adam(beta2=0.99)')")
+        if spaces and search is not None:
+            raise ValueError(
+                f"the entry's {min(spaces)} has a space in its text, and it has a search; write one of them"
+            )
         self.rule: Rule | Switch = read
-        wanted = {n: s for n, s in read.search.items() if n not in given} if search is None else dict(search)
+        own = {n: spaces.get(n, s) for n, s in {**read.search, **spaces}.items() if n not in given}
+        wanted: dict[str, Any] = own if search is None else dict(search)
         if "schedule" in wanted:
             if "schedule" in options:
                 raise ValueError("the entry's schedule is an option, and in its search too; write it once")
@@ -95,7 +104,7 @@ class Entry:
         if schedule is not None:
             self.options["schedule"] = _texts(schedule)
         self.name = name or (" ".join(rule.split()) if isinstance(rule, str) else self._written())
-        self.search: dict[str, Log | Linear | Choice] = cast("dict[str, Any]", wanted)
+        self.search: dict[str, Log | Linear | Choice] = wanted
         self._check_search()
         if isinstance(self.options.get("schedule"), list):
             self.search["schedule"] = Choice(len(self.options["schedule"]))
@@ -128,9 +137,14 @@ class Entry:
                 raise ValueError(f"{self.name} cannot be tuned in {name!r}; its numbers are {known}")
             if not isinstance(space, Log | Linear):
                 raise ValueError(f"{self.name} is searched in {name} in {space!r}; allowed is a Log or a Linear space")
-            if not space.low < space.high or (isinstance(space, Log) and space.low <= 0):
+            if not space.low < space.high:
+                swapped = f"; write {name}={space.high:g}..{space.low:g}" if space.low > space.high else ""
                 raise ValueError(
-                    f"{self.name} is searched in {name} from {space.low} to {space.high}; low must be less"
+                    f"{self.name} is searched in {name} from {space.low:g} to {space.high:g}; low must be less{swapped}"
+                )
+            if isinstance(space, Log) and space.low <= 0:
+                raise ValueError(
+                    f"{self.name} is searched in {name} from {space.low:g} on a logarithmic scale; low must be positive"
                 )
             for end in (space.low, space.high):
                 self.rule.replace(**{name: end})
@@ -161,10 +175,13 @@ def _given(rule: Rule | Switch) -> set[str]:
     return rule.changed & rule.numbers.keys()
 
 
-def _read_switch(text: str) -> tuple[Switch, set[str], dict[str, Any]]:
-    """The switch, the names of its rules' given settings, and the options of the entry."""
-    phases, settings = read_call(text)
-    (first, given, wrong), (then, later, wrong_too) = map(_read, phases)
+_Read = tuple[Any, set[str], dict[str, Any], dict[str, Log | Linear]]
+"""A rule or switch, the names of given settings, the options of the entry, and the spaces to search."""
+
+
+def _read_switch(text: str) -> _Read:
+    phases, settings = read_call(_quoted(text))
+    (first, given, wrong, spaces), (then, later, wrong_too, more) = map(_read, phases)
     if misplaced := [*wrong, *wrong_too]:
         raise ValueError(f"{misplaced[0]} in {text} is of the whole entry; write it after the rules, beside at")
     options = {n: settings.pop(n) for n in list(settings) if n in OPTIONS}
@@ -172,13 +189,13 @@ def _read_switch(text: str) -> tuple[Switch, set[str], dict[str, Any]]:
     for setting in settings:
         if setting not in known:
             raise ValueError(f"{text} has no setting {setting!r}; it has {', '.join(known)}{nearest(setting, known)}")
-    return Switch(first, then, **settings), given | {f"then.{name}" for name in later}, options
+    spaces = {**spaces, **{f"then.{name}": space for name, space in more.items()}}
+    return Switch(first, then, **settings), given | {f"then.{name}" for name in later}, options, spaces
 
 
-def _read(text: str) -> tuple[Rule, set[str], dict[str, Any]]:
-    """The rule, the names of its given settings, and the options of the entry."""
-    call = parse_nested(text)
-    own = rules.built(rules.bare(call))
+def _read(text: str) -> _Read:
+    call = parse_nested(_quoted(text))
+    own = rules.built(rules.bare(_fixed(call)))
     settings = {**own.numbers, **own.options}
     options = {n: x for n, x in call.settings.items() if n in OPTIONS and n not in settings}
     call = call._replace(settings={n: x for n, x in call.settings.items() if n not in options})
@@ -186,5 +203,37 @@ def _read(text: str) -> tuple[Rule, set[str], dict[str, Any]]:
     for setting in call.settings:
         if setting not in known:
             raise ValueError(f"{text} has no setting {setting!r}; it has {', '.join(known)}{nearest(setting, known)}")
-    rule = rules.built(call)
-    return rule, rules.given(call, rule), options
+    rule = rules.built(_fixed(call))
+    given = rules.given(call, rule)
+    spaces = {n: _space(text, n, x) for n, x in given.items() if _is_space(x)}
+    return rule, given.keys() - spaces.keys(), options, spaces
+
+
+def _fixed(call: Call) -> Call:
+    """A call without the settings that give a space to search."""
+    settings = {n: _fixed(x) if isinstance(x, Call) else x for n, x in call.settings.items() if not _is_space(x)}
+    return call._replace(inside=tuple(map(_fixed, call.inside)), settings=settings)
+
+
+def _is_space(x: Any) -> bool:
+    return isinstance(x, str) and _SPACE.fullmatch(x) is not None
+
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_SPACE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?::(\w+))?")
+
+
+def _quoted(text: str) -> str:
+    """The text with spaces such as ``1e-4..1`` as literals that Python can read."""
+    return re.sub(rf"(=\s*)({_SPACE.pattern})", r"\1'\2'", text)
+
+
+def _space(text: str, name: str, written: str) -> Log | Linear:
+    """The space that ``1e-4..1`` or ``0.5..0.9:linear`` stands for."""
+    low, high, scale = cast("re.Match[str]", _SPACE.fullmatch(written)).groups()
+    ends = float(low), float(high)
+    if scale not in (None, "log", "linear"):
+        raise ValueError(
+            f"{name}={written} in {text} has the scale {scale}; write log or linear{nearest(scale, ('log', 'linear'))}"
+        )
+    return Log(*ends) if scale == "log" or (scale is None and ends[0] > 0) else Linear(*ends)

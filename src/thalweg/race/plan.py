@@ -2,33 +2,32 @@
 
 import hashlib
 import json
+import math
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import numpy as np
-import scipy  # loads its modules only when they are first used; they take a second, and workers need none
 import torch
 
 from thalweg import __version__, schedules
 from thalweg.problems import Problem
 from thalweg.problems.fingerprint import fingerprint, rule_code
 from thalweg.race.entry import Choice, Entry
-from thalweg.rule import Linear, Log
+from thalweg.rule import Linear, Log, Rule, range_of
 from thalweg.store import difference
-from thalweg.store.records import EntryPlan, Phase, Plan, ProblemPlan, Run, Space
+from thalweg.store.records import EntryPlan, Phase, Plan, ProblemPlan, Space
 from thalweg.switch import Switch
 
-_SCALES: dict[str, Callable[[Space], Log | Linear | Choice]] = {
-    "log": lambda space: Log(space.low, space.high),
-    "linear": lambda space: Linear(space.low, space.high),
-    "choice": lambda space: Choice(int(space.high)),
-}
-
-LIMITS = {"trials": (1, 10_000), "seeds": (1, 10_000), "steps": (1, 10**9), "seed": (0, 2**63 - 1)}
+LIMITS = {
+    "trials": (1, 10_000), "seeds": (1, 10_000), "finalists": (1, 100), "steps": (1, 10**9), "seed": (0, 2**63 - 1),
+}  # fmt: skip
 """The allowed range of each number of a race; larger values are typing errors, and would never finish."""
+
+
+GROWTHS = 8
+"""How many times search spaces may grow, by a quarter of their first width each."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,9 @@ def make(
     seeds: int,
     steps: int,
     seed: int,
+    finalists: int = 1,
+    splits: bool = False,
+    margin: float | None = None,
     parts: Mapping[str, str] | None = None,
 ) -> Plan:
     """The plan of a race; `parts` are the problem's, if they are already known.
@@ -58,11 +60,13 @@ def make(
     Raises:
         ValueError: a number is out of range, entries share a name, or a batch is larger than the training set.
     """
-    given = {"trials": trials, "seeds": seeds, "steps": steps, "seed": seed}
+    given = {"trials": trials, "seeds": seeds, "finalists": finalists, "steps": steps, "seed": seed}
     for name, value in given.items():
         least, most = LIMITS[name]
         if isinstance(cast(Any, value), bool) or not isinstance(cast(Any, value), int) or not least <= value <= most:
             raise ValueError(f"the race's {name} is {value!r}; allowed is a whole number from {least} to {most:,}")
+    if margin is not None and not (isinstance(cast(Any, margin), int | float) and 0 < margin < math.inf):
+        raise ValueError(f"the race's margin is {margin!r}; allowed is a finite number > 0, a difference of the metric")
     if not entries:
         raise ValueError("the race has no entries; give at least one, as in entries=['sgd', 'adam']")
     twice = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
@@ -77,7 +81,9 @@ def make(
         **sizes, target=problem.target, source=problem.source, parts=dict(parts),
     )  # fmt: skip
     planned = tuple(_entry(entry, sizes["train"], batch_size, examples, trials) for entry in entries)
-    return Plan(about, planned, trials, seeds, steps, examples, seed, versions())
+    return Plan(
+        about, planned, trials, seeds, steps, examples, seed, finalists, GROWTHS, splits, margin or 0.0, versions()
+    )
 
 
 def versions() -> dict[str, str]:
@@ -92,7 +98,7 @@ def _entry(entry: Entry, train: int, default: int, examples: int, trials: int) -
             "write batch_size=full for all of them"
         )
     size = train if entry.batch_size == "full" else entry.batch_size or default
-    search = {n: _space(s) for n, s in entry.search.items()}
+    search = {name: _space(entry.rule, name, space) for name, space in entry.search.items()}
     steps = max(1, examples // size)
     # A schedule that does not fit the steps is refused now rather than in every run.
     for text in entry.schedules:
@@ -143,55 +149,17 @@ def doubts(plan: Plan, entries: Sequence[Entry]) -> Iterator[str]:
             yield f"{entry.name} never switches: {late}"
 
 
-def _space(space: Log | Linear | Choice) -> Space:
+def _space(rule: Rule | Switch, name: str, space: Log | Linear | Choice) -> Space:
     if isinstance(space, Choice):
         return Space("choice", 0, space.count)
-    return Space("log" if isinstance(space, Log) else "linear", space.low, space.high)
+    allowed = range_of(rule.annotation(name))
+    ends = (end if math.isfinite(end) else None for end in (allowed.low, allowed.high))
+    return Space("log" if isinstance(space, Log) else "linear", space.low, space.high, *ends)
 
 
-def points(n: int, dimensions: int, seed: int) -> list[list[float]]:
-    """`n` points in the unit cube: Hammersley's, the first coordinate evenly spaced, the others Halton's, scrambled.
-
-    The first coordinate is the same for any number of dimensions: two rules that are tuned in their learning rate
-    are tried at the same fractions of their spaces, whatever else either is tuned in.
-    """
-    first = (np.arange(n) + 0.5) / n
-    if dimensions <= 1:
-        return first[:, None][:, :dimensions].tolist()
-    others = scipy.stats.qmc.Halton(dimensions - 1, scramble=True, rng=np.random.default_rng(seed)).random(n)
-    return np.column_stack([first, others]).tolist()
-
-
-def tuning(plan: Plan, entry: EntryPlan) -> list[Task]:
-    """The trials of an entry."""
-    spaces = {name: _SCALES[space.scale](space) for name, space in entry.search.items()}
-    return [
-        Task(
-            _key(plan, entry.name, "tune", i, 0), entry.name, "tune", i, 0,
-            {name: space.at(u) for (name, space), u in zip(spaces.items(), point, strict=True)},
-        )
-        for i, point in enumerate(points(entry.trials, len(spaces), plan.seed))
-    ]  # fmt: skip
-
-
-def best(plan: Plan, trials: Sequence[Run]) -> Run | None:
-    """The best of an entry's trials by the validation metric, then its loss, then the order; None if none finished."""
-    sign = -1.0 if plan.problem.higher_is_better else 1.0
-    finished = [run for run in trials if run.status == "finished"]
-    return min(finished, key=lambda r: (sign * r.validation_metric, r.validation_loss, r.trial), default=None)
-
-
-def finals(plan: Plan, chosen: Run) -> list[Task]:
-    """The best trial again, on every fresh seed."""
-    tuned = {name: chosen.settings[name] for name in plan.entry(chosen.entry).search}
-    return [
-        Task(_key(plan, chosen.entry, "final", chosen.trial, s), chosen.entry, "final", chosen.trial, s, tuned)
-        for s in range(plan.seeds)
-    ]
-
-
-def _key(plan: Plan, entry: str, phase: Phase, trial: int, seed: int) -> str:
-    text = json.dumps([plan.hash, entry, phase, trial, seed])
+def key(plan: Plan, entry: str, phase: Phase, tuned: Mapping[str, float], seed: int) -> str:
+    """The key of a run: the same in every race in which it would give the same numbers."""
+    text = json.dumps([plan.identity(entry), phase, dict(tuned), seed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 from thalweg import lifelines
 from thalweg.problems import Problem
 from thalweg.problems.trial import SPLITS
+from thalweg.race import course
 from thalweg.race import plan as planning
 from thalweg.race import workers as places
 from thalweg.race.entry import Entry
@@ -20,7 +21,9 @@ from thalweg.race.training import machine
 from thalweg.rule import Rule
 from thalweg.store import Plan, Run, Store, claim
 from thalweg.switch import Switch
+from thalweg.verdict.looks import looks
 
+FINALISTS = 3
 _LIGHT = 2**24
 """Bytes of data up to which workers are sent a built-in problem: to load digits they would import scikit-learn."""
 
@@ -43,13 +46,17 @@ class Progress:
 
 
 class Race:
-    """A fair comparison: every entry tuned with the same budget, its best setting run again on fresh seeds.
+    """A fair comparison: every entry tuned with the same budget, its best settings run again on fresh seeds.
+
+    A replicate runs the best few settings of each entry, and keeps the run that is best on validation data, as one who
+    tunes would.  So replicates differ in what is chosen, too, and the doubt contains the choice.  While a best setting
+    lies at an edge of its search space, the space grows; all entries try equally many settings.
 
     Every run sees the same number of examples, whatever its batch size, and is evaluated on validation data 25 times
     on the way.  Its result is that of its best evaluation, by the validation metric, then the loss: the model that one
-    would keep.  Trials are compared by that; final runs by the test metric at that point, which played no part in
-    choosing it.  (Results at the end of a run are several times as noisy, since a constant rate keeps steps large.)
-    All trials share one seed, and final runs of one seed share the initial weights and the order of the data across
+    would keep.  Runs are chosen by that; replicates are compared by the test metric at that point, which played no part
+    in choosing.  (Results at the end of a run are several times as noisy, since a constant rate keeps steps large.)
+    All trials share one seed, and the runs of one replicate share the initial weights and the order of the data across
     entries.  The same plan gives the same numbers on the same machine, with any number of workers.
 
     Args:
@@ -57,11 +64,16 @@ class Race:
         entries: the contenders, each an `Entry`, a rule, a `thalweg.Switch`, or text such as ``"adam(beta2=0.99)"``,
             ``"sgd(batch_size=full)"`` or ``"switch(adam, sgd, at=0.5)"``.  They are read after the problem, so that a
             text may name a rule of the problem's file.
-        trials: number of settings to try for every entry with something to tune.
-        seeds: number of fresh seeds for the best setting of each; intervals are reliable from 5 on.
+        trials: number of settings to try for every entry with something to tune, before any search space grows.
+        seeds: number of replicates, each with a fresh seed; there are intervals and tests from 5 on.
+        finalists: number of each entry's best settings that every replicate runs.
+        splits: whether every replicate draws training and validation data anew from both together.
         steps: steps of a run at the problem's batch size; by default the problem's.
         seed: the seed from which all others are derived.
-        store: a file or database URL in which to record every run, so that the same race can resume; None for none.
+        margin: if given, the race goes on until each two entries are shown to differ, or to be equal to within this
+            difference of the metric, with `seeds` replicates at most; entries that are decided rest.
+        store: a file or database URL in which to record every run, so that the same race can resume, and grow: with
+            more trials, seeds, finalists or entries it keeps its runs and does what is missing.  None for none.
         workers: number of processes; by default one per core, or this process if the problem cannot be sent to others.
         data: the folder that belongs to a problem given as text.
         mix_versions: continue a stored race even if the versions of torch, Python or thalweg have changed.
@@ -86,8 +98,11 @@ class Race:
         *,
         trials: int = 16,
         seeds: int = 5,
+        finalists: int = FINALISTS,
         steps: int | None = None,
         seed: int = 0,
+        splits: bool = False,
+        margin: float | None = None,
         store: str | Path | None = None,
         workers: int | None = None,
         data: Path | None = None,
@@ -107,7 +122,10 @@ class Race:
             self._problem.check(e.batch_size for e in given if isinstance(e.batch_size, int))
         parts |= self._problem.files()  # with those that were imported when it ran
         steps = self._problem.steps if steps is None else steps
-        self.plan = planning.make(self._problem, given, trials=trials, seeds=seeds, steps=steps, seed=seed, parts=parts)
+        self.plan = planning.make(
+            self._problem, given, trials=trials, seeds=seeds, finalists=finalists, steps=steps, seed=seed,
+            splits=splits, margin=margin, parts=parts,
+        )  # fmt: skip
         for doubt in planning.doubts(self.plan, given):
             warnings.warn(doubt, stacklevel=2)
         self._job = places.Job(self.plan, {entry.name: entry for entry in given})
@@ -128,10 +146,13 @@ class Race:
             KeyboardInterrupt: the user stopped the race; finished runs are kept, and the same race can resume.
         """
         place = "sqlite://" if self._store is None else self._store
-        opened = Store.open(place, self.plan, machine(), mix_versions=self._mix)
-        with opened as store, claim(place), lifelines.holding():
+        with (
+            claim(place),  # before a race that is running could grow
+            Store.open(place, self.plan, machine(), mix_versions=self._mix) as store,
+            lifelines.holding(),
+        ):
             _Course(self.plan, store, progress or (lambda _: None)).run(self._do)
-            return Results(self.plan, store.runs())
+            return Results(self.plan, course.ended(self.plan, store.runs()))
 
     def _do(self, tasks: deque[Task], keep: Callable[[Run], None]) -> None:
         wanted = min(self._workers or _cores(), self._most())
@@ -145,48 +166,58 @@ class Race:
 
     def _most(self) -> int:
         """The largest number of runs that can be in progress at once."""
-        return sum(max(entry.trials, self.plan.seeds) for entry in self.plan.entries)
+        return sum(max(e.trials, self.plan.seeds * self.plan.finalists) for e in self.plan.entries)
 
 
 class _Course:
-    """The finished and remaining runs; an entry's final runs are added when all its trials have finished."""
+    """The finished and remaining runs; more are known when all that are known have ended."""
 
     def __init__(self, plan: Plan, store: Store, progress: Callable[[Progress], None]) -> None:
         self.plan, self.store, self.progress = plan, store, progress
         self.runs = {run.key: run for run in store.runs()}
-        self.tasks: deque[Task] = deque()
-        self.trials = {entry.name: planning.tuning(plan, entry) for entry in plan.entries}
+        self.queue: deque[Task] = deque()
+        self.known: dict[str, Task] = {}
+        self._look()
 
     def run(self, do: Callable[[deque[Task], Callable[[Run], None]], None]) -> None:
-        self.progress(Progress(None, len(self.runs), self._total(), None))
-        for trials in self.trials.values():
-            self.tasks.extend(task for task in trials if task.key not in self.runs)
-        for name in self.trials:
-            self._add_finals(name)
-        if self.tasks:
-            do(self.tasks, self._keep)
+        self.progress(Progress(None, self._done(), self._total(), None))
+        if self.queue:
+            do(self.queue, self._keep)
+
+    def _look(self) -> None:
+        """Queue what is new."""
+        for task in course.tasks(self.plan, self.runs):
+            if task.key not in self.known and task.key not in self.runs:
+                self.queue.append(task)
+            self.known[task.key] = task
+        self.left = sum(key not in self.runs for key in self.known)
 
     def _keep(self, run: Run) -> None:
         self.store.add(run)
         self.runs[run.key] = run
-        if run.phase == "tune":
-            self._add_finals(run.entry)
-        self.progress(Progress(run, len(self.runs), self._total(), self._best(run.entry)))
+        self.left -= 1
+        if not self.left:
+            self._look()
+        self.progress(Progress(run, self._done(), self._total(), self._trials(run.entry).best(run.entry)))
 
-    def _add_finals(self, name: str) -> None:
-        best = self._best(name)
-        if best and all(task.key in self.runs for task in self.trials[name]):
-            left = [task for task in planning.finals(self.plan, best) if task.key not in self.runs]
-            self.tasks.extendleft(reversed(left))  # before the next entry's trials: one result after another
+    def _trials(self, name: str) -> Results:
+        tune = (t for t in self.known.values() if t.entry == name and t.phase == "tune" and t.key in self.runs)
+        return Results(self.plan, tuple(self.runs[task.key] for task in tune))
 
-    def _best(self, name: str) -> Run | None:
-        return planning.best(self.plan, [self.runs[t.key] for t in self.trials[name] if t.key in self.runs])
+    def _done(self) -> int:
+        return sum(key in self.runs for key in self.known)
 
     def _total(self) -> int:
-        total = 0
-        for name, trials in self.trials.items():
-            lost = all(t.key in self.runs for t in trials) and self._best(name) is None
-            total += len(trials) + (0 if lost else self.plan.seeds)
+        """The runs that are known, and while there are trials left, the final runs that will follow them."""
+        total = len(self.known)
+        if any(task.phase == "final" for task in self.known.values()):
+            return total
+        first = looks(self.plan.seeds)[0][0] if self.plan.margin else self.plan.seeds
+        for entry in self.plan.entries:
+            tried = self._trials(entry.name)
+            known = sum(task.entry == entry.name for task in self.known.values())
+            lost = len(tried.runs) == known and tried.best(entry.name) is None
+            total += 0 if lost else first * min(self.plan.finalists, known)
         return total
 
 

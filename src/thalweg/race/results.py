@@ -9,6 +9,7 @@ from typing import Self
 from rich.console import Console
 
 from thalweg import store, verdict
+from thalweg.race import course
 from thalweg.verdict.standing import standing
 
 _WIDTH = 110
@@ -32,12 +33,17 @@ class Results(store.Results):
             StoreError: there is no store at this path or database URL, or none that can be read.
         """
         found = store.read(place)
-        return cls(found.plan, found.runs)
+        return cls(found.plan, course.ended(found.plan, found.runs))
 
     @cached_property
     def verdict(self) -> verdict.Verdict:
         """The leaderboard, the paired comparisons and the sentences on them; see `thalweg.verdict.judge`."""
         return verdict.judge(self)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all runs of the race have ended."""
+        return verdict.Course(self).complete
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write the report, one HTML file that needs no network, and return its path; `OSError` if that fails."""

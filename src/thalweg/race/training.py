@@ -78,6 +78,8 @@ class _Session:
     """A run in progress; its data remain readable if it stops early."""
 
     def __init__(self, problem: Problem, plan: Plan, entry: Entry, task: Task) -> None:
+        if plan.splits and task.phase == "final":
+            problem = problem.split(seed_for(plan, task, "split"))
         self.problem, self.plan, self.entry, self.task = problem, plan, entry, task
         self.step, self.seconds = 0, 0.0
         self.columns: dict[str, list[Any]] = {f.name: [] for f in fields(Curve)}

@@ -26,7 +26,7 @@ def ranking(results: Results, rows: Sequence[Row], colours: Mapping[str, str], n
     """The test metric of each entry, best on top: every replicate, the median and the interval."""
     traces: list[dict[str, Any]] = []
     for row in rows:
-        runs = [run for run in results.of(row.entry, "final") if run.status == "finished"]
+        runs = [run for run in results.replicates(row.entry) if run.status == "finished"]
         colour = colours[row.entry]
         traces.append({
             "type": "scatter", "mode": "markers", "x": [run.test_metric for run in runs], "y": [row.entry] * len(runs),
@@ -51,10 +51,10 @@ def ranking(results: Results, rows: Sequence[Row], colours: Mapping[str, str], n
 
 
 def curves(results: Results, colours: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Each entry's final runs: mean, minimum and maximum over seeds of each of `Y`, against each of `X`."""
+    """Mean, minimum and maximum over an entry's replicates of each of `Y`, against each of `X`."""
     found: list[dict[str, Any]] = []
     for (name, colour), dash in zip(colours.items(), _dashes(colours), strict=True):
-        runs = [run for run in results.of(name, "final") if run.curve.step]
+        runs = [run for run in results.replicates(name) if run.curve.step]
         if not runs:
             continue
         longest = max(len(run.curve.step) for run in runs)

@@ -36,6 +36,7 @@ def write(results: Results, path: Path | str) -> Path:
         title=f"{plan.problem.name}: {', '.join(names)}",
         plan=plan, verdict=verdict, results=results, colours=colours, numbers=numbers,
         sensitivity=sensitivity is not None,
+        budgets=sorted({budget for tuned in verdict.tuning for budget in tuned.expected}),
         winner=winner,
         code=snippet(winner, plan.entry(winner.entry)) if winner else "",
         versions=_versions(results.runs),

@@ -211,15 +211,15 @@ def bare(call: Call) -> Call:
     return call._replace(settings={name: x for name, x in call.settings.items() if name in _bases(cls)})
 
 
-def given(call: Call, rule: Rule) -> set[str]:
-    """The names in `rule` of the settings that a call gives, which is what `rule` was built from."""
+def given(call: Call, rule: Rule) -> dict[str, Any]:
+    """The settings that a call gives, by their names in `rule`, which is what it was built from."""
     if not isinstance(rule, Wrapper):
-        return set(call.settings)
+        return call.settings
     inside = dict(zip(rule.bases, call.inside, strict=False)) | call.settings
-    found = set[str]()
+    found: dict[str, Any] = {}
     for name, x in inside.items():
         if name not in rule.bases:
-            found.add(name)
+            found[name] = x
         elif isinstance(x, Call):
-            found |= {rule.here(name, setting) for setting in given(x, rule.bases[name])}
+            found |= {rule.here(name, setting): y for setting, y in given(x, rule.bases[name]).items()}
     return found

@@ -1,7 +1,7 @@
 """Allows one race at a time on a file, since two would do everything twice."""
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,6 +19,8 @@ def claim(place: str | Path) -> Generator[None]:
     if isinstance(place, str) and "://" in place:
         yield
         return
+    with suppress(OSError):  # which whoever opens the store reports
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(Path(place).with_name(f".{Path(place).name}.lock"), timeout=0)
     try:
         lock.acquire()

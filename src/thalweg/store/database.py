@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import Column, event, exc
 from sqlalchemy.types import TypeEngine
 
-from thalweg.store.difference import difference, other_versions
+from thalweg.store.difference import difference, grows, other_versions
 from thalweg.store.errors import StoreError, as_written, damaged, one_sentence
 from thalweg.store.records import FORMAT, Curve, Plan, Results, Run, hash_of
 
@@ -72,6 +72,8 @@ class Store:
     ) -> Self:
         """The store of `plan` at a path (a SQLite file, created if missing) or a database URL.
 
+        If it holds a smaller race, the same with fewer trials, seeds or entries, that one grows: its runs are kept.
+
         Args:
             place: the path or the URL.
             plan: the race.
@@ -96,7 +98,7 @@ class Store:
                         f"{name} was written by an older thalweg (format {version}, this one writes {FORMAT}): "
                         "thalweg report can read it, but no race goes on with it; choose another folder with --out"
                     )
-                elif held.hash != plan.hash:
+                elif held.hash != plan.hash and not grows(held, plan):
                     raise StoreError(
                         f"{name} holds another race: {difference(held, plan)}; choose another folder with --out, "
                         "or delete this one to start again"
@@ -106,6 +108,8 @@ class Store:
                         f"{name} holds runs of {others}, whose numbers may differ; choose another folder with --out, "
                         "or go on nevertheless with --mix-versions"
                     )
+                elif held.hash != plan.hash:
+                    _grow(connection, held, plan)
             return cls(engine, name, plan)
 
     def add(self, run: Run) -> None:
@@ -136,8 +140,8 @@ class Store:
             there = sa.select(*(column for column in _run.c if column.name in known))
             rows = [cast("Mapping[str, Any]", row) for row in connection.execute(there).mappings()]
             # The stored hash, since that of a plan of an older format differs from today's.
-            plan = connection.execute(sa.select(_plan.c.hash)).scalar_one()
-            runs = [_read_run(row, self._place) for row in rows if row["plan"] == plan]
+            plan, version = connection.execute(sa.select(_plan.c.hash, _plan.c.format)).one()
+            runs = [_read_run(row, self._place, version) for row in rows if row["plan"] == plan]
             if len(runs) < len(rows):
                 raise damaged(self._place, f"{len(rows) - len(runs)} of its {len(rows)} runs are of no plan in it")
             return tuple(sorted(runs, key=lambda r: (order[r.entry], r.phase != "tune", r.trial, r.seed)))
@@ -291,6 +295,16 @@ def _held(connection: sa.Connection, name: str) -> Plan | None:
         return Plan.from_document(document)
 
 
+def _grow(connection: sa.Connection, held: Plan, plan: Plan) -> None:
+    """Put `plan` in the place of a smaller one; its runs are of `plan` from then on."""
+    [(machine, versions)] = connection.execute(sa.select(_plan.c.machine, _plan.c.document)).all()
+    document = {**plan.document, "versions": versions.get("versions", {})}
+    row = {"format": FORMAT, "hash": plan.hash, "document": document, "machine": machine}
+    connection.execute(_plan.insert().values(row))
+    connection.execute(_run.update().where(_run.c.plan == held.hash).values(plan=plan.hash))
+    connection.execute(_plan.delete().where(_plan.c.hash == held.hash))
+
+
 def _or_none(x: float) -> float | None:
     return x if math.isfinite(x) else None
 
@@ -308,16 +322,17 @@ def _row(run: Run, plan: str) -> dict[str, Any]:
     return {**row, "checksum": _checksum(row)}
 
 
-def _checksum(row: Mapping[str, Any]) -> str:
-    """A hash of a row's contents, the same before writing and after reading."""
+def _checksum(row: Mapping[str, Any], version: int = FORMAT) -> str:
+    """A hash of a row's contents, the same before writing and after reading, and after its race has grown."""
+    without = ("checksum", "plan") if version >= 3 else ("checksum",)
     # SQLite stores -0.0 as 0.0.
     floats = {c.name for c in _run.c if c.type is _FLOAT}
-    values = {n: float(x) + 0.0 if n in floats and x is not None else x for n, x in row.items() if n != "checksum"}
+    values = {n: float(x) + 0.0 if n in floats and x is not None else x for n, x in row.items() if n not in without}
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=dict).encode()).hexdigest()
 
 
-def _read_run(row: Mapping[str, Any], name: str) -> Run:
-    if "checksum" in row and row["checksum"] != _checksum(row):
+def _read_run(row: Mapping[str, Any], name: str, version: int) -> Run:
+    if "checksum" in row and row["checksum"] != _checksum(row, version):
         raise damaged(
             name, f"the record of {row['entry']} ({row['phase']} {row['trial']}, seed {row['seed']}) is damaged"
         )

@@ -1,10 +1,13 @@
 """Describes the difference between two plans."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import fields
 
-from thalweg.store.records import Plan, ProblemPlan
+from thalweg.store.records import EntryPlan, Plan, ProblemPlan
 
+_GROWS = ("trials", "seeds", "finalists", "growths")
+"""The numbers of a plan that may become larger while its runs are kept."""
 _GIVEN = ("inputs", "targets", "weights of the model")
 """Name endings of parts of a problem that are not code."""
 
@@ -13,17 +16,37 @@ def difference(held: Plan, wanted: Plan) -> str:
     """The first difference between two plans, without the versions of libraries."""
     if held.problem != wanted.problem:
         return _of_problems(held.problem, wanted.problem)
-    for name in ("trials", "seeds", "steps", "examples", "seed"):
+    for name in ("steps", "examples", "seed", "splits", "margin"):
         if getattr(held, name) != getattr(wanted, name):
             return f"its {name} is {getattr(held, name):,}, this one's is {getattr(wanted, name):,}"
+    for name in _GROWS:
+        if getattr(held, name) > getattr(wanted, name):
+            more = f"its {name} is {getattr(held, name):,}, this one's is only {getattr(wanted, name):,}"
+            return f"{more} (a race can have more of them, not fewer)"
     ours, theirs = [e.name for e in wanted.entries], [e.name for e in held.entries]
-    if ours != theirs:
-        return f"its entries are {', '.join(theirs)}, this one's are {', '.join(ours)}"
-    pairs = list(zip(wanted.entries, held.entries, strict=True))
+    if missing := [name for name in theirs if name not in ours]:
+        return f"it has {', '.join(missing)}, this one does not (a race can have more entries, not fewer)"
+    pairs = [(wanted.entry(e.name), dataclasses.replace(e, trials=wanted.entry(e.name).trials)) for e in held.entries]
     if changed := [e.name for e, other in pairs if e.code != other.code]:
         return f"the formula of {', '.join(changed)} has changed"
     changed = [e.name for e, other in pairs if e != other]
     return f"its settings of {', '.join(changed)} are others" if changed else "its format is another"
+
+
+def grows(held: Plan, wanted: Plan) -> bool:
+    """Whether a race of the first plan can go on as one of the second: the same with more trials, seeds or entries."""
+    if any(getattr(held, name) > getattr(wanted, name) for name in _GROWS):
+        return False
+    entries = [e for e in wanted.entries if e.name in {entry.name for entry in held.entries}]
+    trials = {e.name: e.trials for e in entries}
+    kept = tuple(dataclasses.replace(e, trials=trials.get(e.name, 0)) for e in held.entries)
+    more = {name: getattr(wanted, name) for name in _GROWS}
+    as_held = dataclasses.replace(held, **more, entries=tuple(sorted(kept, key=_name)))
+    return as_held.hash == dataclasses.replace(wanted, entries=tuple(sorted(entries, key=_name))).hash
+
+
+def _name(entry: EntryPlan) -> str:
+    return entry.name
 
 
 def _of_problems(held: ProblemPlan, wanted: ProblemPlan) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
-FORMAT = 2
+FORMAT = 3
 """The version of the tables; newer stores are refused."""
 
 Phase = Literal["tune", "final"]
@@ -19,11 +19,28 @@ Status = Literal["finished", "diverged", "failed"]
 class Space:
     """The search space of a setting: from `low` to `high` on a ``log`` or ``linear`` scale; or, as a ``choice``, an
     index below `high` into a list of the entry's options.
+
+    Attributes:
+        least, most: the ends of the setting's allowed range, beyond which the space does not grow; None for none.
     """
 
     scale: str
     low: float
     high: float
+    least: float | None = None
+    most: float | None = None
+
+    def fraction(self, x: float) -> float:
+        """How far a setting is on the way from `low` to `high`: 0 to 1 within, −inf for 0 on a ``log`` scale."""
+        if self.scale == "log":
+            return math.log(x / self.low) / math.log(self.high / self.low) if x > 0 else -math.inf
+        return (x - self.low) / (self.high - self.low)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The fractions of the way at `least` and `most`; infinite where there is none."""
+        least = -math.inf if self.least is None else self.fraction(self.least)
+        return least, math.inf if self.most is None else self.fraction(self.most)
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,7 @@ class EntryPlan:
         rule: the rule with all its settings, as ``repr`` writes it.
         batch_size: examples in a batch; the whole training set for gradient descent.
         steps: the number of steps that its share of examples allows.
-        trials: the number of tuning runs; 1 if nothing is left to tune.
+        trials: the number of tuning runs at first, before any space grows; 1 if nothing is left to tune.
         search: the space of each tuned hyperparameter.
         options: the optimizer's arguments besides the rule that differ from the defaults: ``weight_decay`` …
         code: a hash of the rule's formula.
@@ -99,11 +116,17 @@ class Plan:
     Attributes:
         problem: the problem.
         entries: the contenders, in the user's order.
-        trials: number of tuning runs for every entry with something to tune.
-        seeds: number of reruns of every entry's best trial.
+        trials: number of tuning runs for every entry with something to tune, before any space grows.
+        seeds: number of replicates.
         steps: number of steps at the problem's batch size.
         examples: the budget of every run in examples: steps × batch size.
         seed: the seed from which all others are derived.
+        finalists: number of an entry's best trials that every replicate runs, to keep the best of them; 0 in plans of
+            older formats, whose replicates ran the best trial alone.
+        growths: how many times search spaces may grow.
+        splits: whether every replicate draws training and validation data anew.
+        margin: if it is positive, entries have replicates, `seeds` at most, until each pair is shown to differ or to
+            be equal to within it.
         versions: of the libraries that the numbers depend on; not part of the hash, since a race may be continued with
             other versions.
     """
@@ -115,6 +138,10 @@ class Plan:
     steps: int
     examples: int
     seed: int
+    finalists: int = 0
+    growths: int = 0
+    splits: bool = False
+    margin: float = 0.0
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -144,6 +171,13 @@ class Plan:
         rest = {f.name: document[f.name] for f in fields(cls) if f.name in document}
         rest = {name: value for name, value in rest.items() if name not in ("problem", "entries")}
         return cls(problem=ProblemPlan(**document["problem"]), entries=entries, **rest)
+
+    def identity(self, name: str) -> dict[str, Any]:
+        """What determines the numbers of an entry's runs besides their settings and seeds, as plain values for JSON."""
+        entry, problem = asdict(self.entry(name)), self.problem
+        about = {"problem": problem.fingerprint, "metric": problem.metric, "higher": problem.higher_is_better}
+        shared = {n: getattr(self, n) for n in ("steps", "examples", "seed", "splits")}
+        return {**about, **shared, **{n: x for n, x in entry.items() if n not in ("trials", "search")}}
 
     def entry(self, name: str) -> EntryPlan:
         """The entry of that name; ``KeyError`` if there is none."""
@@ -179,11 +213,11 @@ class Run:
     """The record of one run.  Losses and metrics are nan if they are unknown or not finite.
 
     Attributes:
-        key: identifies the run within all races: a hash of the plan's hash, the entry, phase, trial and seed.
+        key: identifies the run within all races: a hash of everything that determines its numbers.
         entry: the name of the entry.
-        phase: ``tune``, scored on validation data, or ``final``, the best trial again on a fresh seed.
+        phase: ``tune``, scored on validation data, or ``final``, one of the best trials again in a replicate.
         trial: the number of the trial, from 0; of a final run the trial that it repeats.
-        seed: the number of the seed, from 0; final runs of one seed share initial weights and order of data.
+        seed: the number of the replicate, from 0, whose runs share initial weights and order of data.
         settings: all numbers of the rule, the tuned ones (those in the entry's `search`) and the others.
         rule: the rule of the run, as text for ``rules.parse``, or for ``Switch.parse`` if it is a switch.
         status: ``finished``; ``diverged``, if the loss did; ``failed``, if the model, loss or metric raised an error.
@@ -226,14 +260,53 @@ class Results:
         """The runs of an entry in a phase, in the order of trials and seeds."""
         return tuple(run for run in self.runs if run.entry == entry and run.phase == phase)
 
-    @property
-    def complete(self) -> bool:
-        """Whether all runs of the plan have ended; an entry without a finished trial has no final runs."""
-        for entry in self.plan.entries:
-            trials = self.of(entry.name, "tune")
-            if len(trials) < entry.trials:
-                return False
-            some = any(run.status == "finished" for run in trials)
-            if some and len(self.of(entry.name, "final")) < self.plan.seeds:
-                return False
-        return True
+    def best(self, entry: str) -> Run | None:
+        """The best of an entry's trials by validation metric, then loss, then order; None if none finished."""
+        return next(iter(self.finalists(entry)), None)
+
+    def finalists(self, entry: str) -> tuple[Run, ...]:
+        """The trials of an entry that its replicates run: the best, best first; fewer if not enough finished."""
+        trials = [run for run in self.of(entry, "tune") if run.status == "finished"]
+        return tuple(sorted(trials, key=self._order)[: max(self.plan.finalists, 1)])
+
+    def replicates(self, entry: str) -> tuple[Run, ...]:
+        """Of each replicate of an entry whose runs have all ended, the run that it keeps: the best on validation data.
+
+        If all of its runs were lost, so is the replicate.
+        """
+        of_seed: dict[int, list[Run]] = {}
+        for run in self.of(entry, "final"):
+            of_seed.setdefault(run.seed, []).append(run)
+        needed = len(self.finalists(entry)) or 1
+        return tuple(
+            min(runs, key=self._order) for _, runs in sorted(of_seed.items()) if len(runs) >= needed
+        )  # fmt: skip
+
+    def _order(self, run: Run) -> tuple[bool, float, float, int]:
+        """Sorts runs by how good they are on validation data, lost ones last."""
+        if run.status != "finished":
+            return True, 0.0, 0.0, run.trial
+        sign = -1.0 if self.plan.problem.higher_is_better else 1.0
+        return False, sign * run.validation_metric, run.validation_loss, run.trial
+
+    def edges(self, entry: str) -> dict[str, str]:
+        """The tuned settings whose best value lies at an edge of what was tried, as ``{"lr": "highest"}``.
+
+        Fewer than three values do not count, nor an edge that is as near to the end of the allowed range as trials are
+        to each other.
+        """
+        best, planned, found = self.best(entry), self.plan.entry(entry), dict[str, str]()
+        if best is None:
+            return found
+        for name, space in planned.search.items():
+            tried = sorted({run.settings[name] for run in self.of(entry, "tune")})
+            if space.scale == "choice" or len(tried) < 3 or best.settings[name] not in (tried[0], tried[-1]):
+                continue
+            lowest, at, (least, most) = (
+                best.settings[name] == tried[0],
+                space.fraction(best.settings[name]),
+                space.bounds,
+            )
+            if (at - least if lowest else most - at) > 1 / planned.trials:
+                found[name] = "lowest" if lowest else "highest"
+        return found

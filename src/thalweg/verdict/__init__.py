@@ -1,13 +1,17 @@
 """From records to statistics: the leaderboard, intervals, paired tests, and the sentences at the top."""
 
 from thalweg.verdict.board import Pair, Row, TimeToTarget, time_to_target, to_csv
+from thalweg.verdict.looks import Course
 from thalweg.verdict.statistics import interval
+from thalweg.verdict.tuning import Tuning
 from thalweg.verdict.words import Verdict, judge
 
 __all__ = [
+    "Course",
     "Pair",
     "Row",
     "TimeToTarget",
+    "Tuning",
     "Verdict",
     "interval",
     "judge",

@@ -11,6 +11,7 @@ import numpy as np
 
 from thalweg.store import Results, Run
 from thalweg.verdict import statistics
+from thalweg.verdict.looks import Course
 
 COLUMNS = (
     "entry", "test_metric", "low", "high", "lr", "trials", "seeds", "lost", "diverged", "failed", "seconds", "rule",
@@ -38,7 +39,8 @@ class Row:
         left: replicates that have not ended yet; none where every trial was lost, as there will be none.
         diverged, failed: how many of all its runs did.
         seconds: training time of a replicate's run, the mean.
-        edges: the tuned settings whose best value is the lowest or highest tried, as ``{"lr": "highest"}``.
+        edges: the tuned settings whose best value lies at an edge of what was tried, as ``{"lr": "highest"}``; an entry
+            that has any is not compared, since its best setting is not known.
     """
 
     entry: str
@@ -60,8 +62,8 @@ class Row:
 
     @property
     def whole(self) -> bool:
-        """Whether all replicates have ended and one has a result, so that it can be compared."""
-        return self.seeds > 0 and not self.left
+        """Whether all replicates have ended, one has a result, and the best setting lies at no edge: it is compared."""
+        return self.seeds > 0 and not self.left and not self.edges
 
     @property
     def between(self) -> str:
@@ -85,6 +87,7 @@ class Pair:
         wins, losses: in how many of them `ahead` did better, and worse; a lost run is worse than any other.
         lost: whether either lost one, so that only wins and losses count.
         shown: whether a difference is shown: p < 0.05, and the interval does not contain 0.
+        equal: whether the two are shown to be equal to within the race's margin: the interval lies inside it.
         exact: whether the difference is known, not estimated, since nothing in the runs of either is random.
     """
 
@@ -99,6 +102,7 @@ class Pair:
     losses: int
     lost: bool
     shown: bool
+    equal: bool
     exact: bool
 
 
@@ -118,13 +122,13 @@ class Comparisons:
 
 @dataclass(frozen=True)
 class TimeToTarget:
-    """The cost of an entry's final runs until the validation metric first reached the target.
+    """The cost of the run that each replicate of an entry keeps, until the validation metric first reached the target.
 
     Attributes:
         entry: its name.
-        reached: number of final runs that reached it, of `seeds`.
-        seeds: number of final runs.
-        step, examples, seconds: the median over the final runs, where a run that never reaches it counts as longest;
+        reached: number of replicates that reached it, of `seeds`.
+        seeds: number of replicates.
+        step, examples, seconds: the median over the replicates, where one that never reaches it counts as longest;
             nan if the median run never reaches it.
     """
 
@@ -138,7 +142,8 @@ class TimeToTarget:
 
 def leaderboard(results: Results) -> tuple[Row, ...]:
     """The rows, best first; entries that have replicates left come after the others, without a result last."""
-    rows = [_row(results, entry.name) for entry in results.plan.entries]
+    needed = Course(results).needed
+    rows = [_row(results, entry.name, needed.get(entry.name)) for entry in results.plan.entries]
     sign = _sign(results)
     return tuple(sorted(rows, key=lambda r: (r.seeds == 0, not r.whole, -_score(r.test_metric, sign))))
 
@@ -152,26 +157,26 @@ def _score(metric: float, sign: float) -> float:
     return -math.inf if math.isnan(metric) else sign * metric
 
 
-def _row(results: Results, entry: str) -> Row:
-    trials, finals = results.of(entry, "tune"), results.of(entry, "final")
-    finished = _finished(finals)
-    best = finals[0] if finals else None
-    hopeless = len(trials) == results.plan.entry(entry).trials and not _finished(trials)
+def _row(results: Results, entry: str, needed: int | None) -> Row:
+    trials, finals, kept = results.of(entry, "tune"), results.of(entry, "final"), results.replicates(entry)
+    finished = _finished(kept)
+    best = results.best(entry) if finals else None
+    hopeless = len(trials) >= results.plan.entry(entry).trials and not _finished(trials)
     return Row(
         entry,
-        *_typical(finals, _sign(results)),
+        *_typical(kept, _sign(results)),
         lr=best.settings["lr"] if best else math.nan,
         settings=best.settings if best else {},
         rule=best.rule if best else "",
         schedule=results.plan.entry(entry).chosen(best.settings).get("schedule", "") if best else "",
         trials=len(trials),
         seeds=len(finished),
-        lost=len(finals) - len(finished),
-        left=0 if hopeless else results.plan.seeds - len(finals),
+        lost=len(kept) - len(finished),
+        left=0 if hopeless else (needed or results.plan.seeds) - len(kept),
         diverged=sum(run.status == "diverged" for run in (*trials, *finals)),
         failed=sum(run.status == "failed" for run in (*trials, *finals)),
         seconds=float(np.mean([run.seconds for run in finished])) if finished else math.nan,
-        edges=_edges(results, entry, best) if best else {},
+        edges=results.edges(entry) if best else {},
     )
 
 
@@ -195,52 +200,69 @@ def _finished(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.status == "finished"]
 
 
-def _edges(results: Results, entry: str, best: Run) -> dict[str, str]:
-    """The tuned settings whose best value is the lowest or highest tried.  Fewer than three values do not count."""
-    edges: dict[str, str] = {}
-    for name, space in results.plan.entry(entry).search.items():
-        if space.scale == "choice":
-            continue
-        tried = sorted({run.settings[name] for run in results.of(entry, "tune")})
-        if len(tried) > 2 and best.settings[name] in (tried[0], tried[-1]):
-            edges[name] = "lowest" if best.settings[name] == tried[0] else "highest"
-    return edges
-
-
 def compare(results: Results, rows: Sequence[Row]) -> Comparisons:
     """Compare each pair of entries whose replicates have all ended, replicate by replicate, for all pairs together.
 
     All pairs are compared, rather than each entry with the best alone, because the best was chosen by the same runs.
     """
-    finals = {row.entry: results.of(row.entry, "final") for row in rows if row.whole}
+    if results.plan.margin:
+        return _decided(results)
+    finals = {row.entry: results.replicates(row.entry) for row in rows if row.whole}
     if len(finals) < 2:
         return Comparisons()
     scores = np.array([_scores(runs, _sign(results)) for runs in finals.values()]).T
     same = [_same(runs) for runs in finals.values()]
-    step = statistics.resolution(scores, results.plan.problem.test)
-    found = statistics.compare(scores, resolution=step, known=same)
+    found = statistics.compare(scores, resolution=Course(results).resolution, known=same)
     p = statistics.p_values(found, len(finals))
     names, (n, entries) = list(finals), scores.shape
     pairs = tuple(
-        _pair((names[a], names[b]), found, p, i, exact=same[a] and same[b])
+        _pair((names[a], names[b]), found, i, float(p[i]), exact=same[a] and same[b])
         for i, (a, b) in enumerate(combinations(range(entries), 2))
     )
-    spreads = found.spread[~np.isnan(found.spread)]
-    shown = statistics.detectable(n, entries) * math.sqrt(np.mean(spreads**2)) if len(spreads) else math.nan
-    return Comparisons(pairs, shown if math.isfinite(shown) else math.nan)
+    return Comparisons(pairs, _detectable(found.spread, n, entries, statistics.ALPHA))
 
 
-def _pair(names: tuple[str, str], found: statistics.Comparison, p: statistics.Array, i: int, *, exact: bool) -> Pair:
+def _decided(results: Results) -> Comparisons:
+    """The pairs of a race that goes on until it is decided, each as at the look that decided it, or at the last one."""
+    course = Course(results)
+    names, of = course.compared, course.decisions.decided
+    if not of:
+        return Comparisons()
+    p = {id(one.found): statistics.p_values(one.found, len(names)) for one in of.values()}
+    pairs = tuple(
+        _pair(
+            (names[a], names[b]), one.found, one.index,
+            min(float(p[id(one.found)][one.index]) * statistics.ALPHA / one.alpha, 1.0),
+            shown=one.outcome == "different", equal=one.outcome == "equal",
+        )
+        for (a, b), one in sorted(of.items())
+    )  # fmt: skip
+    last = max(of.values(), key=lambda one: len(one.found.differences))
+    n = len(last.found.differences)
+    return Comparisons(pairs, _detectable(last.found.spread, n, len(names), last.alpha))
+
+
+def _detectable(spread: statistics.Array, n: int, entries: int, alpha: float) -> float:
+    """The difference that is shown in four races of five, from the spread of the paired differences."""
+    known = spread[~np.isnan(spread)]
+    shown = statistics.detectable(n, entries, alpha) * math.sqrt(np.mean(known**2)) if len(known) else math.nan
+    return shown if math.isfinite(shown) else math.nan
+
+
+def _pair(
+    names: tuple[str, str], found: statistics.Comparison, i: int, p: float, *, exact: bool = False,
+    shown: bool | None = None, equal: bool = False,
+) -> Pair:  # fmt: skip
     d = found.differences[:, i]
-    values = (float(x[i]) for x in (found.difference, found.low, found.high, p))
-    difference, low, high, adjusted = (math.nan if math.isnan(x) else x for x in values)  # one nan, equal to itself
+    values = (float(x[i]) for x in (found.difference, found.low, found.high))
+    difference, low, high, p = (math.nan if math.isnan(x) else x for x in (*values, p))  # one nan, equal to itself
     wins, losses = int((d > 0).sum()), int((d < 0).sum())
     if (difference, wins) < (0.0, losses):
         names, wins, losses = (names[1], names[0]), losses, wins
         difference, low, high = -difference, -high, -low
+    shown = p < statistics.ALPHA if shown is None else shown
     lost = not bool(found.clean[i])
-    shown = adjusted < statistics.ALPHA
-    return Pair(*names, abs(difference), low, high, adjusted, len(d), wins, losses, lost, shown, exact)
+    return Pair(*names, abs(difference), low, high, p, len(d), wins, losses, lost, shown, equal, exact)
 
 
 def _same(runs: Sequence[Run]) -> bool:
@@ -258,7 +280,7 @@ def time_to_target(results: Results, target: float | None = None) -> tuple[TimeT
 
 
 def _time(results: Results, entry: str, target: float) -> TimeToTarget:
-    finals = results.of(entry, "final")
+    finals = results.replicates(entry)
     times = [time for run in finals if (time := _first(run, target, results.plan.problem.higher_is_better))]
     never = [(math.inf,) * 3] * (len(finals) - len(times))
     medians = np.median([*times, *never], axis=0) if finals else [math.inf] * 3

@@ -12,9 +12,12 @@ import numpy as np
 from numpy.random import Generator
 
 from thalweg.verdict import statistics
+from thalweg.verdict.looks import looks
 from thalweg.verdict.statistics import Array
 
 REPLICATES, ENTRIES = (5, 10, 20), (2, 3, 7)
+MOST = 40
+"""The replicates of races that are looked at several times."""
 IMAGES = 100
 """The test images of the discrete noise: accuracies are whole hundredths."""
 _FAILURE = 50.0
@@ -136,6 +139,25 @@ def measure(races: int, n: int, entries: int, seed: int = 0) -> list[Measured]:
             keep("an entry's interval holds", noise, rows, 0.93, 0.98)
     power = _power(np.random.default_rng([seed, n, entries, len(NOISES)]), races, n, entries)
     keep("the difference computed for 80 % is shown", "normal", power, 0.78, 0.82)
+    return found
+
+
+def looking(races: int, entries: int, seed: int = 0) -> list[Measured]:
+    """False differences at any look at races that go on until they are decided, with `MOST` replicates at most."""
+    found: list[Measured] = []
+    for number, (noise, draw) in enumerate(NOISES.items()):
+        rng, centre = np.random.default_rng([seed, MOST, entries, number]), _centre(draw, entries)
+        step = 1 / IMAGES if draw is _discrete else 0.0
+        shown = 0
+        for start in range(0, races, _CHUNK):
+            x = draw(rng, (min(_CHUNK, races - start), MOST, entries)) - centre
+            wrong = np.zeros(len(x), dtype=bool)
+            for n, alpha in looks(MOST):  # no entry rests, which can only show more
+                at = statistics.compare(x[:, :n], resolution=step, alpha=alpha)
+                wrong |= ((at.low > 0) | (at.high < 0)).any(-1)
+            shown += int(wrong.sum())
+        what = "a difference is shown at any look"
+        found.append(Measured(what, noise, MOST, entries, shown / races, races, 0.0, statistics.ALPHA))
     return found
 
 

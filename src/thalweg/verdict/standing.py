@@ -10,6 +10,7 @@ from rich.text import Text
 
 from thalweg.store import Results
 from thalweg.verdict.board import Row
+from thalweg.verdict.overall import LEVELS, Overall
 from thalweg.verdict.words import Verdict, judge
 
 
@@ -23,6 +24,18 @@ def standing(results: Results, console: Console) -> Group:
     said = Text("\n".join(map(printable, (verdict.headline, *verdict.sentences))))
     doubts = [Padding(Text(f"! {printable(warning)}", style="yellow"), (0, 0, 0, 2)) for warning in verdict.warnings]
     return Group(table, Text(), said, *doubts)
+
+
+def over_all(found: Overall) -> Group:
+    """The standings over several problems, best first, and the conclusions."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("over all problems", overflow="fold")
+    for column in ("IQM", "95 % interval", *(f"≥ {level:g}" for level in LEVELS)):
+        table.add_column(column, justify="right", no_wrap=True)
+    for one in found.standings:
+        shares = (f"{100 * share:.0f} %" for share in one.profile.values())
+        table.add_row(printable(one.entry), f"{one.middle:.2f}", f"{one.low:.2f} … {one.high:.2f}", *shares)
+    return Group(table, Text(), Text("\n".join(map(printable, (found.headline, *found.sentences)))))
 
 
 def _board(verdict: Verdict, metric: str, columns: int) -> Table:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from thalweg.store import Plan, Results
 from thalweg.verdict.board import Comparisons, Pair, Row, TimeToTarget, compare, leaderboard, time_to_target
+from thalweg.verdict.looks import Course
 from thalweg.verdict.statistics import FEWEST, wins_needed
+from thalweg.verdict.tuning import Tuning, tuning
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Verdict:
             Empty if no entry has a result.
         detectable: the difference between two entries that such a race shows in four cases of five; nan if none.
         times: the time to the target; empty if the problem has none.
+        tuning: how hard the entries were to tune.
     """
 
     headline: str
@@ -33,23 +36,24 @@ class Verdict:
     leaders: tuple[str, ...]
     detectable: float
     times: tuple[TimeToTarget, ...]
+    tuning: tuple[Tuning, ...]
 
 
 def judge(results: Results) -> Verdict:
     """The verdict on a finished or unfinished race."""
-    rows = leaderboard(results)
+    rows, complete = leaderboard(results), Course(results).complete
     found = compare(results, rows)
     ranked = [row for row in rows if row.whole] or [row for row in rows if row.seeds]
     best = _best(ranked, found.pairs)
     beaten = {pair.behind for pair in found.pairs if pair.shown and best and pair.ahead == best.entry}
     unbeaten = [row for row in ranked if row.entry not in beaten]
     leaders = tuple(row.entry for row in sorted(unbeaten, key=lambda row: row is not best))
-    headline, *sentences = _said(results, ranked, best, found, leaders)
+    headline, *sentences = _said(results, complete, ranked, best, found, leaders)
     headline += _mixed(results)
     sentences += _better(results, rows, ranked)
-    warnings = (*_unfinished(results), *_edges(rows), *_lost(results.plan, rows))
-    times = time_to_target(results)
-    return Verdict(headline, tuple(sentences), warnings, rows, found.pairs, leaders, found.detectable, times)
+    warnings = (*_unfinished(results, complete), *_edges(rows), *_lost(results.plan, rows))
+    more = time_to_target(results), tuning(results)
+    return Verdict(headline, tuple(sentences), warnings, rows, found.pairs, leaders, found.detectable, *more)
 
 
 def _best(ranked: Sequence[Row], pairs: Sequence[Pair]) -> Row | None:
@@ -67,12 +71,17 @@ def _mixed(results: Results) -> str:
 
 
 def _said(
-    results: Results, ranked: Sequence[Row], best: Row | None, found: Comparisons, leaders: Sequence[str]
+    results: Results,
+    complete: bool,
+    ranked: Sequence[Row],
+    best: Row | None,
+    found: Comparisons,
+    leaders: Sequence[str],
 ) -> list[str]:
     """The headline and the sentences after it."""
-    plan, pairs, far = results.plan, found.pairs, "" if results.complete else "So far "
+    plan, pairs, far = results.plan, found.pairs, "" if complete else "So far "
     if best is None:
-        return [_nothing(results)]
+        return [_nothing(results, complete)]
     if math.isnan(best.test_metric):
         return [
             f"No verdict{' yet' if far else ''}: {_and([row.entry for row in ranked])} lost more than half of the runs."
@@ -81,7 +90,10 @@ def _said(
     have = f"{_and(ties)} {'have' if len(ties) > 1 else 'has'}"
     reached = _reached(plan, best)
     if not best.whole:
-        return [f"No verdict yet: no entry has finished all its replicates. {far}{have} the best result, {reached}."]
+        why = "the best setting of every entry lies at an edge of its space"
+        if any(row.left for row in ranked):
+            why = "no entry whose best setting lies inside its space has finished all its replicates"
+        return [f"No verdict{' yet' if far else ''}: {why}. {far}{have} the best result, {reached}."]
     if len(ranked) == 1:
         return [f"{far}{best.entry} reaches {reached}; there is nothing to compare it with."]
     if all(math.isnan(pair.p) for pair in pairs):
@@ -90,7 +102,7 @@ def _said(
             f"neither an interval nor a test; run the race with --seeds {FEWEST}."
         ]
     behind = [pair for pair in pairs if pair.ahead == best.entry and pair.shown]
-    power = _power(found, len(ranked))
+    power = [*_margin(plan, pairs, complete), *_power(found, len(ranked))]
     if len(leaders) == 1:
         everyone = len(ranked) == len(plan.entries)
         others = "every other entry" if everyone else _and([row.entry for row in ranked if row is not best])
@@ -102,6 +114,12 @@ def _said(
     others = [pair for pair in pairs if pair.shown and pair.ahead != best.entry]
     if not behind and not others:
         whose = _and([f"{name}'s" for name in ties])
+        if all(pair.equal for pair in pairs):
+            return [
+                f"{far}{_and(leaders)} are equal to within {_number(plan.margin)}; "
+                f"the best result of these is {whose}, {reached}.",
+                *power,
+            ]
         return [
             f"{'So far no' if far else 'No'} difference is shown between {_and(leaders)}; "
             f"the best result of these is {whose}, {reached}.",
@@ -117,13 +135,13 @@ def _said(
     ]
 
 
-def _nothing(results: Results) -> str:
+def _nothing(results: Results, complete: bool) -> str:
     """What to say while no entry has a result."""
     if not results.runs:
         return "No verdict yet: no run has ended."
     if all(run.status != "finished" for run in results.runs):
-        return f"No verdict{': every run' if results.complete else ' yet: every run so far'} diverged or failed."
-    if results.complete and any(run.phase == "final" for run in results.runs):
+        return f"No verdict{': every run' if complete else ' yet: every run so far'} diverged or failed."
+    if complete and any(run.phase == "final" for run in results.runs):
         return "No verdict: every final run diverged or failed."
     return "No verdict yet: no final run has finished."
 
@@ -133,22 +151,37 @@ def _reached(plan: Plan, row: Row) -> str:
 
 
 def _better(results: Results, rows: Sequence[Row], ranked: Sequence[Row]) -> list[str]:
-    """The entries that are not compared yet although their result so far is no worse."""
+    """The entries that are not compared although their result so far is no worse."""
     sign = 1.0 if results.plan.problem.higher_is_better else -1.0
     said: list[str] = []
     for row in rows:
         if row in ranked or not row.seeds or not sign * (row.test_metric - ranked[0].test_metric) >= 0:
             continue
         result = f"{_number(row.test_metric)} over {row.seeds + row.lost} replicates"
-        said.append(
-            f"The result of {row.entry}, {result}, is no worse; it has {row.left} left and is not compared yet."
-        )
+        because = f"it has {row.left} left" if row.left else f"its best {_and(list(row.edges))} lies at an edge"
+        said.append(f"The result of {row.entry}, {result}, is no worse; {because} and is not compared.")
+    return said
+
+
+def _margin(plan: Plan, pairs: Sequence[Pair], complete: bool) -> list[str]:
+    """Of a race that goes on until it is decided: the pairs that are equal, and those that are not decided."""
+    if not plan.margin:
+        return []
+    equal = [f"{pair.ahead} and {pair.behind}{_interval(pair.low, pair.high)}" for pair in pairs if pair.equal]
+    left = [f"{pair.ahead} and {pair.behind}" for pair in pairs if not pair.equal and not pair.shown]
+    said = [f"Equal to within {_number(plan.margin)}: {'; '.join(equal)}."] if equal else []
+    if left and complete:
+        most = f"after {plan.seeds} replicates, the most that were allowed; with more --seeds the race goes on"
+        said.append(f"Neither different nor equal {most}: {'; '.join(left)}.")
     return said
 
 
 def _power(found: Comparisons, entries: int) -> list[str]:
     """What the race could have shown."""
-    n, several = found.pairs[0].seeds, f" and {len(found.pairs)} comparisons" if len(found.pairs) > 1 else ""
+    n, several = (
+        max(pair.seeds for pair in found.pairs),
+        f" and {len(found.pairs)} comparisons" if len(found.pairs) > 1 else "",
+    )
     hidden = any(not pair.shown for pair in found.pairs)
     fewer = " or fewer entries" if several else ""
     said: list[str] = []
@@ -174,8 +207,8 @@ def _behind(pair: Pair) -> str:
     return f"{pair.behind} is behind {pair.ahead} by {_number(pair.difference)}{interval}, {how_sure}"
 
 
-def _unfinished(results: Results) -> list[str]:
-    if results.complete:
+def _unfinished(results: Results, complete: bool) -> list[str]:
+    if complete:
         return []
     return [f"The race is not finished: {len(results.runs):,} runs have ended. The same command goes on with it."]
 
@@ -190,10 +223,10 @@ def _edges(rows: Sequence[Row]) -> list[str]:
 
 def _edge(name: str, edge: str, entries: Sequence[str]) -> str:
     further = f"{edge.removesuffix('est')}er"
-    them = "them" if len(entries) > 1 else "it"
+    they, them = ("they are", "them") if len(entries) > 1 else ("it is", "it")
     return (
-        f"The best {name} of {_and(entries)} is the {edge} of those tried: a {further} one may be better still. "
-        f"Race {them} again with a {further} {name} set by hand, or with a wider search space (thalweg.Entry's search)."
+        f"The best {name} of {_and(entries)} is the {edge} of those tried: a {further} one may be better still, so "
+        f"{they} not ranked. Race {them} again with a wider space, as in sgd(lr=1e-3..100), or with more trials."
     )
 
 
@@ -205,7 +238,7 @@ def _lost(plan: Plan, rows: Sequence[Row]) -> list[str]:
             said.append(f"{row.entry} has no result{' so far' if row.left else ''}: {of}.")
         elif row.lost:
             of = f"{row.lost} of {row.seeds + row.lost} replicates"
-            said.append(f"{row.entry} lost {of} of its best setting; they count as worse than any result.")
+            said.append(f"{row.entry} lost {of}; they count as worse than any result.")
     tuning = [
         f"{row.entry} {row.diverged} of {row.trials + row.seeds + row.lost}"
         for row in rows
