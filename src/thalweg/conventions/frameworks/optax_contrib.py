@@ -151,6 +151,8 @@ def _rows(found: dict[str, Any]) -> None:
                 f"optax.contrib's muon's ns_coeffs has {len(rows)} rows; allowed are at most ns_steps={found['steps']}"
             )
         found["steps"] = len(rows)
+    if found["normalize"] in ("rows", "schatten"):  # the square of the norm is at least 1e-8, whatever ε
+        found |= {"eps": 1e-4, "eps_at": "least"}
     if found["rms"] is None:
         found["rms"] = 0.2
     else:
