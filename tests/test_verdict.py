@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -316,6 +317,39 @@ def test_the_words_are_true_in_every_state_of_a_race(results: Results):
     for name, of in scores.items():
         if n := sum(score == -1e9 for score in of.values()):
             assert re.search(rf"{name} lost {n} of {len(of)} replicates|{name} has no result", said)
+
+
+@given(races(), st.sampled_from([0.001, 0.05, 0.5]))
+@settings(max_examples=200, deadline=None)
+def test_the_words_are_true_in_every_state_of_a_race_that_goes_on_until_it_is_decided(results: Results, margin: float):
+    results = Results(replace(results.plan, margin=margin), results.runs)
+    found, course = verdict.judge(results), verdict.Course(results)
+    said = " ".join((found.headline, *found.sentences, *found.warnings))
+    assert not re.search(r"\bnan\b|\binf\b| by -|by 0 ", said)
+    assert course.complete or found.headline.startswith(("So far ", "No verdict"))
+    outcomes = {frozenset((p.ahead, p.behind)): (p.shown, p.equal) for p in found.pairs}
+    for pair in found.pairs:
+        assert not (pair.shown and pair.equal)
+        if not math.isnan(pair.low):
+            assert pair.shown == (pair.low > 0)
+            assert pair.equal == (not pair.shown and -margin < pair.low and pair.high < margin)
+    if match := re.match(r"(?:So far )?(\w) is ahead of (.*?): ", found.headline):
+        rest = course.compared if match[2] == "every other entry" else re.findall(r"\b[a-d]\b", match[2])
+        assert all(outcomes[frozenset((match[1], other))][0] for other in rest if other != match[1])
+    if match := re.match(r"(?:So far )?(.*) are equal to within", found.headline):
+        names = re.findall(r"\b[a-d]\b", match[1])
+        assert all(outcomes[frozenset(pair)] == (False, True) for pair in itertools.combinations(names, 2))
+    sign = 1 if results.plan.problem.higher_is_better else -1
+    typical = {row.entry: sign * row.test_metric for row in found.rows if any(row.entry in pair for pair in outcomes)}
+    if typical and (match := re.search(r"^(?:So far )?(.*?) ha(?:s|ve) the best result", found.headline)):
+        named = set(re.findall(r"\b[a-d]\b", match[1]))
+        assert named == {n for n, x in typical.items() if x == max(x for x in typical.values() if not math.isnan(x))}
+    for sentence in found.sentences:
+        if sentence.startswith("Equal to within"):
+            named = re.findall(r"(\w) and (\w)", sentence.split(": ", 1)[1])
+            assert {frozenset(pair) for pair in named} == {pair for pair, (_, equal) in outcomes.items() if equal}
+        if match := re.match(r"(\w) is behind (\w) by", sentence):
+            assert outcomes[frozenset(match.groups())][0]
 
 
 def test_entries_with_unfinished_seeds_are_mentioned():

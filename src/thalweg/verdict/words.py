@@ -43,7 +43,7 @@ def judge(results: Results) -> Verdict:
     """The verdict on a finished or unfinished race."""
     rows, complete = leaderboard(results), Course(results).complete
     found = compare(results, rows)
-    ranked = [row for row in rows if row.whole] or [row for row in rows if row.seeds]
+    ranked = _ranked(results, rows, found.pairs) or [row for row in rows if row.seeds]
     best = _best(ranked, found.pairs)
     beaten = {pair.behind for pair in found.pairs if pair.shown and best and pair.ahead == best.entry}
     unbeaten = [row for row in ranked if row.entry not in beaten]
@@ -54,6 +54,16 @@ def judge(results: Results) -> Verdict:
     warnings = (*_unfinished(results, complete), *_edges(rows), *_lost(results.plan, rows))
     more = time_to_target(results), tuning(results)
     return Verdict(headline, tuple(sentences), warnings, rows, found.pairs, leaders, found.detectable, *more)
+
+
+def _ranked(results: Results, rows: Sequence[Row], pairs: Sequence[Pair]) -> list[Row]:
+    """The rows that are compared, best first: whole ones, or where a race goes on, those that a look has compared."""
+    if not results.plan.margin:
+        return [row for row in rows if row.whole]
+    compared = {name for pair in pairs for name in (pair.ahead, pair.behind)}
+    sign = -1.0 if results.plan.problem.higher_is_better else 1.0
+    known = [row for row in rows if row.entry in compared]
+    return sorted(known, key=lambda row: (math.isnan(row.test_metric), sign * row.test_metric))
 
 
 def _best(ranked: Sequence[Row], pairs: Sequence[Pair]) -> Row | None:
@@ -89,7 +99,7 @@ def _said(
     ties = [row.entry for row in ranked if row.test_metric == best.test_metric]
     have = f"{_and(ties)} {'have' if len(ties) > 1 else 'has'}"
     reached = _reached(plan, best)
-    if not best.whole:
+    if not best.whole and not pairs:
         why = "the best setting of every entry lies at an edge of its space"
         if any(row.left for row in ranked):
             why = "no entry whose best setting lies inside its space has finished all its replicates"
