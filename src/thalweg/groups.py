@@ -81,7 +81,7 @@ def hidden_matrices(
     Raises:
         ValueError: `head` is not a layer of `model`.
     """
-    layers = dict(model.named_modules())
+    layers: dict[str, nn.Module] = dict(model.named_modules())  # pyright: ignore[reportUnknownArgumentType]
     owners: dict[Tensor, list[nn.Module]] = {}
     for layer in layers.values():
         for p in layer.parameters(recurse=False):
