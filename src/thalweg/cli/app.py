@@ -78,7 +78,7 @@ _RACE = _examples(
         "momentum against none, and looking ahead":
             "thalweg race digits --rules sgd,momentum,nesterov --out races/momentum",
         "AdaGrad's rate dies out, RMSProp's does not":
-            "thalweg race digits --rules adagrad,rmsprop --steps 8000 --out races/rates",
+            "thalweg race digits --rules adagrad,rmsprop --steps 2000 --out races/rates",
         "Adam with and without bias correction":
             'thalweg race digits --rules "adam,adam(bias_correction=False)" \\\n    --out races/correction',
         "a schedule for everyone, tuned with the rate":

@@ -34,7 +34,7 @@ def _problem(name: str, model: Any, target: float) -> Problem:
         metric=accuracy,
         target=target,
         source=_SOURCE,
-        steps=300,  # 18 epochs: only the fast methods have converged; seven entries race in half a minute
+        steps=300,  # 18 epochs: only the fast methods have converged; seven entries race within a minute
     )
 
 
