@@ -35,7 +35,7 @@ def newton_schulz(x: Tensor, steps: int, coefficients: Sequence[Sequence[float]]
         y = _long(y, rows)
     else:
         for row in rows:
-            y = _polynomial(_symmetric(y, y.mT), row) @ y
+            y = _polynomial(symmetric(y, y.mT), row) @ y
     return (y.mT if tall else y).to(x.dtype)
 
 
@@ -51,32 +51,32 @@ def _rounded_once(x: Tensor, rows: Sequence[tuple[float, ...]]) -> Tensor:
 
 def _long(x: Tensor, rows: Sequence[tuple[float, ...]]) -> Tensor:
     """The iterations on A, and one product with x."""
-    a = _symmetric(x, x.mT)
+    a = symmetric(x, x.mT)
     product: Tensor | None = None
     for k, row in enumerate(rows):
         p = _polynomial(a, row)
-        product = p if product is None else _symmetric(p, product)
+        product = p if product is None else symmetric(p, product)
         if k < len(rows) - 1:
-            a = _symmetric(p, _symmetric(a, p))
+            a = symmetric(p, symmetric(a, p))
     return x if product is None else product @ x
 
 
 def _polynomial(x: Tensor, row: tuple[float, ...]) -> Tensor:
     a, b, c = row
-    p = _symmetric(x, x).mul_(c).add_(x, alpha=b)
+    p = symmetric(x, x).mul_(c).add_(x, alpha=b)
     p.diagonal(dim1=-2, dim2=-1).add_(a)
     return p
 
 
-def _symmetric(a: Tensor, b: Tensor) -> Tensor:
+def symmetric(a: Tensor, b: Tensor) -> Tensor:
     """The product of two matrices, which is known to be symmetric."""
     n = a.shape[-2]
     if a.ndim > 2 or n < 2 * _BLOCK:
         return a @ b
     half = n // 2
     made = a.new_empty(n, n)
-    made[:half, :half] = _symmetric(a[:half], b[:, :half])
-    made[half:, half:] = _symmetric(a[half:], b[:, half:])
+    made[:half, :half] = symmetric(a[:half], b[:, :half])
+    made[half:, half:] = symmetric(a[half:], b[:, half:])
     torch.mm(a[half:], b[:, :half], out=made[half:, :half])
     made[:half, half:] = made[half:, :half].mT
     return made

@@ -4,7 +4,7 @@ A pass is compiled.  What it sums up over a tensor are numbers for all that foll
 writes to memory.  The words for arrays are operations on whole tensors; what they give is read by later passes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,14 @@ def stages(of: Graph, rows: bool = False) -> tuple[Stage, ...]:
         of: a graph from `thalweg.trace.step`.
         rows: whether a pass sums up rows and columns of matrices, and reads a number per row or column, itself.
     """
-    return _Cutter(rows).stages(of)
+    least: dict[Symbol, int] = {}
+    while True:
+        cutter = _Cutter(rows, least)
+        made = cutter.stages(of)
+        later = cutter.together(of)
+        if later == least:
+            return made
+        least = later
 
 
 ROW, COLUMN = ((0,), ()), ((), (1,))
@@ -61,13 +68,16 @@ def passes(of: Graph) -> tuple[Graph, ...]:
 class _Cutter:
     """Decides where each node is computed: pass k is place 2k, and the words for arrays after it are place 2k + 1."""
 
-    def __init__(self, rows: bool) -> None:
+    def __init__(self, rows: bool, least: Mapping[Symbol, int]) -> None:
         self.rows = rows
+        self.least = least
         self.place: dict[Symbol, int] = {}
         self.arrays: set[Symbol] = set()
         self.made: dict[Symbol, Any] = {}
+        self.lazy: set[Symbol] = set()
         self.ready: dict[Symbol, Any] = {}
         self.within: dict[Symbol, Any] = {}
+        self.inside: dict[tuple[Symbol, int], Any] = {}
         self.named: dict[tuple[str, Symbol], str] = {}
         self.results: dict[int, dict[str, Any]] = {}
         self.inputs: dict[str, Symbol] = {}
@@ -75,6 +85,7 @@ class _Cutter:
 
     def stages(self, of: Graph) -> tuple[Stage, ...]:
         self.inputs = of.inputs
+        self.lazy = _lazy(of)
         self.whole = next((x.axes for x in self.inputs.values() if x.kind == "value"), None)
         for node in of.nodes:
             self._visit(node)
@@ -111,7 +122,7 @@ class _Cutter:
             self.made[node] = self.ready[node] = value(name, node.axes)
             self.arrays.add(node)
         elif self._is_for_arrays(node):
-            self.place[node] = max(self._ready(x) for x in found)
+            self.place[node] = max(self.least.get(node, 1), *(self._ready(x) for x in found))
             self.made[node] = Symbol(node.op, tuple(self._in_slot(x, self.place[node]) for x in found), how=node.how)
             self.arrays.add(node)
         elif node.kind == "number":
@@ -165,10 +176,26 @@ class _Cutter:
         if x in self.arrays:
             if self.place[x] in (0, place) or x in self.ready:
                 return self.made[x]
+            if x in self.lazy:
+                return self._within(x, place)
             return value(self._name(self.place[x], "a", x, self.made[x]), x.axes)
         if x.op == "input" and x.args[0].startswith("s."):
             return x
         return value(self._name(self.place[x] + self.place[x] % 2, "w", x, self.made[x]), x.axes)
+
+    def _within(self, x: Symbol, place: int) -> Any:
+        """What is only needed now and then, computed where it is needed."""
+        if (x, place) not in self.inside:
+            self.inside[x, place] = Symbol(x.op, tuple(self._in_slot(y, place) for y in operands(x)), how=x.how)
+        return self.inside[x, place]
+
+    def together(self, of: Graph) -> dict[Symbol, int]:
+        """Where what is computed now and then should be: all that has one condition at one place, the last."""
+        places: dict[Symbol, int] = {}
+        chosen = [node for node in of.nodes if node.op == "when" and node in self.arrays]
+        for node in chosen:
+            places[node.args[0]] = max(places.get(node.args[0], 0), self.place[node])
+        return {node: places[node.args[0]] for node in chosen}
 
     def _name(self, place: int, kind: str, node: Symbol, made: Any) -> str:
         """The name under which what a node gives is handed on."""
@@ -179,6 +206,24 @@ class _Cutter:
 
     def _result(self, place: int, name: str, made: Any) -> None:
         self.results.setdefault(place, {})[name] = made
+
+
+def _lazy(of: Graph) -> set[Symbol]:
+    """What is only needed where `thalweg.matrices.when` takes the new."""
+    users: dict[Symbol, list[Symbol]] = {node: [] for node in of.nodes}
+    for node in of.nodes:
+        for x in operands(node):
+            users[x].append(node)
+    found: set[Symbol] = set()
+    outputs = set(of.outputs.values())
+    for node in reversed(of.nodes):
+        free = (
+            user in found or (user.op == "when" and node is not user.args[0] and node is not user.args[2])
+            for user in users[node]
+        )
+        if node not in outputs and users[node] and all(free):
+            found.add(node)
+    return found
 
 
 def _count(node: Symbol) -> Any:

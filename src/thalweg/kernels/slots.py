@@ -12,6 +12,7 @@ from thalweg.kernels.bucket import Bucket
 from thalweg.kernels.kernel import count
 from thalweg.kernels.records import FUSED
 from thalweg.kernels.work import States, Work
+from thalweg.orthogonal import symmetric
 from thalweg.rule import number_fields
 from thalweg.symbols import Symbol
 from thalweg.trace import Graph, compute, operands
@@ -109,6 +110,8 @@ def evaluate(of: Graph, given: Sequence[Mapping[str, Any]]) -> list[dict[str, An
                 if len(some) > 1:
                     stacked = [torch.stack([part[i] for i in some]) for part in parts]
                     values.update(zip(some, compute(node, stacked).unbind(), strict=True))
+                elif _is_square(node):
+                    values[some[0]] = symmetric(parts[0][some[0]], parts[1][some[0]])
                 else:
                     values[some[0]] = compute(node, [part[some[0]] for part in parts])
         return values
@@ -116,6 +119,11 @@ def evaluate(of: Graph, given: Sequence[Mapping[str, Any]]) -> list[dict[str, An
     everyone = range(len(given))
     outputs = {name: find(node, everyone) for name, node in of.outputs.items()}
     return [{name: values[i] for name, values in outputs.items()} for i in everyone]
+
+
+def _is_square(node: Symbol) -> bool:
+    """Whether a node is the product of a matrix and its transpose."""
+    return node.op == "matmul" and node.args[1].op == "transpose" and node.args[1].args[0] is node.args[0]
 
 
 def _alike(node: Symbol, parts: Sequence[dict[int, Any]], which: Sequence[int]) -> list[list[int]]:

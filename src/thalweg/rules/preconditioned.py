@@ -57,10 +57,12 @@ class SOAP(Rule):
 
     For each axis a factor averages GGᵀ with decay ``factor_beta``, or β₂ if it is None; Q is its eigenvectors at first,
     and in every ``every``-th step one power iteration and QR bring it up to date, with the second moment permuted as
-    the columns of Q are.  The first step only builds the factors.  ``max_size``: an axis with more elements has no
-    factor; ``vectors``: whether vectors have one.  ``normalize``: the step is divided by its root mean square.
-    ``bias_correction``: of both moments, in the rate; ε is beside the uncorrected root.  ``lambd``: λ, of weight decay
-    after the step.  ``precision``: of QR, float32 in the authors' code.  ``axes``: with factors, which `fit` sets.
+    the columns of Q are.  The first moment is kept as the gradient is and also in the basis, so that it is turned only
+    when Q changes, and not in each step as in the authors' code.  The first step only builds the factors.
+    ``max_size``: an axis with more elements has no factor; ``vectors``: whether vectors have one.  ``normalize``: the
+    step is divided by its root mean square.  ``bias_correction``: of both moments, in the rate; ε is beside the
+    uncorrected root.  ``lambd``: λ, of weight decay after the step.  ``precision``: of QR, float32 in the authors'
+    code.  ``axes``: with factors, which `fit` sets.
     """
 
     lr: Rate = 3e-3
@@ -82,6 +84,7 @@ class SOAP(Rule):
 
     class State(NamedTuple):
         exp_avg: Value
+        exp_avg_turned: Value
         exp_avg_sq: Value
         factor: tuple[Array, ...]
         basis: tuple[Array, ...]
@@ -94,17 +97,20 @@ class SOAP(Rule):
 
     def init(self, p: Value) -> State:
         empty = tuple(zeros_like(eye(p, k)) for k in self.axes)
-        return SOAP.State(zeros_like(p), zeros_like(p), empty, empty)
+        return SOAP.State(zeros_like(p), zeros_like(p), zeros_like(p), empty, empty)
 
     def update(h, p: Value, g: Value, s: State, t: Number):
         begins, done = t == 1, maximum(t - 1, 1.0)
         beta = h.beta2 if h.factor_beta is None else h.factor_beta
         factors = tuple(beta * x + (1 - beta) * square(g, k) for k, x in zip(h.axes, s.factor, strict=True))
         turned = h._turned(g, s.basis)
-        m = where(begins, s.exp_avg, h.beta1 * s.exp_avg + (1 - h.beta1) * g)
+        average, m = (
+            where(begins, old, h.beta1 * old + (1 - h.beta1) * new)
+            for old, new in ((s.exp_avg, g), (s.exp_avg_turned, turned))
+        )
         v = where(begins, s.exp_avg_sq, h.beta2 * s.exp_avg_sq + (1 - h.beta2) * turned * turned)
         scale = sqrt(v) + h.eps
-        step = h._turned(h._turned(m, s.basis) / where(scale == 0, 1.0, scale), tuple(x.T for x in s.basis))
+        step = h._turned(m / where(scale == 0, 1.0, scale), tuple(x.T for x in s.basis))
         if h.normalize:
             length = sqrt(mean(step * step)) + h.eps
             step = step / where(length == 0, 1.0, length)
@@ -115,9 +121,9 @@ class SOAP(Rule):
         basis = first = when(begins, lambda: tuple(map(_eigenvectors, factors)), s.basis)
         again = where(begins, 1.0, remainder(t - 1, h.every)) == 0
         if h.axes:
-            made = when(again, lambda: h._refreshed(factors, first, v), (*first, v))
-            basis, v = made[:-1], made[-1]
-        return moved, SOAP.State(m, v, factors, basis)
+            made = when(again, lambda: h._refreshed(factors, first, average, v), (*first, m, v))
+            basis, m, v = made[:-2], made[-2], made[-1]
+        return moved, SOAP.State(average, m, v, factors, basis)
 
     def _turned(h, x: Value, basis: tuple[Array, ...]) -> Value:
         """A tensor in a basis of each axis."""
@@ -125,15 +131,15 @@ class SOAP(Rule):
             x = fold(q.T @ unfold(x, k), x, k)
         return x
 
-    def _refreshed(h, factors: tuple[Array, ...], basis: tuple[Array, ...], v: Value) -> tuple[Array, ...]:
-        """The basis after one power iteration, in the order of the eigenvalues, and the second moment in that order."""
+    def _refreshed(h, factors: tuple[Array, ...], basis: tuple[Array, ...], m: Value, v: Value) -> tuple[Array, ...]:
+        """The basis after one power iteration, in the order of the eigenvalues, and both moments in that basis."""
         found: list[Array] = []
         for k, factor, q in zip(h.axes, factors, basis, strict=True):
             product = factor @ q
             values = sum(q * product, 0)
             v = arranged(v, values, k)
             found.append(qr(arranged(product, values, 1), DTYPES[h.precision]))
-        return (*found, v)
+        return (*found, h._turned(m, tuple(found)), v)
 
 
 def square(g: Value, axis: int) -> Array:
