@@ -108,6 +108,23 @@ def test_bytes_per_parameter(text: str, expected: int) -> None:
     assert plan.bytes_per_parameter(rule, torch.bfloat16) == expected - 2 * halved
 
 
+@pytest.mark.parametrize(
+    ("text", "shape", "expected"),
+    [
+        ("sgd", (10,), 20),  # η·g, θ − η·g
+        ("momentum(form=velocity)", (4, 5), 80),  # μ·v, η·g, their sum, θ + v
+        ("muon(scale=none,nesterov=False,eps=0)", (3, 5), None),
+    ],
+)
+def test_floating_point_operations(text: str, shape: tuple[int, ...], expected: int | None) -> None:
+    found = plan.operations(rules.parse(text), shape)
+    if expected is None:  # five iterations of three products, and some operations per element
+        products = 5 * (2 * 3 * 3 * 5 + 2 * 3**3 + 2 * 3 * 3 * 5)
+        assert products < found < products + 15 * 15
+    else:
+        assert found == expected
+
+
 def test_the_bytes_of_every_rule_are_known() -> None:
     assert {type(rules.parse(text)) for text, _ in BYTES} >= set(FLAT.values())
 

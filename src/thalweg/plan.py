@@ -4,6 +4,7 @@ A pass is compiled.  What it sums up over a tensor are numbers for all that foll
 writes to memory.  The words for arrays are operations on whole tensors; what they give is read by later passes.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,8 @@ def stages(of: Graph, rows: bool = False) -> tuple[Stage, ...]:
             return made
         least = later
 
+
+_EXAMPLE = (1_024, 1_024)
 
 ROW, COLUMN = ((0,), ()), ((), (1,))
 """The shapes of a number per row, and per column, of a matrix."""
@@ -242,12 +245,13 @@ def bytes_per_parameter(
     """The minimum number of bytes that a step moves per parameter: it reads what it uses and writes what it changes.
 
     Args:
-        rule: the rule.
+        rule: the rule; one that depends on the shape, for matrices.
         dtype: of parameters and gradients.
         state_dtype: of the rule's state and the average of the weights; by default float32 for 16-bit parameters,
             else as the parameters.
         form: further stages of the step.
     """
+    rule = rule.fit(_EXAMPLE) if rule.fits else rule
     kept = state_dtype or (torch.float32 if dtype.itemsize < 4 else dtype)
     cut = [stage.elements for stage in stages(step(rule, form), rows=True) if stage.elements]
     read = [name for part in cut for name, node in part.inputs.items() if node.kind == "value"]
@@ -258,3 +262,41 @@ def bytes_per_parameter(
     ]
     moved = (name for name in (*read, *written) if not name.startswith("w."))
     return sum((dtype if name in ("p", "g") else kept).itemsize for name in moved)
+
+
+def operations(rule: Rule, shape: tuple[int, ...] = _EXAMPLE) -> float:
+    """The floating-point operations of a step of a parameter, without those that are done now and then.
+
+    Each addition, product, root … of an element counts as one, a product of matrices of m × k and k × n as 2mkn,
+    whatever the engine saves where a product is symmetric.
+    """
+    rule = rule.fit(shape) if rule.fits else rule
+    total = 0.0
+    for stage in stages(step(rule, Stages(), len(shape)), len(shape) == 2):
+        for part in (stage.elements, stage.arrays):
+            lazy = _lazy(part) if part else set[Symbol]()
+            total += sum(_cost(node, shape) for node in (part.nodes if part else ()) if node not in lazy)
+    return total
+
+
+_FREE = frozenset({"input", "const", "transpose", "unfold", "fold", "arranged", "when", "eye", "single", "rounded"})
+
+
+def _cost(node: Symbol, shape: tuple[int, ...]) -> float:
+    """The floating-point operations of a node for a parameter of a shape."""
+
+    def extent(x: Symbol) -> list[int]:
+        axes = tuple((k,) for k in range(len(shape))) if x.axes is None else x.axes
+        return [math.prod(shape[k] for k in dimension) for dimension in axes]
+
+    if node.op in _FREE or (node.kind == "number" and node.op not in MATRICES):
+        return 0.0
+    sizes = [extent(x) for x in operands(node)] or [[1]]
+    if node.op == "matmul":
+        return 2.0 * sizes[0][0] * sizes[0][1] * sizes[1][1]
+    if node.op == "orthogonalize":
+        short, long = sorted(sizes[0])
+        return float(node.how[0]) * (4.0 * short**2 * long + 2.0 * short**3)
+    if node.op in ("qr", "eigenvectors", "eigenvalues", "inverse_root"):
+        return {"qr": 4 / 3, "inverse_root": 15.0}.get(node.op, 9.0) * max(sizes[0]) ** 3
+    return float(max(math.prod(extent(node)), *(math.prod(x) for x in sizes)))
