@@ -285,7 +285,7 @@ def test_states_are_saved_in_torchs_types(name: str) -> None:
 
 def test_every_name_of_torchs_module_is_found_here() -> None:
     assert set(torch.optim.__all__) <= set(dir(optim))
-    for name in {*torch.optim.__all__} - {*NAMES, "lr_scheduler", "swa_utils"}:
+    for name in {*torch.optim.__all__} - {*TABLE["torch"].names, "lr_scheduler", "swa_utils"}:
         assert getattr(optim, name) is getattr(torch.optim, name)
     for part in ("lr_scheduler", "swa_utils"):
         for name in getattr(torch.optim, part).__all__:

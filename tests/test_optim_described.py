@@ -51,10 +51,13 @@ def test_settings_and_schedulers(info: Any, given: Any) -> None:
         ends: list[list[Tensor]] = []
         for cls in (getattr(optim, info.optim_cls.__name__), info.optim_cls):
             torch.manual_seed(0)
-            params = [nn.Parameter(torch.randn(shape, dtype=torch.float64)) for shape in ((3, 2), (4,), ())]
+            shapes: Any = ((3, 2), (2, 3)) if info.optim_cls is torch.optim.Muon else ((3, 2), (4,), ())
+            params = [nn.Parameter(torch.randn(shape, dtype=torch.float64)) for shape in shapes]
             optimizer = cls(params, **copy.deepcopy(given.kwargs))
             ends.append(walk(optimizer, params, None if make is None else make(optimizer)))
-        torch.testing.assert_close(ends[0], ends[1], rtol=1e-12, atol=1e-15)
+        # Where torch rounds a momentum to bfloat16, its last bit decides now and then.
+        rtol = 1e-5 if info.optim_cls is torch.optim.Muon else 1e-12
+        torch.testing.assert_close(ends[0], ends[1], rtol=rtol, atol=1e-15)
 
 
 def _is(make: Any, kind: type[Any]) -> bool:
@@ -69,5 +72,7 @@ def test_errors(info: Any, given: Any) -> None:
         with pytest.warns(given.error_type, match=given.error_regex):
             cls(wrong.params, **wrong.kwargs)
     else:
+        at_step = given.error_on == cast(Any, common_optimizers).OptimizerErrorEnum.STEP_ERROR
+        optimizer = cls(wrong.params, **wrong.kwargs) if at_step else None
         with pytest.raises(given.error_type, match=given.error_regex):
-            cls(wrong.params, **wrong.kwargs)
+            cls(wrong.params, **wrong.kwargs) if optimizer is None else optimizer.step()
