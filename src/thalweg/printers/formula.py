@@ -20,7 +20,7 @@ _GREEK = {
 _LETTERS = {
     "momentum_buffer": "v", "exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "w", "square_avg": "r", "sum": "r",
     "grad_avg": "c", "acc_delta": "a", "exp_inf": "u", "prev": "h", "step_size": "s", "mu_product": "Pi", "ax": "a",
-    "eta": "e", "mu": "q", "exp_avg_slow": "m_2", "exp_avg_diff": "d", "offset": "d",
+    "eta": "e", "mu": "q", "exp_avg_slow": "m_2", "exp_avg_turned": "m_q", "exp_avg_diff": "d", "offset": "d",
     "weight_sum": "w", "lr_max": "gamma", "slow_params": "phi", "counter": "j", "second_momentum_buffer": "n",
     "row_var": "r", "col_var": "c", "variance": "v", "exp_avg_sq_row": "r", "exp_avg_sq_col": "c",
     "exp_avg_res_row": "r_u", "exp_avg_res_col": "c_u", "accumulator": "a", "initial": "o", "distance": "d",

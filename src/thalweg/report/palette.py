@@ -13,7 +13,7 @@ LECTURES = {
     "rmsprop": "var(--green)",
     "adam": "var(--blue)",
 }
-OTHERS = tuple(f"var(--{name})" for name in ("orange", "violet", "yellow", "red", "teal", "brown"))
+OTHERS = tuple(f"var(--{name})" for name in ("orange", "violet", "yellow", "red", "teal", "brown", "pink", "olive"))
 MARKS = ("circle", "diamond", "square", "cross", "x")
 """Markers that Plotly has in 2-D and 3-D, so that methods can be told apart without colours."""
 
