@@ -466,7 +466,7 @@ def test_a_call_is_converted(thalweg: Command) -> None:
         (
             "torch.optim.SGD(lr=0.1)",
             "tensorflow",
-            "the frameworks are torch, keras, optax, optax.contrib, pytorch_optimizer, prodigyopt, dadaptation, schedulefree,",
+            "the frameworks are torch, keras, optax, optax.contrib, pytorch_optimizer, prodigyopt,",
         ),
         ("__import__('os').system('touch here')", "torch", "cannot be read"),
         ("torch.optim.SGD(lr=open('x'))", "torch", "cannot be read"),
