@@ -23,6 +23,9 @@ RULES: dict[str, type[Rule]] = {
     name: cls for name, cls in rules.all().items() if cls.__module__.startswith("thalweg.rules.")
 }
 
+NAMED: list[str] = sorted(name for name, (cls, _) in rules.names().items() if cls.__module__.startswith("thalweg."))
+"""The names of the library's rules in text; tests may have defined others."""
+
 # Values for settings that choose a formula but are not a closed list of choices.
 _OPTIONAL = {
     "momentum": (0.9,),

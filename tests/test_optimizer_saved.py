@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import thalweg
-from cases import ALL, BACKENDS, drive, optimizer, parameter, start
+from cases import ALL, BACKENDS, NAMED, drive, optimizer, parameter, start
 from thalweg import rules
 from thalweg.rule import Rule
 
@@ -40,8 +40,17 @@ def _pickled(params: list[Any], opt: thalweg.Optimizer, fresh: Callable[..., Any
 
 
 WAYS = {"state_dict": _through_file, "deepcopy": _deepcopied, "pickle": _pickled}
+
+
+def _steps_vectors(text: str) -> bool:
+    try:
+        return bool(rules.parse(text).fit((7,)))
+    except ValueError:
+        return False
+
+
 KINDS = [
-    *rules.names(),
+    *filter(_steps_vectors, NAMED),
     *(str(cls.example()) for cls, _ in rules.wrappers().values()),
     "adam(amsgrad=corrected)",
     "momentum(nesterov=lookahead)",

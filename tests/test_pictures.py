@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cases import NAMED
 from pages import Page, browsed
 from thalweg import problems, rules
 from thalweg.report import palette, surfaces
@@ -63,7 +64,7 @@ def test_entries_of_one_rule_have_different_colours(tmp_path: Path) -> None:
 
 
 def test_lines_of_one_colour_are_dashed_differently() -> None:
-    colours = palette.colours(sorted(rules.names()))
+    colours = palette.colours(NAMED)
     assert len(set(colours)) < len(colours)
     lines = list(zip(colours, palette.dashes(colours), strict=True))
     assert len(set(lines)) == len(lines)

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cases import NAMED
 from thalweg import rules
 from thalweg.problems import Surface, path, surfaces
 from thalweg.rule import Rule
@@ -142,7 +143,7 @@ def test_on_a_slope_adagrads_steps_shrink_and_rmsprops_do_not():
     np.testing.assert_allclose(rmsprop, 0.1 / np.sqrt(1 - 0.9 ** np.arange(1, 101)), rtol=1e-7)
 
 
-@pytest.mark.parametrize("text", sorted(rules.names()))
+@pytest.mark.parametrize("text", NAMED)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_rule_walks_every_surface_at_its_suggested_rate(name: str, text: str):
     went = at(name, text, steps=50)
