@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from thalweg import bench
-from thalweg.bench import WORKLOADS, Extra, Plan, Result, Row, Timing, contenders, packages, page, text, timing
+from thalweg.bench import WORKLOADS, Extra, Plan, Result, Row, Timing, contenders, extras, packages, page, text, timing
 from thalweg.bench.pairs import PAIRS
 from thalweg.bench.plain import Plain
 from thalweg.bench.result import KINDS, OURS, ZEROING, Kind
@@ -390,3 +390,18 @@ def test_packages_are_timed_beside_ours_where_they_are_installed() -> None:
     (found,) = packages.measure(cases, rounds=1)
     assert found.what == "Muon, clip, step and zero_grad, two small matrices, torch's time over ours"
     assert found.value > 0
+
+
+def test_what_cannot_be_measured_costs_nothing_that_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> list[Extra]:
+        raise RuntimeError("a process that the bench started failed: Traceback\nOSError: no space")
+
+    for name in ("starting", "subnormals", "halved", "memory"):
+        monkeypatch.setattr(extras, name, lambda: [Extra("kept", 1.0, "s")])
+    monkeypatch.setattr(extras, "subnormals", fails)
+    monkeypatch.setattr(extras.changing, "measure", list)
+    monkeypatch.setattr(extras.packages, "measure", list)
+    warnings: list[str] = []
+    found = extras.measure(lambda _: None, warnings.append)
+    assert {extra.what for extra in found} == {"kept"}
+    assert warnings == ["a thousand steps of zero gradients: not measured, OSError: no space"]

@@ -283,8 +283,8 @@ def _states(where: str, right: Optimizer, p: Tensor, other: Optimizer, q: Tensor
             return "state missing", f"the state of {where} has no {key!r}"
         least = TOLERANCE.get(p.dtype, 0.0) if _fed_back else 0.0
         what = "step" if key == "step" else "state"
-        # What was there earlier is known by the parameter, which may be in another group by now.
-        if found := _unlike(f"{key!r} of {where}", what, x, theirs[key], least, f"{key} {id(p)}"):
+        # What was there earlier is known by shape: the parameter may be in another group by now, or a copy.
+        if found := _unlike(f"{key!r} of {where}", what, x, theirs[key], least, f"{key} {tuple(p.shape)}"):
             return found
     if not held and any(isinstance(x, Tensor) and x.ndim for x in theirs.values()):
         return "state left over", f"the state of {where} has {sorted(theirs)}, and should be empty"

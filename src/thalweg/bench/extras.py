@@ -63,21 +63,24 @@ print(json.dumps((status("VmHWM") - before - kept) / kept))
 Say = Callable[[str], None]
 
 
-def measure(say: Say) -> list[Extra]:
-    """All extras; memory is measured on Linux only."""
-    say("starting up")
-    found = starting()
-    say("a thousand steps of zero gradients")
-    found += subnormals()
-    say("state of 16 bits")
-    found += halved()
-    say("sets of gradients that change")
-    found += changing.measure()
-    say("other packages")
-    found += packages.measure()
+def measure(say: Say, warn: Say) -> list[Extra]:
+    """All extras; memory is measured on Linux only.  `warn` is told what could not be measured."""
+    parts: dict[str, Callable[[], list[Extra]]] = {
+        "starting up": starting,
+        "a thousand steps of zero gradients": subnormals,
+        "state of 16 bits": halved,
+        "sets of gradients that change": changing.measure,
+        "other packages": packages.measure,
+    }
     if Path("/proc/self/clear_refs").exists():
-        say("memory")
-        found += memory()
+        parts["memory"] = memory
+    found: list[Extra] = []
+    for what, part in parts.items():
+        say(what)
+        try:
+            found += part()
+        except RuntimeError as error:  # what was measured before is kept
+            warn(f"{what}: not measured, {str(error).splitlines()[-1]}")
     return found
 
 

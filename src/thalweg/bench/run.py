@@ -103,7 +103,7 @@ def _run(plan: Plan, say: Say) -> Result:
             warnings.append(f"{workload.title}, {rule}, {KINDS[kind]}: left out, there is too little free memory")
         else:
             rows.append(measured(workload, rule, kind, dtype, plan.rounds, plan.compiled))
-    found = extras.measure(say) if plan.extras else []
+    found = extras.measure(say, warnings.append) if plan.extras else []
     settings = {
         "rounds": str(plan.rounds),
         "clip_norm": f"{contenders.CLIP_NORM:g}",

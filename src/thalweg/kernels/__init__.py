@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from functools import cache
 
 from thalweg.kernels.reference import Eager
 from thalweg.kernels.work import Backend, States, Work
@@ -18,7 +19,7 @@ def backend(name: str) -> Backend:
     """
     chosen = os.environ.get("THALWEG_BACKEND", "auto") if name == "auto" else name
     if chosen == "auto":
-        chosen = "numba" if importlib.util.find_spec("numba") else "eager"
+        chosen = "numba" if _has_numba() else "eager"
     if chosen == "eager":
         return Eager()
     if chosen == "numba":
@@ -33,3 +34,8 @@ def backend(name: str) -> Backend:
     said = "THALWEG_BACKEND" if name == "auto" else "backend"
     known = ("auto", "eager", "numba")
     raise ValueError(f"{said} is {chosen!r}; allowed is {' or '.join(map(repr, known))}{nearest(chosen, known)}")
+
+
+@cache
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from thalweg import plan, trace
@@ -92,20 +91,20 @@ def norm_source(form: Stages, types: Types, strict: bool) -> Source:
     return printer.sums(trace.square(form, strict), types)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, frozen=True)
 class _Kept:
     """The state of a member.
 
     Attributes:
         entry: its dictionary, or None while nobody has asked for it.
         tensors: what is in the dictionary, in the bucket's order.
-        layout: what `Parameters.layout` takes, for the values while they are not shown; the parameter may have another
-            layout by then.
     """
 
     entry: dict[str, Any] | None
     tensors: list[Tensor]
-    layout: NDArray[np.int64] | None
+
+
+_HIDDEN = _Kept(None, [])
 
 
 class Bucket:
@@ -153,6 +152,7 @@ class Bucket:
         self._at = np.zeros((0, len(self.arrays)), np.int64)  # where each member's arrays begin
         self._steps = np.zeros(0, np.int64)
         self._numbers = np.zeros((0, len(self.kept)), np.int64)
+        self._layouts = parameters.layouts([])
         self._record = np.zeros(1, BUCKET)
         self.job = address(self._record)
 
@@ -170,13 +170,15 @@ class Bucket:
         for i in shown:
             entry = states.mapping[self.parameters.tensors[i]]
             tensors = self._tensors(entry)
-            self._kept.append(_Kept(entry, tensors, None))
+            self._kept.append(_Kept(entry, tensors))
             at = [part(x).data_ptr() for x in tensors]
             self._append([at[: len(self.arrays)]], [at[len(self.arrays)]], [at[len(self.arrays) + 1 :]])
             known = {*self._names, "step", *self.kept}
             arrays = array_fields(self.rule.State)
             own = [(name, x) for name, x in entry.items() if name.partition(".")[0] in arrays]
             self._others.append([(name, x) for name, x in own if name not in known])
+        # Of the time when the values began: until they are shown, the parameter may come to have another layout.
+        self._layouts = np.concatenate([self._layouts, self.parameters.layouts(fresh + shown)])
         self.members += fresh + shown
         self.scratch += [self._room(i) for i in fresh + shown] if self._between else [{}] * len(members)
         self.parameters.records["home"][members] = 1
@@ -228,15 +230,15 @@ class Bucket:
 
     def _begin(self, members: list[int], works: list[Work]) -> None:
         """Allocate the state of parameters that have none: as it begins, and not shown."""
-        params = [cast(Tensor, self.parameters.stepped(i)) for i in members]
         counts = self.parameters.records["numel"][members]
         firsts = {number: self._first(work) for number, work in {id(work): work for work in works}.items()}
         at: list[np.ndarray[Any, Any]] = []
         for name in self._names:
-            at.append(self._block(params, counts, self.key.types.state))
+            at.append(self._block(members, counts, self.key.types.state))
             whole = {first[name] for first in firsts.values()}
             if whole != {0.0}:
-                for k, (p, work) in enumerate(zip(params, works, strict=True)):
+                for k, (i, work) in enumerate(zip(members, works, strict=True)):
+                    p = cast(Tensor, self.parameters.stepped(i))
                     view = self._view(p.shape, p.stride(), int(at[-1][k]))
                     self._fill(view, firsts[id(work)][name], work, p, name)
         scalars = [("step", self.key.step_dtype), *((name, self.key.number_dtype) for name in self.kept)]
@@ -249,18 +251,18 @@ class Bucket:
                 block = torch.tensor([values[id(work)] for work in works], dtype=dtype, device="cpu")
             self._blocks.append(block)
             own.append(block.data_ptr() + dtype.itemsize * np.arange(len(works)))
-        self._kept += [_Kept(None, [], layout) for layout in self.parameters.layouts(members)]
+        self._kept += len(members) * [_HIDDEN]
         columns = np.stack(at, 1) if at else np.zeros((len(members), 0), np.int64)
         self._append(columns, own[0], np.stack(own[1:], 1) if own[1:] else np.zeros((len(members), 0), np.int64))
 
-    def _block(self, params: list[Tensor], counts: np.ndarray[Any, Any], dtype: torch.dtype) -> np.ndarray[Any, Any]:
+    def _block(self, members: list[int], counts: np.ndarray[Any, Any], dtype: torch.dtype) -> np.ndarray[Any, Any]:
         """Zeros for every parameter, small ones side by side; where each begins."""
         large = counts > _SMALL
         padded = np.where(large, 0, -(-counts // _ALIGNED) * _ALIGNED)
         blocks = [torch.empty(int(padded.sum()), dtype=dtype, device="cpu")]
         at = blocks[0].data_ptr() + dtype.itemsize * (np.cumsum(padded) - padded)
         for k in np.flatnonzero(large).tolist():
-            p = params[k]
+            p = cast(Tensor, self.parameters.stepped(members[k]))
             blocks.append(torch.empty_strided(p.shape, p.stride(), dtype=dtype, device="cpu"))
             at[k] = blocks[-1].data_ptr()
         for block in blocks:
@@ -293,7 +295,7 @@ class Bucket:
                 if name == "step" or name in self.kept:
                     tensors.append(self._view((), (), begin).clone())
                 else:
-                    shape, stride = self.parameters.layout(cast(Any, self._kept[m].layout))
+                    shape, stride = self.parameters.layout(self._layouts[m])
                     own = self._view(shape, stride, begin)
                     if own is not self._holding(begin):  # to save a view saves all of its block
                         own = own.clone(memory_format=torch.preserve_format)
@@ -301,7 +303,7 @@ class Bucket:
             entry = states.of(p)
             values = dict(zip(names, tensors, strict=True))
             entry.update({name: values[name] for name in self._order()})
-            self._kept[m] = _Kept(entry, tensors, None)
+            self._kept[m] = _Kept(entry, tensors)
             at = [part(x).data_ptr() for x in tensors]
             self._at[m], self._steps[m] = at[: len(self.arrays)], at[len(self.arrays)]
             self._numbers[m] = at[len(self.arrays) + 1 :]

@@ -10,7 +10,7 @@ from thalweg.kernels import build
 
 _FUNCTIONS: dict[str, tuple[str, Any, int]] = {
     "look": ("native", ctypes.c_int64, 1),
-    "enroll": ("native", ctypes.c_int64, 3),
+    "enroll": ("native", None, 4),
     "write": ("native", None, 3),
     "changed": ("watch", ctypes.c_int64, 3),
     "held": ("watch", ctypes.c_int64, 3),

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Hashable, Sequence
 from operator import is_
 from typing import Any, cast
 
@@ -98,11 +98,12 @@ class Fused:
         found = self._parameters
         assert found is not None
         new: dict[Key, list[int]] = {}
-        alike: dict[Any, tuple[Key | None, list[int]]] = {}
+        alike: dict[Hashable, tuple[Key | None, list[int]]] = {}
         moved = False
         fit: list[int] = []
         eagerly: set[int] = set()
-        for i, changed in zip(asked, map(found.examine, asked), strict=True):
+        examined = found.examine(asked)
+        for i, changed, kind in zip(asked, examined, self._kinds(asked, works, states), strict=True):
             if changed == 2 and i in self._home:
                 self._enlist(works, states)
                 self._examine(self._look_again(), works, states)
@@ -111,12 +112,8 @@ class Fused:
                 eagerly.add(i)
                 continue
             if i not in self._home:
-                p, work = found.tensors[i], works[found.group[i]]
-                # Those without a state of their own are alike.
-                own = id(p) if states.mapping and states.mapping.get(p) else 0
-                kind = (id(work), p.dtype, (p.shape, p.stride()) if work.fits else None, own)
                 if kind not in alike:
-                    key = self._key(i, work, states)
+                    key = self._key(i, works[found.group[i]], states)
                     alike[kind] = key, [] if key is None else new.setdefault(key, [])
                 key, members = alike[kind]
                 if key is None:
@@ -149,6 +146,20 @@ class Fused:
             for i in found.tied(self._rest, self._home, self._written, states):
                 self._eagerly(i)
         self._rest = sorted(set(self._rest))
+
+    def _kinds(self, members: list[int], works: list[Work], states: States) -> list[Hashable]:
+        """What decides on the bucket of each of these parameters; those of one kind have the same."""
+        found = self._parameters
+        assert found is not None
+        kinds: list[Hashable] = found.records[["group", "dtype"]][members].tolist()
+        if not (states.mapping or found.sharded or any(work.fits for work in works)):
+            return kinds
+        for k, i in enumerate(members):
+            p = found.tensors[i]
+            shape = (p.shape, p.stride()) if works[found.group[i]].fits else None
+            own = id(p) if states.mapping and states.mapping.get(p) else 0  # those without state of their own are alike
+            kinds[k] = kinds[k], i in found.sharded, shape, own
+        return kinds
 
     def _eagerly(self, i: int) -> None:
         """Have a parameter stepped eagerly this time."""

@@ -23,6 +23,7 @@ PIECES = 64
 
 _SMALL = 1_500_000  # bytes: where a step moves fewer, one thread is done before a second has woken up
 _MOST = 256  # threads
+_JOB = ctypes.PYFUNCTYPE(None, ctypes.c_int64)  # with Python's lock held: nobody may drop what addresses lead to
 
 _forked = False
 
@@ -116,9 +117,7 @@ class Job:
         sums: int = 0,
     ) -> None:
         self._address = module.worker.address
-        # With Python's lock held: nobody may drop what the addresses lead to.
-        self._worker = ctypes.PYFUNCTYPE(None, ctypes.c_int64)(module.worker.address)
-        self._host = ctypes.PYFUNCTYPE(None, ctypes.c_int64)(module.host.address)
+        self._worker, self._host = _JOB(module.worker.address), _JOB(module.host.address)
         self.groups, self.scalars, self.totals = groups, scalars, np.zeros((len(table), sums))
         self._kept = (table, cuts, rows, number_out)
         pieces = len(cuts) - 1

@@ -77,8 +77,8 @@ def state_of(param: int, dims: int, o: int, job: int) -> int:
     return FUSED
 
 
-@cfunc("int64(int64, int64, int64)", nopython=True, error_model="numpy")
-def enroll(job: int, index: int, trusted: int) -> int:
+@njit(error_model="numpy")
+def enrolled(job: int, index: int, trusted: int) -> int:
     """Note what a parameter is; 0 if it cannot be stepped natively, 1 if it is as it was but elsewhere, else 2.
 
     It must be plain, each element once and none between, and of memory that it owns alone, unless that is `trusted`.
@@ -122,6 +122,13 @@ def enroll(job: int, index: int, trusted: int) -> int:
         save_word(dims + 8 * (word(param + P.dims) + k), word(sizes + 8 * k))
         save_word(dims + 8 * (word(param + P.dims) + ndim + k), word(strides + 8 * k))
     return 2
+
+
+@cfunc("void(int64, int64, int64, int64)", nopython=True, error_model="numpy")
+def enroll(job: int, members: int, count: int, trusted: int) -> None:
+    """Note what parameters are; what is found of each, as of `enrolled`, takes the place of its index."""
+    for k in range(count):
+        save_word(members + 8 * k, enrolled(job, word(members + 8 * k), trusted))
 
 
 @cfunc("void(int64, int64, int64)", nopython=True, error_model="numpy")

@@ -142,27 +142,31 @@ class Parameters:
         """The gradient of a parameter, or what this process has of it."""
         return sharded.gradient(self.tensors[i]) if i in self.sharded else self.tensors[i].grad
 
-    def examine(self, i: int) -> int:
-        """What a parameter is that could not be told natively.
+    def examine(self, asked: list[int]) -> list[int]:
+        """What each of these parameters is, which could not be told natively.
 
         Returns:
             0 if only operations can step it; 1 if it is what it was but elsewhere; 2 if its layout is another.
         """
-        if i in self.twice:
-            return 0
-        found = self.native.enroll(self.job, i, 0)
-        if found:
-            return found
-        p = self.stepped(i)
-        if p is None:
-            return 0
-        if _owned_otherwise(p):
-            found = self.native.enroll(self.job, i, 1)
-        if not found and p is self.tensors[i] and (copied := gaps.copy_of(p)):
-            self.copies[i] = copied
-            self._give(i)
-            found = self.native.enroll(self.job, i, 0)
-        return found
+        found = self._enroll(asked)
+        for k in [k for k, what in enumerate(found) if not what]:
+            i = asked[k]
+            p = self.stepped(i)
+            if p is None:
+                continue
+            if _owned_otherwise(p):
+                [found[k]] = self._enroll([i], trusted=True)
+            if not found[k] and p is self.tensors[i] and (copied := gaps.copy_of(p)):
+                self.copies[i] = copied
+                self._give(i)
+                [found[k]] = self._enroll([i])
+        return [0 if i in self.twice else what for i, what in zip(asked, found, strict=True)] if self.twice else found
+
+    def _enroll(self, members: list[int], trusted: bool = False) -> list[int]:
+        """See `native.enrolled`."""
+        found = np.array(members, np.int64)
+        self.native.enroll(self.job, address(found), len(found), trusted)
+        return found.tolist()
 
     def aim(self, i: int, written: "Written") -> tuple[Tensor, Tensor] | None:
         """Find out in Python where a gradient is that could not be told natively; None if only operations can.
