@@ -164,7 +164,7 @@ class Rule:
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
         """A rule from its settings by name; ``ValueError`` names an unknown one and the nearest known."""
-        known = _names(cls)
+        known = [f.name for f in dataclasses.fields(cast(Any, cls))]
         for name in settings:
             if name not in known:
                 raise ValueError(
@@ -252,7 +252,7 @@ class Rule:
         return self.of({**dict(self._settings()), **settings})
 
     def _settings(self) -> Iterator[tuple[str, Any]]:
-        return ((name, getattr(self, name)) for name in _names(type(self)))
+        return ((f.name, getattr(self, f.name)) for f in dataclasses.fields(cast(Any, self)))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self._settings())})"
@@ -261,12 +261,6 @@ class Rule:
         """The settings that differ from the defaults, in a form that `thalweg.rules.parse` reads back."""
         changed = self.changed
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self._settings() if k in changed)})"
-
-
-@cache
-def _names(cls: type[Rule]) -> list[str]:
-    """The names of a rule's settings."""
-    return [f.name for f in dataclasses.fields(cast(Any, cls))]
 
 
 def zeros(state: type[Any], p: Value) -> Any:
