@@ -23,7 +23,7 @@ from cases import ALL, BACKENDS, FLAT
 from thalweg import rules
 from thalweg.kernels import build, launch
 from thalweg.maths import cbrt, sqrt, where
-from thalweg.printers import numba as printer
+from thalweg.printers import source as printer
 from thalweg.rule import Rate, Rule, annotations
 
 SHAPES = [(7,), (), (3, 5), (0, 4), (130, 67)]

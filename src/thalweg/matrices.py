@@ -59,6 +59,13 @@ def fold(x: Array, like: Value, axis: int) -> Value:
     return x if isinstance(like, Symbol) and like.ndim == 2 and axis == 0 else _fold(x, like, how=(axis,))
 
 
+def turned(x: Value, q: Array, axis: int) -> Value:
+    """A tensor multiplied by qᵀ along an axis: with the columns of an orthogonal q, its coordinates along these."""
+    if isinstance(x, Tensor | Symbol) and x.ndim == 2:
+        return x @ q if axis else q.T @ x
+    return fold(q.T @ unfold(x, axis), x, axis)
+
+
 def eye(x: Value, axis: int) -> Array:
     """The identity matrix with as many rows as `x` has along `axis`."""
     return _eye(x, how=(axis,)) if isinstance(x, Tensor | Symbol) else cast(Any, 1.0)

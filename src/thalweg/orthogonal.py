@@ -68,18 +68,39 @@ def _polynomial(x: Tensor, row: tuple[float, ...]) -> Tensor:
     return p
 
 
-def symmetric(a: Tensor, b: Tensor) -> Tensor:
-    """The product of two matrices, which is known to be symmetric."""
+def symmetric(a: Tensor, b: Tensor, onto: tuple[Tensor, float, float] | None = None) -> Tensor:
+    """The product of two matrices, which is known to be symmetric.
+
+    Args:
+        a: the first; of a batch, each.
+        b: the second.
+        onto: of two matrices, a symmetric one and two factors; the sum of that and the product, each by its factor.
+    """
     n = a.shape[-2]
-    if a.ndim > 2 or n < 2 * _BLOCK:
+    if onto is None and (a.ndim > 2 or n < 2 * _BLOCK):
         return a @ b
-    half = n // 2
     made = a.new_empty(n, n)
-    made[:half, :half] = symmetric(a[:half], b[:, :half])
-    made[half:, half:] = symmetric(a[half:], b[:, half:])
-    torch.mm(a[half:], b[:, :half], out=made[half:, :half])
-    made[:half, half:] = made[half:, :half].mT
+    _fill(made, a, b, onto)
     return made
+
+
+def _fill(made: Tensor, a: Tensor, b: Tensor, onto: tuple[Tensor, float, float] | None) -> None:
+    n = a.shape[0]
+    if n < 2 * _BLOCK:
+        _multiply(made, a, b, onto)
+        return
+    upper, lower = slice(None, n // 2), slice(n // 2, None)
+    for half in (upper, lower):
+        _fill(made[half, half], a[half], b[:, half], onto and (onto[0][half, half], *onto[1:]))
+    _multiply(made[lower, upper], a[lower], b[:, upper], onto and (onto[0][lower, upper], *onto[1:]))
+    made[upper, lower] = made[lower, upper].mT
+
+
+def _multiply(made: Tensor, a: Tensor, b: Tensor, onto: tuple[Tensor, float, float] | None) -> None:
+    if onto is None:
+        torch.mm(a, b, out=made)
+    else:
+        torch.addmm(onto[0], a, b, beta=onto[1], alpha=onto[2], out=made)
 
 
 def _faster(dtype: torch.dtype, given: torch.dtype) -> torch.dtype:

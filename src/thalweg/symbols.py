@@ -100,7 +100,7 @@ class Symbol:
     @property
     def T(self) -> "Symbol":
         """The transpose of a matrix."""
-        return node("transpose", self)
+        return self.args[0] if self.op == "transpose" else node("transpose", self)
 
     @property
     def ndim(self) -> int:

@@ -13,6 +13,7 @@ from thalweg import trace
 from thalweg.kernels import build, launch
 from thalweg.printers import numba as printer
 from thalweg.printers.lowering import Types
+from thalweg.printers.source import COLUMNS, Source
 from thalweg.rule import Rule
 from thalweg.stages import Stages
 
@@ -37,14 +38,14 @@ class Plain:
         plain = trace.graph({name: k * trace.value(name) + g for name in written(rule, form)})
         arithmetic = torch.float64 if dtype == torch.float64 else torch.float32
         types = Types(dtype, arithmetic, arithmetic)
-        source = cast(printer.Source, printer.step(plain, types, zero_grad=False)[0])
+        source = cast(Source, printer.step(plain, types, zero_grad=False)[0])
         self.arrays = [torch.ones(count, dtype=types.of(name)) for name in source.arrays]
         self.bytes = count * source.traffic
         piece = min(_PIECE, -(-count // torch.get_num_threads()))
         starts = np.arange(0, count, piece)
-        table = np.zeros((len(starts), printer.COLUMNS + len(self.arrays)), np.int64)
+        table = np.zeros((len(starts), COLUMNS + len(self.arrays)), np.int64)
         table[:, 0] = np.minimum(count - starts, piece)
-        for column, array in enumerate(self.arrays, printer.COLUMNS):
+        for column, array in enumerate(self.arrays, COLUMNS):
             table[:, column] = array.data_ptr() + starts * array.itemsize
         scalars = np.zeros((1, 1), np.float64 if arithmetic == torch.float64 else np.float32)
         rows, groups = np.zeros((1, 2)), np.array([[0.5]])

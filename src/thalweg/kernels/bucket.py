@@ -22,7 +22,8 @@ from thalweg.kernels.shown import Entry, Shown, part
 from thalweg.kernels.work import States, Work
 from thalweg.printers import numba as printer
 from thalweg.printers.lowering import Types
-from thalweg.printers.numba import COLUMNS, MOST, Source
+from thalweg.printers.rows import TOGETHER
+from thalweg.printers.source import COLUMNS, MOST, Source
 from thalweg.rule import Rule, array_fields, leaves, number_fields
 from thalweg.stages import Stages
 
@@ -192,7 +193,7 @@ class Bucket:
         for name in self._between:
             kind = name.partition(".")[0]
             if kind == "part":
-                each = MOST // p.shape[1]
+                each = _rows(*p.shape)
                 shape, stride = (-(-p.shape[0] // each), p.shape[1]), (p.shape[1], 1)
             else:
                 shape, stride = shapes[kind], p.stride() if kind == "w" else (1, 1)
@@ -343,8 +344,11 @@ class Bucket:
         """Cut the members into chunks."""
         records = self.parameters.records
         counts = records["numel"][self.members]
-        wide = np.array([p.shape[-1] for p in self.tensors()] if self.key.rows else [1] * len(counts), np.int64)
-        most = MOST // wide * wide
+        if self.key.rows:
+            wide = np.array([p.shape[1] for p in self.tensors()], np.int64)
+            most = np.array([_rows(*p.shape) * p.shape[1] for p in self.tensors()], np.int64)
+        else:
+            wide, most = np.ones(len(counts), np.int64), np.full(len(counts), MOST, np.int64)
         pieces = -(-counts // most)
         self.owner = np.repeat(np.arange(len(counts)), pieces)
         self.first = np.concatenate([[0], np.cumsum(pieces)]).astype(np.int64)
@@ -439,6 +443,11 @@ class Bucket:
     def sources(self, zero_grad: bool) -> Parts:
         """What runs one after the other in a step."""
         return _sources(self.rule, self.key, zero_grad)
+
+
+def _rows(height: int, wide: int) -> int:
+    """How many rows of a matrix a chunk has, which share the sums of columns that it keeps."""
+    return max(MOST // wide // TOGETHER, -(-height // launch.PIECES // TOGETHER), 4) * TOGETHER
 
 
 def _plain(x: Any) -> bool:

@@ -30,6 +30,7 @@ import llvmlite.binding as llvm
 _LOCK = threading.RLock()  # LLVM and Numba's compiler are not for several threads at once
 _MAGIC = b"thalweg kernel 1\n"
 _PREFIX = "thalweg."
+_VERSIONS = range(14, 23)  # of LLVM, whose option for wider vectors is known
 _libraries = itertools.count()
 
 
@@ -115,7 +116,9 @@ def _key(text: str) -> str:
 def _surroundings() -> list[Any]:
     """What all sources depend on: what they import from here, the compilers, and the processor."""
     here = hashlib.sha256(
-        "".join(_source(name) for name in ("build.py", "memory.py", "records.py", "rounding.py", "tensors.py")).encode()
+        "".join(
+            _source(name) for name in ("build.py", "memory.py", "records.py", "roots.py", "rounding.py", "tensors.py")
+        ).encode()
     ).hexdigest()
     compilers = [sys.implementation.cache_tag, _numba(), llvmlite.__version__]
     return [here, *compilers, llvm.get_process_triple(), *_processor()]
@@ -153,7 +156,7 @@ def _compile(text: str) -> dict[str, Any]:
     from numba.core.ccallback import CFunc
 
     module = types.ModuleType("thalweg_kernel")
-    with _uncollected():
+    with _uncollected(), _wide_vectors():
         exec(compile(text, module.__name__, "exec"), module.__dict__)
     return {name: f for name, f in vars(module).items() if isinstance(f, CFunc)}
 
@@ -168,6 +171,23 @@ def _uncollected() -> Generator[None]:
     finally:
         if collected:
             gc.enable()
+
+
+@contextlib.contextmanager
+def _wide_vectors() -> Generator[None]:
+    """Have LLVM choose vectors by the narrowest type of a loop, while a module is compiled.
+
+    By the widest, which is its way, float32 that is summed up in float64 takes half of a vector, and roots and
+    quotients twice as long.  An option that LLVM does not know would end the process, hence the versions.
+    """
+    known = llvm.llvm_version_info[0] in _VERSIONS and llvm.get_process_triple().startswith("x86")
+    if known:
+        llvm.set_option("thalweg", "-vectorizer-maximize-bandwidth=true")
+    try:
+        yield
+    finally:
+        if known:
+            llvm.set_option("thalweg", "-vectorizer-maximize-bandwidth=false")
 
 
 def _machine_code(compiled: dict[str, Any]) -> bytes | None:

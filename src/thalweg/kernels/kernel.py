@@ -11,7 +11,7 @@ from torch import Tensor
 from thalweg.kernels import build, launch
 from thalweg.kernels.bucket import Bucket
 from thalweg.kernels.work import Work
-from thalweg.printers.numba import Source
+from thalweg.printers.source import Source
 from thalweg.stages import Scalars
 
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from thalweg.kernels.records import JOB, address
-from thalweg.printers.numba import SHARES
+from thalweg.printers.source import SHARES
 
 PIECES = 64
 """Into how many a table is cut at most.  A thread takes the next when done with one: a busy core holds up nobody."""

@@ -120,6 +120,16 @@ def call(typing: Any, function: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
+def add(typing: Any, a: Any, b: Any) -> Any:
+    """A sum of float64 that may be reordered, as no other operation around it: a loop of these is vectorised."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fadd(*args, flags=("reassoc", "contract"))
+
+    return types.float64(types.float64, types.float64), generate
+
+
+@intrinsic
 def fetch(typing: Any, address: Any) -> Any:
     """Have the line of cache at an address, which need not be one, fetched while other work goes on."""
 

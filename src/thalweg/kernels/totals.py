@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from thalweg.cutting import RESOLUTION
 from thalweg.kernels.bucket import Bucket
 from thalweg.kernels.work import Work
 from thalweg.rule import shared_fields
@@ -29,6 +30,7 @@ def own(of: Graph, bucket: Bucket, works: Sequence[Work], sums: Mapping[str, NDA
     given |= {f"s.{name}": rows[:, 2 + k] for k, name in enumerate(bucket.kept)}
     given |= {name: x[members] for name, x in sums.items()}
     given["n"] = bucket.parameters.records["numel"][bucket.indices[members]].astype(np.float64)
+    given[RESOLUTION] = np.full(len(rows), torch.finfo(bucket.key.types.arithmetic).eps)
     for name in of.inputs:
         kind, _, key = name.partition(".")
         if kind in ("h", "before", "after", "c"):

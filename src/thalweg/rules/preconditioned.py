@@ -5,7 +5,7 @@ import os
 from typing import Annotated, Literal, NamedTuple, Self
 
 from thalweg.maths import Array, Number, Value, maximum, mean, sqrt, sum, where, zeros_like
-from thalweg.matrices import DTYPES, arranged, eigh, eye, fold, inverse_root, qr, remainder, unfold, when
+from thalweg.matrices import DTYPES, arranged, eigh, eye, fold, inverse_root, qr, remainder, turned, unfold, when
 from thalweg.rule import Axes, Count, Decay, Epsilon, Log, Rate, Rule
 
 
@@ -128,7 +128,7 @@ class SOAP(Rule):
     def _turned(h, x: Value, basis: tuple[Array, ...]) -> Value:
         """A tensor in a basis of each axis."""
         for k, q in zip(h.axes, basis, strict=True):
-            x = fold(q.T @ unfold(x, k), x, k)
+            x = turned(x, q, k)
         return x
 
     def _refreshed(h, factors: tuple[Array, ...], basis: tuple[Array, ...], m: Value, v: Value) -> tuple[Array, ...]:

@@ -1,0 +1,301 @@
+"""What all modules for Numba have in common: the host's numbers, and a worker that goes over the chunks of a table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from textwrap import indent
+
+import torch
+
+from thalweg.cutting import RESOLUTION
+from thalweg.printers.lowering import COMPARISONS, INFIX, Lowered, Syntax, Types
+from thalweg.symbols import Symbol
+
+MOST = 16_384
+"""The most elements that a chunk may have: long, since reading from memory takes a while to get up to speed."""
+
+SHARES = 256
+"""Bytes from the beginning of a job to where its threads' shares are counted, one cache line each."""
+
+COLUMNS = 3
+"""The columns of a table before its arrays: how many elements a chunk has, its row of scalars, its salt."""
+
+_AHEAD = 6
+"""How many chunks ahead memory is asked for: the arrays of small parameters lie all over it."""
+
+_FORMATS = {
+    **INFIX,
+    "pow": "{0} ** {1}",
+    **{word: f"math.{word}({{0}})" for word in ("sqrt", "exp", "log", "sin", "cos", "tanh")},
+    "cbrt": "cbrt({0})",
+    "abs": "abs({0})",
+    "where": "({1} if {0} else {2})",
+    # As torch has them: not a number if either is.
+    "maximum": "({0} if {0} >= {1} or {0} != {0} else {1})",
+    "minimum": "({0} if {0} <= {1} or {0} != {0} else {1})",
+}
+VALUES = Syntax(
+    _FORMATS
+    | {
+        "single": "(one * float32({0}))",
+        "sign": "(one if {0} > zero else (-one if {0} < zero else zero))",
+    },
+    "(one if {0} else zero)",
+    str,
+)
+# A quotient by zero and a root below it are inf and nan here as on tensors: `error_model` is numpy's.
+_NUMBERS = Syntax(
+    _FORMATS
+    | {
+        "single": "float64(float32({0}))",
+        "sign": "(1.0 if {0} > 0.0 else (-1.0 if {0} < 0.0 else 0.0))",
+    },
+    "(1.0 if {0} else 0.0)",
+    lambda x: f"float64({x!r})",
+)
+
+_MODULE = '''"""Printed by thalweg from an update rule's formula."""
+
+import math
+
+from numba import cfunc, float32, float64, njit
+
+from thalweg.kernels.memory import add, ask, fetch, flush, real64, restore, save_real64, stream, take, word
+from thalweg.kernels.records import JOB, offsets
+from thalweg.kernels.roots import cbrt
+
+J = offsets(JOB)
+{streams}
+scalar, save_scalar, _ = stream({scalars}, "{real}", {streams_count})
+inf, nan = math.inf, math.nan
+
+
+@cfunc("void(int64)", nopython=True, error_model="numpy")
+def host(job):
+    rows, groups, scalars = word(job + J.rows), word(job + J.groups), word(job + J.scalars)
+    for r in range(word(job + J.row_count)):
+        row = rows + 8 * r * word(job + J.row_words)
+        group = groups + 8 * word(row) * word(job + J.group_words)
+        new = word(job + J.number_out) + 8 * r * {kept}
+{host}
+
+
+{chunk}
+
+
+@cfunc("void(int64)", nopython=True, error_model="numpy")
+def worker(job):
+{mode}
+    pieces, cuts, table = word(job + J.pieces), word(job + J.cuts), word(job + J.table)
+    scalars, totals, wide = word(job + J.scalars), word(job + J.totals), word(job + J.row_bytes)
+    threads = word(job + J.threads)
+    me = ask(word(job + J.thread)) % threads
+    for k in range(threads):
+        share = (me + k) % threads
+        last = pieces * (share + 1) // threads
+        piece = pieces * share // threads + take(job + {shares} + 64 * share)
+        while piece < last:
+            for c in range(word(cuts + 8 * piece), word(cuts + 8 * piece + 8)):
+                row = table + c * wide
+                ahead = row + {ahead} * wide
+                if c + {ahead} < word(job + J.chunks):
+                    for a in range({first}, {last}):
+                        fetch(word(ahead + 8 * a))
+                        fetch(word(ahead + 8 * a) + 64)
+                chunk(
+                    word(row), {columns}, scalars + word(row + 8) * {width}, word(row + 16), totals + 8 * {sums} * c
+                    {more}
+                )
+            piece = pieces * share // threads + take(job + {shares} + 64 * share)
+{unmode}
+'''
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is printed from a graph.
+
+    Attributes:
+        text: a module.  Its ``host`` computes the scalars of each row, its ``worker`` steps a table of chunks; both
+            are C functions of the address of a `thalweg.kernels.records.JOB`.
+        arrays: the arrays that the kernel works on, by their names in the trace.
+        numbers: what ``host`` reads of a group, by its names in the trace and in this order.
+        sums: what the kernel sums up per chunk, by its names in the trace; a step's last pass, nothing.
+        width: how many scalars a row has.
+        kept: the numbers of the state, whose new values ``host`` leaves at ``number_out``.
+        traffic: how many bytes the kernel reads and writes per element.
+        salted: whether anything is rounded at random.
+        folded: what it sums up per column in each chunk, by its names in the trace.
+    """
+
+    text: str
+    arrays: tuple[str, ...]
+    numbers: tuple[str, ...]
+    sums: tuple[str, ...]
+    width: int
+    kept: tuple[str, ...]
+    traffic: int
+    salted: bool
+    folded: tuple[str, ...] = ()
+
+
+def stored(lowered: Lowered, x: Symbol) -> str:
+    """What is stored of a value, which may be a truth value."""
+    return VALUES.truth.format(lowered.use(x)) if x.op in COMPARISONS else lowered.use(x)
+
+
+def rounded_at_random(name: str, dtype: torch.dtype) -> bool:
+    """Whether an array is stored rounded up or down at random: what a state gathers in small steps would be lost."""
+    return dtype == torch.bfloat16 and name not in ("p", "g") and not name.startswith("w.")
+
+
+def term(lowered: Lowered, x: Symbol) -> str:
+    """A term of a sum in float64: products, as of norms, may be beyond float32."""
+    factors = {"mul": x.args, "pow": x.args[:1] * 2}.get(x.op, ())
+    product = len(factors) == 2 and all(a.kind == "value" for a in factors)
+    if x.op == "pow" and not (x.args[1].op == "const" and x.args[1].args[0] == 2):
+        product = False
+    return " * ".join(f"float64({stored(lowered, a)})" for a in (factors if product else (x,)))
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The lines of the loop over the elements of a chunk, element i.
+
+    Attributes:
+        loads: those that read arrays.
+        values: those that compute.
+        stores: those that write arrays.
+        bases: the arguments that hold where arrays begin.
+        lifted: the lines before the loop, which read the numbers.
+        real: the type of the arithmetic.
+        contract: the leave to contract a product and a sum, for Numba's ``fastmath``.
+    """
+
+    loads: list[str]
+    values: list[str]
+    stores: list[str]
+    bases: str
+    lifted: str
+    real: str
+    contract: str
+
+    @staticmethod
+    def of(lowered: Lowered, names: Sequence[str], types: Types, zero_grad: bool = False) -> "Loop":
+        """The loop of a pass on the arrays `names`; its results that are none of these are not stored."""
+        inputs = lowered.inputs
+        stores = [
+            _store(names.index(name), stored(lowered, x), types.of(name), name)
+            for name, x in lowered.changed.items()
+            if not summed_up(name)
+        ]
+        if zero_grad:
+            stores.append(f"store{names.index('g')}(a{names.index('g')}, i, zero)")
+        return Loop(
+            [f"{inputs[name]} = load{names.index(name)}(a{names.index(name)}, i)" for name in lowered.read],
+            [f"{name} = {x}" for name, x in lowered.values(VALUES)],
+            stores,
+            ", ".join(f"a{i}" for i in range(len(names))),
+            "\n".join(f"    {name} = scalar(scalars, {i})" for i, name in enumerate(lowered.scalars.values())),
+            name_of(types.arithmetic),
+            "False" if types.exact else '{"contract"}',
+        )
+
+
+def summed_up(name: str) -> bool:
+    """Whether a result of a pass is summed up: over the tensor, its rows or its columns."""
+    return name.startswith(("r.", "y.", "z."))
+
+
+def _store(k: int, x: str, dtype: torch.dtype, name: str) -> str:
+    if rounded_at_random(name, dtype):
+        return f"dither{k}(a{k}, i, {x}, salt + i)"
+    return f"store{k}(a{k}, i, {x})"
+
+
+def module(
+    lowered: Lowered,
+    chunk: str,
+    names: tuple[str, ...],
+    types: Types,
+    zero_grad: bool,
+    summed: tuple[str, ...],
+    held: tuple[str, ...],
+    folded: tuple[str, ...] = (),
+    together: int = 0,
+) -> Source:
+    """A module around ``chunk``, the function that steps a chunk; the rest as in `Source`.
+
+    Args:
+        lowered: what is computed.
+        chunk: the source of the function.
+        names: the arrays of the table.
+        types: the types.
+        zero_grad: whether the gradient is set to zero.
+        summed: what is summed up.
+        held: the numbers of the state, in the order in which a row of numbers has them.
+        folded: what is summed up per column.
+        together: how many rows of a matrix ``chunk`` goes over together, or 0 for no rows.  It takes their length, too,
+            and accesses each by functions of its own, such as ``load2_0``: what is in other rows is other memory.
+    """
+    real, count = name_of(types.arithmetic), (1 + together) * len(names) + 1
+    # Subnormals are slow, and flushed to zero; but not where a formula asks which side of zero something is on.
+    asked = COMPARISONS | {"sign"}
+    flushes = not types.exact and not any(n.op in asked for n in lowered.graph.nodes if n.kind == "value")
+    width = max(len(lowered.scalars), 1)
+    numbers = tuple(name for name in lowered.numbers if name not in ("t", RESOLUTION) and not name.startswith("s."))
+    text = _MODULE.format(
+        chunk=chunk,
+        sums=len(summed),
+        streams="\n".join(
+            f"{', '.join(f'{f}{i}{own}' for f in ('load', 'store', 'dither'))} = "
+            f'stream({len(names) * r + i}, "{name_of(types.of(name))}", {count}, {name!r})'
+            for r, own in enumerate(["", *(f"_{r}" for r in range(together))])
+            for i, name in enumerate(names)
+        ),
+        streams_count=count,
+        host=indent("\n".join(_host(lowered, numbers, held, width, types)), " " * 8),
+        kept=len(lowered.kept),
+        real=real,
+        scalars=count - 1,
+        columns=", ".join(f"word(row + {8 * (i + COLUMNS)})" for i in range(len(names))),
+        more=f", word(row + {8 * (COLUMNS + len(names))})" if together else "",
+        first=COLUMNS,
+        last=COLUMNS + len(names),
+        ahead=_AHEAD,
+        shares=SHARES,
+        width=width * types.arithmetic.itemsize,
+        mode="    mode = flush()" if flushes else "",
+        unmode="    restore(mode)" if flushes else "",
+    )
+    written = [name for name in lowered.changed if not summed_up(name)]
+    salted = any(rounded_at_random(name, types.of(name)) for name in written)
+    moved = [*lowered.read, *written, *(["g"] if zero_grad else [])]
+    traffic = sum(types.of(name).itemsize for name in moved)
+    return Source(text, names, numbers, summed, len(lowered.scalars), tuple(lowered.kept), traffic, salted, folded)
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """The name of a dtype, as of torch and NumPy."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _host(lowered: Lowered, numbers: tuple[str, ...], kept: tuple[str, ...], width: int, types: Types) -> list[str]:
+    """The lines of ``host`` for one row, which holds the group, the step and the numbers of the state."""
+    lines: list[str] = []
+    for name in lowered.numbers:
+        if name == "t":
+            source = "real64(row + 8)"
+        elif name == RESOLUTION:
+            source = repr(torch.finfo(types.arithmetic).eps)
+        elif name.startswith("s."):
+            source = f"real64(row + {16 + 8 * kept.index(name)})"
+        else:
+            source = f"real64(group + {8 * numbers.index(name)})"
+        lines.append(f"{lowered.inputs[name]} = {source}")
+    lines += [f"{name} = {x}" for name, x in lowered.host(_NUMBERS)]
+    results = lowered.results()
+    for k, name in enumerate(results[: len(lowered.scalars)]):
+        lines.append(f"save_scalar(scalars, {width} * r + {k}, {name_of(types.arithmetic)}({name}))")
+    for k, name in enumerate(results[len(lowered.scalars) :]):
+        lines.append(f"save_real64(new + {8 * k}, float64({name}))")
+    return lines
