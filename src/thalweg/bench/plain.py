@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from thalweg import trace
-from thalweg.kernels import build, launch
+from thalweg.kernels import launch
 from thalweg.printers import numba as printer
 from thalweg.printers.lowering import Types
 from thalweg.printers.source import COLUMNS, Source
@@ -47,12 +47,10 @@ class Plain:
         table[:, 0] = np.minimum(count - starts, piece)
         for column, array in enumerate(self.arrays, COLUMNS):
             table[:, column] = array.data_ptr() + starts * array.itemsize
-        scalars = np.zeros((1, 1), np.float64 if arithmetic == torch.float64 else np.float32)
+        real = np.float64 if arithmetic == torch.float64 else np.float32
         rows, groups = np.zeros((1, 2)), np.array([[0.5]])
         small = launch.small(count, source.traffic)
-        self._job = launch.Job(
-            build.load(source.text), table, launch.cuts(table[:, 0]), rows, groups, scalars, small=small
-        )
+        self._job = launch.Job(source, table, launch.cuts(table[:, 0]), rows, groups, real, small=small)
 
     def run(self) -> None:
         """Move the bytes once."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thalweg.kernels import build, launch
+from thalweg.kernels import launch
 from thalweg.kernels.bucket import Bucket
 from thalweg.kernels.work import Work
 from thalweg.printers.source import Source
@@ -23,8 +23,6 @@ class Kernel:
     """
 
     def __init__(self, bucket: Bucket, source: Source, groups: int) -> None:
-        dtype = np.float64 if bucket.key.types.exact else np.float32
-        scalars = np.zeros((len(bucket.rows), max(source.width, 1)), dtype)
         owners = [bucket.parameters.group[i] for i in bucket.members]
         self._bucket = bucket
         self._groups = sorted(set(owners))
@@ -37,8 +35,8 @@ class Kernel:
         self.summed = source.sums
         self._folded = source.folded
         self._job = launch.Job(
-            build.load(source.text), bucket.table, bucket.cuts, bucket.rows, values, scalars, bucket.new_numbers,
-            bucket.small, len(source.sums),
+            source, bucket.table, bucket.cuts, bucket.rows, values,
+            np.float64 if bucket.key.types.exact else np.float32, bucket.new_numbers, bucket.small,
         )  # fmt: skip
 
     def run(self, works: list[Work], sums: Mapping[str, NDArray[np.float64]]) -> None:

@@ -1,4 +1,4 @@
-"""Running a kernel's worker on several threads: those of torch's own OpenMP runtime.
+"""Running a kernel on several threads: those of torch's own OpenMP runtime.
 
 A second pool beside torch's would fight with it for the cores, since idle OpenMP threads go on spinning for a while:
 measured on two cores, an empty launch between torch's operations took 2 µs on torch's threads and 10 µs on Numba's.
@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from thalweg.kernels.records import JOB, address
-from thalweg.printers.source import SHARES
+from thalweg.kernels import build
+from thalweg.kernels.records import JOB, SHARES, address
+from thalweg.printers.source import COLUMNS, Source
 
 PIECES = 64
 """Into how many a table is cut at most.  A thread takes the next when done with one: a busy core holds up nobody."""
@@ -93,33 +94,34 @@ def cuts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 class Job:
-    """A printed worker and host, and what they work on: a `thalweg.kernels.records.JOB`.
+    """A kernel, and what it works on: a `thalweg.kernels.records.JOB`.
 
     Past byte `SHARES` of it there is one cache line per thread: the number of pieces already taken from that thread's
     share.  Each thread starts with its own share, which its core may still have cached from the last step, then takes
     from the others'.
 
     Attributes:
-        scalars: what ``host`` leaves for the element loop, a row per row of parameters.
+        groups: the numbers of each group.
         totals: what each chunk has summed up, a column per sum.
     """
 
     def __init__(
         self,
-        module: Any,
+        source: Source,
         table: NDArray[Any],
         cuts: NDArray[np.int64],
         rows: NDArray[np.float64],
         groups: NDArray[np.float64],
-        scalars: NDArray[Any],
+        real: type[np.floating[Any]],
         number_out: NDArray[np.float64] | None = None,
         small: bool = False,
-        sums: int = 0,
     ) -> None:
-        self._address = module.worker.address
-        self._worker, self._host = _JOB(module.worker.address), _JOB(module.host.address)
-        self.groups, self.scalars, self.totals = groups, scalars, np.zeros((len(table), sums))
-        self._kept = (table, cuts, rows, number_out)
+        module, loops = build.load(source.text), build.native("loops")
+        self._address = loops.worker.address
+        self._worker, self._host = _JOB(loops.worker.address), _JOB(loops.host.address)
+        scalars = np.zeros((len(rows), max(source.width, 1)), real)
+        self.groups, self.totals = groups, np.zeros((len(table), len(source.sums)))
+        self._kept = (table, cuts, rows, number_out, scalars)
         pieces = len(cuts) - 1
         self._parallel, number = _openmp()
         self._most = min(_MOST, pieces)
@@ -130,11 +132,14 @@ class Job:
         self._record: Any = self._job[: JOB.itemsize // 8].view(JOB)[0]
         job = self._record
         job["pieces"], job["cuts"], job["thread"] = pieces, address(cuts), number
+        job["numbers"], job["chunk"], job["flushes"] = module.numbers.address, module.chunk.address, source.flushes
         job["table"], job["row_bytes"], job["chunks"] = address(table), table.strides[0], len(table)
-        job["scalars"], job["totals"] = address(scalars), address(self.totals)
+        job["columns"], job["arrays"] = COLUMNS, len(source.arrays)
+        job["scalars"], job["scalar_bytes"] = address(scalars), scalars.strides[0]
+        job["totals"], job["total_bytes"] = address(self.totals), 8 * len(source.sums)
         job["rows"], job["row_words"] = address(rows), rows.shape[1]
         job["groups"], job["group_words"] = address(groups), groups.shape[1]
-        job["number_out"] = 0 if number_out is None else address(number_out)
+        job["number_out"], job["kept"] = 0 if number_out is None else address(number_out), len(source.kept)
         self._threads: Any = self._job[:1]
         self._row_count: Any = self._job[JOB.names.index("row_count") :]  # pyright: ignore
 

@@ -130,6 +130,18 @@ def add(typing: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
+def start(typing: Any, function: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Call ``void function(int64_t a, int64_t b, int64_t c, int64_t d)``, as a printed module has them."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), 4 * [ir.IntType(64)])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), list(args[1:]))
+        return context.get_dummy_value()
+
+    return types.none(*5 * [types.int64]), generate
+
+
+@intrinsic
 def fetch(typing: Any, address: Any) -> Any:
     """Have the line of cache at an address, which need not be one, fetched while other work goes on."""
 

@@ -61,10 +61,19 @@ numbers), by way of a hash table of ``slots``.  ``each``: every member is a grou
 """
 
 JOB = _record(
-    "threads pieces cuts table scalars totals row_bytes columns chunks thread rows row_words row_count groups "
-    "group_words number_out"
+    "threads pieces cuts table scalars totals row_bytes arrays columns chunks thread rows row_words row_count groups "
+    "group_words number_out numbers chunk flushes scalar_bytes total_bytes kept"
 )
-"""What a printed ``worker`` and ``host`` are given.  ``thread``: the function that numbers OpenMP's threads."""
+"""What `loops.host` and `loops.worker` are given.
+
+``numbers`` and ``chunk``: the functions of a printed module, which compute the scalars of a row of numbers and step a
+chunk; ``flushes``: whether that flushes subnormal numbers.  So many ``arrays`` begin at so many ``columns`` of a table.
+``scalar_bytes``, ``total_bytes`` and ``kept``: how many bytes of scalars and of sums a row has, and how many new
+numbers of state.  ``thread``: the function that numbers OpenMP's threads.
+"""
+
+SHARES = 256
+"""Bytes from the beginning of a job to where its threads' shares are counted, one cache line each."""
 
 LAYOUT = _record(
     "implementation storage autograd counter ndim sizes strides offset numel dtype keys data deleter version grad "

@@ -14,10 +14,7 @@ from thalweg.separation import separated
 from thalweg.trace import Graph
 
 _STEP = """\
-@njit(error_model="numpy", fastmath={contract})
-def chunk(count, {bases}, scalars, salt, totals):
-    zero, one = {real}(0), {real}(1)
-{lifted}
+{head}
 {begin}
     for i in range(count):
 {body}
@@ -32,8 +29,7 @@ def terms({bases}, scalars, i):
 {body}
 
 
-@njit(error_model="numpy", fastmath={contract})
-def chunk(count, {bases}, scalars, salt, totals):
+{head}
 {begin}
     part = {part}
 {split}
@@ -108,7 +104,7 @@ def _writing(lowered: Lowered, types: Types, names: tuple[str, ...], zero_grad: 
     summed = tuple(filter(summed_up, lowered.changed))
     adding = [f"t{k} = add(t{k}, {term(lowered, lowered.changed[name])})" for k, name in enumerate(summed)]
     chunk = _STEP.format(
-        bases=loop.bases, real=loop.real, lifted=loop.lifted, contract=loop.contract,
+        head=loop.head,
         begin="\n".join(f"    t{k} = float64(0)" for k in range(len(summed))),
         body=indent("\n".join([*loop.loads, *loop.values, *adding, *loop.stores]), " " * 8),
         end="\n".join(f"    save_real64(totals + {8 * k}, t{k})" for k in range(len(summed))),
@@ -130,7 +126,7 @@ def sums(traced: Graph, types: Types, names: tuple[str, ...] = ("p", "g"), held:
     terms = [term(lowered, x) for x in lowered.graph.outputs.values()]
     summed = tuple(lowered.graph.outputs)
     chunk = _SUMS.format(
-        bases=loop.bases, real=loop.real, lifted=loop.lifted, contract='{"contract"}',
+        head=loop.head, bases=loop.bases, real=loop.real, lifted=loop.lifted, contract=loop.contract,
         body=indent("\n".join([*loop.loads, *loop.values, f"return ({', '.join(terms)},)"]), " " * 4),
         **_adding(len(summed), loop.bases, len(lowered.read)),
     )  # fmt: skip

@@ -5,16 +5,14 @@ from collections.abc import Sequence
 from textwrap import indent
 
 from thalweg.printers.lowering import Lowered, Types
-from thalweg.printers.source import Loop, Source, module, name_of, summed_up, term
+from thalweg.printers.source import COLUMNS, Loop, Source, module, name_of, summed_up, term
 
 TOGETHER = 4
 """Rows that are gone over together, so that sums of columns are loaded and stored once for all of them."""
 
 _CHUNK = """\
-@njit(error_model="numpy", fastmath={contract})
-def chunk(count, {bases}, scalars, salt, totals, wide):
-    zero, one = {real}(0), {real}(1)
-{lifted}
+{head}
+    wide = word(entry + {wide})
 {begin}
 {several}
 {single}
@@ -50,7 +48,7 @@ def by_rows(lowered: Lowered, types: Types, names: tuple[str, ...], zero_grad: b
     end = [f"    save_real64(totals + {8 * k}, {_plus(f't{k}', together)})" for k in range(len(summed))]
     whole = f"count // wide // {together} * {together}"
     chunk = _CHUNK.format(
-        bases=loop.bases, real=loop.real, lifted=loop.lifted, contract=loop.contract,
+        head=loop.head, wide=8 * (COLUMNS + len(names)),
         begin="\n".join(begin), end="\n".join(end),
         several=_rows(lowered, loop, names, types, "0", whole, together),
         single=_rows(lowered, loop, names, types, whole, "count // wide", 1) if together > 1 else "",

@@ -1,4 +1,4 @@
-"""What all modules for Numba have in common: the host's numbers, and a worker that goes over the chunks of a table."""
+"""What all modules for Numba have in common: the host's numbers, and how the function that steps a chunk begins."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,8 @@ from thalweg.symbols import Symbol
 MOST = 16_384
 """The most elements that a chunk may have: long, since reading from memory takes a while to get up to speed."""
 
-SHARES = 256
-"""Bytes from the beginning of a job to where its threads' shares are counted, one cache line each."""
-
 COLUMNS = 3
 """The columns of a table before its arrays: how many elements a chunk has, its row of scalars, its salt."""
-
-_AHEAD = 6
-"""How many chunks ahead memory is asked for: the arrays of small parameters lie all over it."""
 
 _FORMATS = {
     **INFIX,
@@ -59,55 +53,29 @@ import math
 
 from numba import cfunc, float32, float64, njit
 
-from thalweg.kernels.memory import add, ask, fetch, flush, real64, restore, save_real64, stream, take, word
-from thalweg.kernels.records import JOB, offsets
+from thalweg.kernels.memory import add, real64, save_real64, stream, word
 from thalweg.kernels.roots import cbrt
 
-J = offsets(JOB)
 {streams}
 scalar, save_scalar, _ = stream({scalars}, "{real}", {streams_count})
 inf, nan = math.inf, math.nan
 
 
-@cfunc("void(int64)", nopython=True, error_model="numpy")
-def host(job):
-    rows, groups, scalars = word(job + J.rows), word(job + J.groups), word(job + J.scalars)
-    for r in range(word(job + J.row_count)):
-        row = rows + 8 * r * word(job + J.row_words)
-        group = groups + 8 * word(row) * word(job + J.group_words)
-        new = word(job + J.number_out) + 8 * r * {kept}
+@cfunc("void(int64, int64, int64, int64)", nopython=True, error_model="numpy")
+def numbers(row, group, scalars, new):
 {host}
 
 
 {chunk}
-
-
-@cfunc("void(int64)", nopython=True, error_model="numpy")
-def worker(job):
-{mode}
-    pieces, cuts, table = word(job + J.pieces), word(job + J.cuts), word(job + J.table)
-    scalars, totals, wide = word(job + J.scalars), word(job + J.totals), word(job + J.row_bytes)
-    threads = word(job + J.threads)
-    me = ask(word(job + J.thread)) % threads
-    for k in range(threads):
-        share = (me + k) % threads
-        last = pieces * (share + 1) // threads
-        piece = pieces * share // threads + take(job + {shares} + 64 * share)
-        while piece < last:
-            for c in range(word(cuts + 8 * piece), word(cuts + 8 * piece + 8)):
-                row = table + c * wide
-                ahead = row + {ahead} * wide
-                if c + {ahead} < word(job + J.chunks):
-                    for a in range({first}, {last}):
-                        fetch(word(ahead + 8 * a))
-                        fetch(word(ahead + 8 * a) + 64)
-                chunk(
-                    word(row), {columns}, scalars + word(row + 8) * {width}, word(row + 16), totals + 8 * {sums} * c
-                    {more}
-                )
-            piece = pieces * share // threads + take(job + {shares} + 64 * share)
-{unmode}
 '''
+
+_HEAD = """\
+@cfunc("void(int64, int64, int64, int64)", nopython=True, error_model="numpy", fastmath={contract})
+def chunk(entry, scalars, salt, totals):
+    count = word(entry)
+{arrays}
+    zero, one = {real}(0), {real}(1)
+{lifted}"""
 
 
 @dataclass(frozen=True)
@@ -115,15 +83,16 @@ class Source:
     """What is printed from a graph.
 
     Attributes:
-        text: a module.  Its ``host`` computes the scalars of each row, its ``worker`` steps a table of chunks; both
-            are C functions of the address of a `thalweg.kernels.records.JOB`.
+        text: a module.  Its ``numbers`` computes the scalars of a row of numbers, its ``chunk`` steps a chunk: C
+            functions that `thalweg.kernels.loops` calls.
         arrays: the arrays that the kernel works on, by their names in the trace.
-        numbers: what ``host`` reads of a group, by its names in the trace and in this order.
+        numbers: what is read of a group, by its names in the trace and in this order.
         sums: what the kernel sums up per chunk, by its names in the trace; a step's last pass, nothing.
         width: how many scalars a row has.
-        kept: the numbers of the state, whose new values ``host`` leaves at ``number_out``.
+        kept: the numbers of the state, whose new values are left at ``number_out``.
         traffic: how many bytes the kernel reads and writes per element.
         salted: whether anything is rounded at random.
+        flushes: whether subnormal numbers are flushed to zero.
         folded: what it sums up per column in each chunk, by its names in the trace.
     """
 
@@ -135,6 +104,7 @@ class Source:
     kept: tuple[str, ...]
     traffic: int
     salted: bool
+    flushes: bool
     folded: tuple[str, ...] = ()
 
 
@@ -165,7 +135,8 @@ class Loop:
         loads: those that read arrays.
         values: those that compute.
         stores: those that write arrays.
-        bases: the arguments that hold where arrays begin.
+        head: the beginning of the function that steps a chunk.
+        bases: the names that hold where arrays begin.
         lifted: the lines before the loop, which read the numbers.
         real: the type of the arithmetic.
         contract: the leave to contract a product and a sum, for Numba's ``fastmath``.
@@ -174,6 +145,7 @@ class Loop:
     loads: list[str]
     values: list[str]
     stores: list[str]
+    head: str
     bases: str
     lifted: str
     real: str
@@ -190,14 +162,18 @@ class Loop:
         ]
         if zero_grad:
             stores.append(f"store{names.index('g')}(a{names.index('g')}, i, zero)")
+        lifted = "\n".join(f"    {name} = scalar(scalars, {i})" for i, name in enumerate(lowered.scalars.values()))
+        real, contract = name_of(types.arithmetic), "False" if types.exact else '{"contract"}'
+        arrays = "\n".join(f"    a{i} = word(entry + {8 * (i + COLUMNS)})" for i in range(len(names)))
         return Loop(
             [f"{inputs[name]} = load{names.index(name)}(a{names.index(name)}, i)" for name in lowered.read],
             [f"{name} = {x}" for name, x in lowered.values(VALUES)],
             stores,
+            _HEAD.format(contract=contract, arrays=arrays, real=real, lifted=lifted),
             ", ".join(f"a{i}" for i in range(len(names))),
-            "\n".join(f"    {name} = scalar(scalars, {i})" for i, name in enumerate(lowered.scalars.values())),
-            name_of(types.arithmetic),
-            "False" if types.exact else '{"contract"}',
+            lifted,
+            real,
+            contract,
         )
 
 
@@ -234,18 +210,16 @@ def module(
         summed: what is summed up.
         held: the numbers of the state, in the order in which a row of numbers has them.
         folded: what is summed up per column.
-        together: how many rows of a matrix ``chunk`` goes over together, or 0 for no rows.  It takes their length, too,
-            and accesses each by functions of its own, such as ``load2_0``: what is in other rows is other memory.
+        together: how many rows of a matrix ``chunk`` goes over together, or 0 for no rows.  It accesses each by
+            functions of its own, such as ``load2_0``: what is in other rows is other memory.
     """
     real, count = name_of(types.arithmetic), (1 + together) * len(names) + 1
     # Subnormals are slow, and flushed to zero; but not where a formula asks which side of zero something is on.
     asked = COMPARISONS | {"sign"}
     flushes = not types.exact and not any(n.op in asked for n in lowered.graph.nodes if n.kind == "value")
-    width = max(len(lowered.scalars), 1)
     numbers = tuple(name for name in lowered.numbers if name not in ("t", RESOLUTION) and not name.startswith("s."))
     text = _MODULE.format(
         chunk=chunk,
-        sums=len(summed),
         streams="\n".join(
             f"{', '.join(f'{f}{i}{own}' for f in ('load', 'store', 'dither'))} = "
             f'stream({len(names) * r + i}, "{name_of(types.of(name))}", {count}, {name!r})'
@@ -253,25 +227,17 @@ def module(
             for i, name in enumerate(names)
         ),
         streams_count=count,
-        host=indent("\n".join(_host(lowered, numbers, held, width, types)), " " * 8),
-        kept=len(lowered.kept),
+        host=indent("\n".join(_host(lowered, numbers, held, types) or ["pass"]), " " * 4),
         real=real,
         scalars=count - 1,
-        columns=", ".join(f"word(row + {8 * (i + COLUMNS)})" for i in range(len(names))),
-        more=f", word(row + {8 * (COLUMNS + len(names))})" if together else "",
-        first=COLUMNS,
-        last=COLUMNS + len(names),
-        ahead=_AHEAD,
-        shares=SHARES,
-        width=width * types.arithmetic.itemsize,
-        mode="    mode = flush()" if flushes else "",
-        unmode="    restore(mode)" if flushes else "",
     )
     written = [name for name in lowered.changed if not summed_up(name)]
     salted = any(rounded_at_random(name, types.of(name)) for name in written)
     moved = [*lowered.read, *written, *(["g"] if zero_grad else [])]
     traffic = sum(types.of(name).itemsize for name in moved)
-    return Source(text, names, numbers, summed, len(lowered.scalars), tuple(lowered.kept), traffic, salted, folded)
+    return Source(
+        text, names, numbers, summed, len(lowered.scalars), tuple(lowered.kept), traffic, salted, flushes, folded
+    )
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -279,8 +245,8 @@ def name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _host(lowered: Lowered, numbers: tuple[str, ...], kept: tuple[str, ...], width: int, types: Types) -> list[str]:
-    """The lines of ``host`` for one row, which holds the group, the step and the numbers of the state."""
+def _host(lowered: Lowered, numbers: tuple[str, ...], kept: tuple[str, ...], types: Types) -> list[str]:
+    """The lines of ``numbers`` for one row, which holds the group, the step and the numbers of the state."""
     lines: list[str] = []
     for name in lowered.numbers:
         if name == "t":
@@ -295,7 +261,7 @@ def _host(lowered: Lowered, numbers: tuple[str, ...], kept: tuple[str, ...], wid
     lines += [f"{name} = {x}" for name, x in lowered.host(_NUMBERS)]
     results = lowered.results()
     for k, name in enumerate(results[: len(lowered.scalars)]):
-        lines.append(f"save_scalar(scalars, {width} * r + {k}, {name_of(types.arithmetic)}({name}))")
+        lines.append(f"save_scalar(scalars, {k}, {name_of(types.arithmetic)}({name}))")
     for k, name in enumerate(results[len(lowered.scalars) :]):
         lines.append(f"save_real64(new + {8 * k}, float64({name}))")
     return lines
