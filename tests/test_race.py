@@ -531,3 +531,24 @@ def test_ctrl_c_keeps_finished_runs_and_leaves_no_worker(tmp_path: Path):
         contest.run(press)
     assert children(os.getpid()) == before
     assert len(read(tmp_path / "race.db").runs) == 2
+
+
+def test_hidden_matrices_have_one_rule_and_all_else_another():
+    def model() -> nn.Module:
+        return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
+
+    seen: list[dict[str, Tensor]] = []
+
+    def metric(prediction: Tensor, target: Tensor) -> Tensor:
+        found = [f.frame.f_locals["model"] for f in inspect.stack() if f.function == "evaluate"]
+        seen.extend({name: p.detach().clone() for name, p in of.named_parameters()} for of in found)
+        return nn.functional.mse_loss(prediction, target)
+
+    for text, still in (("muon(lr=0, others=sgd(lr=0.1))", True), ("muon(lr=0.1, others=sgd(lr=0))", False)):
+        seen.clear()
+        results = race(line(model=model, metric=metric), text, trials=1, seeds=1, steps=5)
+        first, last = seen[0], seen[len(results.runs[0].curve.step) - 1]
+        matrices = {"0.weight", "2.weight"}
+        moved = {name for name in first if not torch.equal(first[name], last[name])}
+        assert moved == (first.keys() - matrices if still else matrices)
+    assert results.of(text, "tune")[0].settings["others.lr"] == 0.0

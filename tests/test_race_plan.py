@@ -348,3 +348,29 @@ def test_a_schedule_or_switch_that_does_not_fit_the_steps_is_reported(entry: Ent
     found = list(planning.doubts(several(entry), [entry]))
     assert len(found) == len(says)
     assert all(part in sentence for part, sentence in zip(says, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "others", "tuned"),
+    [
+        ("muon(others=adam)", Adam(), ["lr", "others.lr"]),
+        ("muon(lr=0.1, others=adam(lr=1e-4..1e-2))", Adam(), ["others.lr"]),
+        ("muon(others=adam(lr=0.01, beta2=0.99))", Adam(lr=0.01, beta2=0.99), ["lr"]),
+    ],
+)
+def test_an_entry_may_have_another_rule_for_all_but_hidden_matrices(text: str, others: Any, tuned: list[str]):
+    entry = Entry(text)
+    assert entry.others == others
+    assert list(entry.search) == tuned
+    rule, options = entry.set({"others.lr": 0.5})
+    assert (rule, options["others"]) == (entry.rule, others.replace(lr=0.5))
+    made = planning.make(line(), [entry], trials=4, seeds=2, steps=10, seed=0)
+    assert made.entries[0].options["others"] == repr(others)
+    assert {*trials_of(made, made.entries[0])[0].tuned} == {*tuned}
+    without = planning.make(line(), [Entry("muon")], trials=4, seeds=2, steps=10, seed=0)
+    assert made.entries[0].code != without.entries[0].code
+
+
+def test_a_switch_has_no_rule_for_others():
+    with pytest.raises(ValueError, match=r"switches for all parameters; leave others=.* out"):
+        Entry(Switch(Adam(), SGD(lr=0.1), 5), others="adam")

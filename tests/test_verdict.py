@@ -233,7 +233,7 @@ def races(draw: st.DrawFn) -> Results:
     """A race that has come some way: any of its runs may be missing, lost or equal to others."""
     seeds, higher = draw(SEEDS), draw(st.booleans())
     named = {
-        name: [draw(levels) + x for x in draw(st.lists(spread, min_size=seeds, max_size=seeds))]
+        name: [round(draw(levels) + x, 6) for x in draw(st.lists(spread, min_size=seeds, max_size=seeds))]
         if draw(st.booleans())
         else [draw(levels)] * seeds
         for name in "abcd"[: draw(st.integers(2, 4))]

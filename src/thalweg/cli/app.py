@@ -91,6 +91,8 @@ _RACE = _examples(
             'thalweg race digits --rules "adam(lr=1e-4..1, eps=1e-10..1)" --out races/mine\n'
             'thalweg race digits --rules "adam(lr=1e-4..1, eps=1e-10..1),sgd" --seeds 10 \\\n    --out races/mine',
         "MNIST, from files that you have": "thalweg race mnist --data ~/mnist --rules sgd,momentum",
+        "what a costly rule may cost: equal seconds of training, in place of equal steps":
+            "thalweg race digits --rules sgd,adam,soap --seconds 0.5 --out races/seconds",
         "several problems, and a verdict over all": "thalweg race digits,logistic --rules sgd,adam",
         "your own: make() returns a thalweg.Problem": "thalweg race my_problem.py:make --rules sgd,adam",
     },
@@ -117,7 +119,7 @@ def race(
         list[str] | None,
         _option("TEXT", "A schedule of the learning rate for all that have none; given again, the choice is tuned."),
     ] = None,
-    data: Annotated[Path | None, _place("DIR", "The folder with the problem's data files.")] = None,
+    data: Annotated[Path | None, _place("DIR", "The folder with the problem's data files, or a file.")] = None,
     trials: Annotated[int | None, _option("N", "Settings tried for each rule.", min=1, max=10_000)] = None,
     seeds: Annotated[
         int | None, _option("N", "Replicates, each with a fresh seed; verdicts need 5.", min=1, max=10_000)
@@ -133,6 +135,9 @@ def race(
     ] = None,
     margin: Annotated[float | None, _option("X", "With --until: a difference that does not matter.")] = None,
     steps: Annotated[int | None, _option("N", "Steps of a run at the problem's batch size.", min=1, max=10**9)] = None,
+    seconds: Annotated[
+        float | None, _option("X", "Seconds of training of a run, in place of steps; evaluations do not count.")
+    ] = None,
     seed: Annotated[
         int, _option("N", "Where all random numbers of the race come from.", "0", min=0, max=2**63 - 1)
     ] = 0,
@@ -158,8 +163,8 @@ def race(
 
     racing.race(
         problem, rules, suite=suite, data=data, trials=trials, seeds=seeds, finalists=finalists, steps=steps,
-        seed=seed, out=out, workers=workers, schedules=schedule or (), splits=splits, until=until, margin=margin,
-        mix_versions=mix_versions,
+        seconds=seconds, seed=seed, out=out, workers=workers, schedules=schedule or (), splits=splits, until=until,
+        margin=margin, mix_versions=mix_versions,
     )  # fmt: skip
 
 

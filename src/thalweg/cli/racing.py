@@ -87,6 +87,7 @@ def _race(
     seeds: int | None,
     finalists: int | None,
     steps: int | None,
+    seconds: float | None,
     seed: int,
     workers: int | None,
     schedules: Sequence[str] = (),
@@ -102,9 +103,13 @@ def _race(
         raise Mistake("--until decided needs a --margin, a difference that does not matter, as in --margin 0.005")
     if margin is not None and not until:
         raise Mistake(f"--margin {margin:g} says when a race is decided; write --until decided, too")
+    if steps is not None and seconds is not None:
+        raise Mistake(f"--steps {steps} and --seconds {seconds:g} are two budgets; write one of them")
     if until and seeds is None:
         seeds = MOST
-    given = {"trials": trials, "seeds": seeds, "finalists": finalists, "steps": steps}
+    given: dict[str, Any] = {
+        "trials": trials, "seeds": seeds, "finalists": finalists, "steps": steps, "seconds": seconds,
+    }  # fmt: skip
     with users_input(), warnings.catch_warnings(record=True) as doubts:
         warnings.simplefilter("always")
         texts = contenders.split(rules)

@@ -10,9 +10,11 @@ from typing import Any
 
 from thalweg.parsing import parse_call
 from thalweg.problems.digits import digits, logistic
-from thalweg.problems.images import fashion_mnist, mnist
+from thalweg.problems.images import fashion_mnist, mnist, mnist_autoencoder, mnist_cnn
 from thalweg.problems.problem import Problem
 from thalweg.problems.surfaces import Surface, path, surfaces
+from thalweg.problems.synthetic import noisy_quadratic, quadratic_deep, sparse_logistic
+from thalweg.problems.text import lstm, transformer
 from thalweg.problems.user import is_file, load_user
 from thalweg.rule import nearest
 
@@ -22,7 +24,14 @@ _BUILT_IN: dict[str, Callable[..., Problem]] = {
     "digits": digits,
     "logistic": logistic,
     "mnist": mnist,
+    "mnist-cnn": mnist_cnn,
+    "mnist-autoencoder": mnist_autoencoder,
     "fashion-mnist": fashion_mnist,
+    "char-transformer": transformer,
+    "char-lstm": lstm,
+    "noisy-quadratic": noisy_quadratic,
+    "quadratic-deep": quadratic_deep,
+    "sparse-logistic": sparse_logistic,
 }
 
 
@@ -42,7 +51,7 @@ def get(text: str, *, data: Path | None = None) -> Problem:
 
     Args:
         text: ``digits``, ``mnist(hidden=(128, 64), dropout=0.2)``, ``my_problem.py:make``.  Nothing is evaluated.
-        data: the folder to read, for those that read files.
+        data: the folder or the file to read, for those that read any.
 
     Raises:
         ValueError: no such problem or setting (the nearest is named), or data that cannot be read.

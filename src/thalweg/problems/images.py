@@ -1,5 +1,6 @@
 """MNIST and Fashion-MNIST, downloaded or from a folder of IDX files."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from thalweg.problems import idx
 from thalweg.problems.download import cache_folder, fetch
-from thalweg.problems.networks import accuracy, mlp
+from thalweg.problems.networks import accuracy, autoencoder, convolutional, mlp
 from thalweg.problems.problem import Problem
 
 _PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -74,11 +75,90 @@ def fashion_mnist(
     return _problem("fashion-mnist", _FASHION, data, hidden, dropout, batch_norm)
 
 
+def mnist_cnn(*, data: Path | None = None, channels: Any = (8, 16), hidden: Any = 64) -> Problem:
+    """MNIST's handwritten digits by a convolutional network: 8 and 16 channels of 3×3, a hidden layer of 64."""
+    convolutional("mnist-cnn", (28, 28), _CLASSES, channels, hidden)  # wrong settings are reported first
+    images = _read("mnist-cnn", "mnist", _MNIST, data)
+    return images.problem(
+        convolutional("mnist-cnn", images.pixels, _CLASSES, channels, hidden),
+        shaped=lambda x: x[:, None],
+        batch_size=64,
+        target=0.97,
+        steps=300,
+    )
+
+
+def mnist_autoencoder(*, data: Path | None = None) -> Problem:
+    """MNIST's images through six numbers: a deep autoencoder, 784-400-200-100-50-25-6 and back."""
+    images = _read("mnist-autoencoder", "mnist", _MNIST, data)
+    widths = (images.pixels[0] * images.pixels[1], 400, 200, 100, 50, 25, 6)
+    return images.problem(
+        autoencoder(widths),
+        shaped=lambda x: x.flatten(1),
+        targets=lambda x, y: x,
+        loss=nn.functional.mse_loss,
+        metric=nn.functional.mse_loss,
+        metric_name="squared error",
+        higher_is_better=False,
+        batch_size=200,
+        target=0.05,
+        steps=500,
+    )
+
+
 def _problem(name: str, archive: Archive, data: Path | None, hidden: Any, dropout: Any, batch_norm: Any) -> Problem:
     mlp(name, 1, _CLASSES, hidden, dropout, batch_norm)  # wrong settings are reported before anything is downloaded
-    train, test = read_folder(data or _downloaded(name, archive))
+    images = _read(name, name, archive, data)
+    return images.problem(
+        mlp(name, images.pixels[0] * images.pixels[1], _CLASSES, hidden, dropout, batch_norm),
+        batch_size=256,
+        target=archive.target,
+        # The first 51,200 examples, where methods differ; after ten times as many, all tuned methods are alike.
+        steps=200,
+    )
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The images of an archive, or a part of it, for a problem.
+
+    Attributes:
+        name: the problem's, with the number of images if they are not all.
+        source: one line on them.
+        pixels: the height and width of an image.
+        train, validation, test: images (N, height, width) and labels.
+    """
+
+    name: str
+    source: str
+    pixels: tuple[int, int]
+    train: tuple[Tensor, Tensor]
+    validation: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+
+    def problem(
+        self,
+        model: Callable[[], nn.Module],
+        *,
+        shaped: Callable[[Tensor], Tensor] = lambda x: x.flatten(1),
+        targets: Callable[[Tensor, Tensor], Tensor] = lambda x, y: y,
+        **settings: Any,
+    ) -> Problem:
+        """A problem with inputs in [0, 1], `shaped` from images, and targets from inputs and labels."""
+
+        def pair(images: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            x = shaped(images[0].to(torch.float32).div_(255))
+            return x, targets(x, images[1].to(torch.int64))
+
+        rest: dict[str, Any] = {"loss": nn.functional.cross_entropy, "metric": accuracy, **settings}
+        data = {"train": pair(self.train), "validation": pair(self.validation), "test": pair(self.test)}
+        return Problem(name=self.name, source=self.source, model=model, **data, **rest)
+
+
+def _read(name: str, folder: str, archive: Archive, data: Path | None) -> _Images:
+    """The images of an archive from the folder `data`, or downloaded to a folder of that name."""
+    train, test = read_folder(data or _downloaded(folder, archive))
     counts = len(train[0]), len(test[0])
-    pixels = train[0][0].numel()
     held, kept = _held_out(train)
     source = f"{counts[0]:,} training and {counts[1]:,} test images"
     if counts == _FULL:
@@ -88,20 +168,9 @@ def _problem(name: str, archive: Archive, data: Path | None, hidden: Any, dropou
         thousands, rest = divmod(sum(counts), 1000)
         name = f"{name}-{sum(counts) if rest else f'{thousands}k'}"
         source = f"{source} from {data}, not all of {archive.title}"
-    return Problem(
-        name=name,
-        model=mlp(name, pixels, _CLASSES, hidden, dropout, batch_norm),
-        loss=nn.functional.cross_entropy,
-        train=_scaled(kept),
-        validation=_scaled(held),
-        test=_scaled(test),
-        metric=accuracy,
-        batch_size=256,
-        target=archive.target,
-        source=f"{source}; {len(held[0]):,} of the training images are held out for validation",
-        # The first 51,200 examples, where methods differ; after ten times as many, all tuned methods are alike.
-        steps=200,
-    )
+    source += f"; {len(held[0]):,} of the training images are held out for validation"
+    height, width = train[0].shape[1:]
+    return _Images(name, source, (height, width), kept, held, test)
 
 
 def read_folder(folder: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -150,8 +219,3 @@ def _held_out(pair: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], tuple
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     held, kept = order[: max(1, len(x) // 6)], order[max(1, len(x) // 6) :]
     return (x[held], y[held]), (x[kept], y[kept])
-
-
-def _scaled(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    x, y = pair
-    return x.flatten(1).to(torch.float32).div_(255), y.to(torch.int64)

@@ -14,13 +14,17 @@ from thalweg.schedules import Schedule
 from thalweg.switch import Switch, is_switch, read_call
 
 _AROUND = ("weight_decay", "decay_form", "clip_norm", "clip_value", "ema")
-OPTIONS = ("batch_size", "schedule", *_AROUND)
+OPTIONS = ("batch_size", "others", "schedule", *_AROUND)
 """The options of an entry besides its rule; see `thalweg.Optimizer`."""
 
 # The optimizer's own, except that it warns if it has to choose a form of weight decay by itself.
 DEFAULTS: dict[str, Any] = {name: signature(Optimizer).parameters[name].default for name in _AROUND} | {
     "decay_form": "l2"
 }
+
+
+_OTHERS = "others."
+"""The prefix of the numbers of the rule for all other parameters."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,15 @@ class Entry:
         search: the space of each hyperparameter to tune, in place of the rule's own; empty to tune none.  Under
             ``schedule``, a list of schedules to choose from, as for the option below.
         **options: ``batch_size``: examples per step, or ``"full"`` for gradient descent; by default the problem's.
-            ``schedule``: of the learning rate, or its text, as in ``adam(schedule="warmup(0.1).then(cosine(0.9))")``;
+            ``others``: a rule for all parameters but the hidden matrices, which `rule` steps alone, as in
+            ``muon(others=adam)``; see `thalweg.groups.hidden_matrices`.  It is tuned, too, as ``others.lr``.
+            ``schedule``: of the learning rates, or its text, as in ``adam(schedule="warmup(0.1).then(cosine(0.9))")``;
             fractions refer to the entry's own steps.  Of several in a list, the best is chosen by tuning.
             ``weight_decay``, ``decay_form``, ``clip_norm``, ``clip_value``, ``ema``: as in `thalweg.Optimizer`.
 
     Attributes:
         rule: the rule or the switch, before tuning.
+        others: the rule for all parameters but the hidden matrices, before tuning, or None.
         batch_size: as given; None for the problem's.
         options: the arguments of the optimizer besides the rule that differ from the defaults; a schedule is text, or
             a list of several to choose from.
@@ -98,11 +105,15 @@ class Entry:
                     f"an entry has no option {option!r}; it has {', '.join(OPTIONS)}{nearest(option, OPTIONS)}"
                 )
         self.batch_size: int | Literal["full"] | None = _size(options.pop("batch_size", None))
+        self.others, own = _others(self.rule, options.pop("others", None))
+        wanted = wanted | own if search is None else wanted
         schedule = options.pop("schedule", None)
         checked = {n: check(f"the entry's {n}", x, RANGES[n]) for n, x in options.items()}
         self.options: dict[str, Any] = {n: x for n, x in checked.items() if x != DEFAULTS[n]}
         if schedule is not None:
             self.options["schedule"] = _texts(schedule)
+        if self.others is not None:
+            self.options["others"] = repr(self.others)
         self.name = name or (" ".join(rule.split()) if isinstance(rule, str) else self._written())
         self.search: dict[str, Log | Linear | Choice] = wanted
         self._check_search()
@@ -121,7 +132,22 @@ class Entry:
         options = dict(self.options)
         if "schedule" in tuned:
             options["schedule"] = options["schedule"][int(tuned["schedule"])]
+        if self.others is not None:
+            options["others"] = self.others.replace(**_of_others(numbers))
+            numbers = {name: x for name, x in numbers.items() if not name.startswith(_OTHERS)}
         return self.rule.replace(**numbers), options
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The hyperparameters that are numbers, before tuning."""
+        more = {} if self.others is None else self.others.numbers
+        return {**self.rule.numbers, **{_OTHERS + name: x for name, x in more.items()}}
+
+    def annotation(self, name: str) -> Any:
+        """The annotation of one of its numbers, with its range."""
+        if name.startswith(_OTHERS) and self.others is not None:
+            return self.others.annotation(name.removeprefix(_OTHERS))
+        return self.rule.annotation(name)
 
     def _written(self) -> str:
         head, _, settings = str(self.rule).partition("(")
@@ -132,8 +158,8 @@ class Entry:
 
     def _check_search(self) -> None:
         for name, space in self.search.items():
-            if name not in self.rule.numbers:
-                known = ", ".join(self.rule.numbers)
+            if name not in self.numbers:
+                known = ", ".join(self.numbers)
                 raise ValueError(f"{self.name} cannot be tuned in {name!r}; its numbers are {known}")
             if not isinstance(space, Log | Linear):
                 raise ValueError(f"{self.name} is searched in {name} in {space!r}; allowed is a Log or a Linear space")
@@ -147,10 +173,32 @@ class Entry:
                     f"{self.name} is searched in {name} from {space.low:g} on a logarithmic scale; low must be positive"
                 )
             for end in (space.low, space.high):
-                self.rule.replace(**{name: end})
+                self.set({name: end})
 
     def __repr__(self) -> str:
         return f"Entry({self.name!r}, {self.rule})"
+
+
+def _others(rule: Rule | Switch, given: Any) -> tuple[Rule | None, dict[str, Log | Linear]]:
+    """The rule for all parameters but the hidden matrices, and the spaces in which it is tuned."""
+    if given is None:
+        return None, {}
+    if isinstance(rule, Switch):
+        raise ValueError(f"{rule} switches for all parameters; leave others={given} out")
+    if isinstance(given, Rule):
+        other, fixed, spaces = given, _given(given), dict[str, Log | Linear]()
+    else:
+        call = given if isinstance(given, Call) else parse_nested(_quoted(str(given)))
+        other = rules.built(_fixed(call))
+        settings = rules.given(call, other)
+        spaces = {n: _space(call.name, n, x) for n, x in settings.items() if _is_space(x)}
+        fixed = settings.keys() - spaces.keys()
+    return other, {_OTHERS + n: x for n, x in {**other.search, **spaces}.items() if n not in fixed}
+
+
+def _of_others(numbers: Mapping[str, float]) -> dict[str, float]:
+    """The numbers of the rule for other parameters, by their names there."""
+    return {name.removeprefix(_OTHERS): x for name, x in numbers.items() if name.startswith(_OTHERS)}
 
 
 def _size(size: Any) -> int | Literal["full"] | None:

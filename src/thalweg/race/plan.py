@@ -15,7 +15,8 @@ from thalweg import __version__, schedules
 from thalweg.problems import Problem
 from thalweg.problems.fingerprint import fingerprint, rule_code
 from thalweg.race.entry import Choice, Entry
-from thalweg.rule import Linear, Log, Rule, range_of
+from thalweg.rule import Linear, Log, range_of
+from thalweg.schedules import timed
 from thalweg.store import difference
 from thalweg.store.records import EntryPlan, Phase, Plan, ProblemPlan, Space
 from thalweg.switch import Switch
@@ -25,6 +26,12 @@ LIMITS = {
 }  # fmt: skip
 """The allowed range of each number of a race; larger values are typing errors, and would never finish."""
 
+
+EVALUATIONS = 25
+"""How often a run is evaluated, after its start."""
+
+SECONDS = 10_000_000
+"""The largest budget of a run in seconds: four months."""
 
 GROWTHS = 8
 """How many times search spaces may grow, by a quarter of their first width each."""
@@ -48,19 +55,26 @@ def make(
     *,
     trials: int,
     seeds: int,
-    steps: int,
+    steps: int = 0,
+    seconds: float | None = None,
     seed: int,
     finalists: int = 1,
     splits: bool = False,
     margin: float | None = None,
     parts: Mapping[str, str] | None = None,
 ) -> Plan:
-    """The plan of a race; `parts` are the problem's, if they are already known.
+    """The plan of a race; `parts` are the problem's, if they are already known.  With `seconds` there are no `steps`.
 
     Raises:
         ValueError: a number is out of range, entries share a name, or a batch is larger than the training set.
     """
-    given = {"trials": trials, "seeds": seeds, "finalists": finalists, "steps": steps, "seed": seed}
+    given = {"trials": trials, "seeds": seeds, "finalists": finalists, "seed": seed}
+    if seconds is None:
+        given["steps"] = steps
+    elif isinstance(cast(Any, seconds), bool) or not (
+        isinstance(cast(Any, seconds), int | float) and 0 < seconds <= SECONDS
+    ):
+        raise ValueError(f"the race's seconds is {seconds!r}; allowed is a number above 0 and up to {SECONDS:,}")
     for name, value in given.items():
         least, most = LIMITS[name]
         if isinstance(cast(Any, value), bool) or not isinstance(cast(Any, value), int) or not least <= value <= most:
@@ -74,7 +88,7 @@ def make(
         raise ValueError(f"two entries are named {twice[0]!r}; leave one out, or name it: Entry(rule, name='another')")
     sizes = {split: len(problem.tensors(split)[0]) for split in ("train", "validation", "test")}
     batch_size = min(problem.batch_size, sizes["train"])
-    examples = steps * batch_size
+    examples = 0 if seconds is not None else steps * batch_size
     parts = problem.parts() if parts is None else parts
     about = ProblemPlan(
         problem.name, fingerprint(parts), problem.metric_name, problem.higher_is_better, batch_size,
@@ -82,8 +96,9 @@ def make(
     )  # fmt: skip
     planned = tuple(_entry(entry, sizes["train"], batch_size, examples, trials) for entry in entries)
     return Plan(
-        about, planned, trials, seeds, steps, examples, seed, finalists, GROWTHS, splits, margin or 0.0, versions()
-    )
+        about, planned, trials, seeds, 0 if seconds else steps, examples, seed, finalists, GROWTHS, splits,
+        margin or 0.0, float(seconds or 0), versions(),
+    )  # fmt: skip
 
 
 def versions() -> dict[str, str]:
@@ -98,12 +113,15 @@ def _entry(entry: Entry, train: int, default: int, examples: int, trials: int) -
             "write batch_size=full for all of them"
         )
     size = train if entry.batch_size == "full" else entry.batch_size or default
-    search = {name: _space(entry.rule, name, space) for name, space in entry.search.items()}
-    steps = max(1, examples // size)
+    search = {name: _space(entry, name, space) for name, space in entry.search.items()}
+    steps = max(1, examples // size) if examples else 0
     # A schedule that does not fit the steps is refused now rather than in every run.
     for text in entry.schedules:
-        schedules.parse(text).resolve(steps)
-    if isinstance(entry.rule, Switch):
+        if steps:
+            schedules.parse(text).resolve(steps)
+        else:
+            timed.over(schedules.parse(text), float)
+    if isinstance(entry.rule, Switch) and steps:
         entry.rule.resolve(steps)
     if len(entry.schedules) > trials:
         raise ValueError(
@@ -118,6 +136,8 @@ def _entry(entry: Entry, train: int, default: int, examples: int, trials: int) -
 def _code(entry: Entry) -> str:
     """A hash of an entry's formulas."""
     phases = (entry.rule.first, entry.rule.then) if isinstance(entry.rule, Switch) else (entry.rule,)
+    if entry.others is not None:
+        phases += (entry.others,)
     return " ".join(rule_code(type(rule)) for rule in phases)
 
 
@@ -140,7 +160,7 @@ def changes(plan: Plan, entries: Mapping[str, Entry], parts: Mapping[str, str]) 
 
 def doubts(plan: Plan, entries: Sequence[Entry]) -> Iterator[str]:
     """One sentence for each schedule that does not fit its entry's steps, and each switch that comes too late."""
-    for entry in entries:
+    for entry in entries if plan.steps else ():
         steps = plan.entry(entry.name).steps
         for text in entry.schedules:
             if mismatch := schedules.parse(text).mismatch(steps):
@@ -149,10 +169,10 @@ def doubts(plan: Plan, entries: Sequence[Entry]) -> Iterator[str]:
             yield f"{entry.name} never switches: {late}"
 
 
-def _space(rule: Rule | Switch, name: str, space: Log | Linear | Choice) -> Space:
+def _space(entry: Entry, name: str, space: Log | Linear | Choice) -> Space:
     if isinstance(space, Choice):
         return Space("choice", 0, space.count)
-    allowed = range_of(rule.annotation(name))
+    allowed = range_of(entry.annotation(name))
     ends = (end if math.isfinite(end) else None for end in (allowed.low, allowed.high))
     return Space("log" if isinstance(space, Log) else "linear", space.low, space.high, *ends)
 
@@ -173,7 +193,7 @@ def seed_for(plan: Plan, task: Task, what: str) -> int:
     return int.from_bytes(digest[:8]) >> 1
 
 
-def marks(steps: int, size: int, examples: int, count: int = 25) -> list[int]:
+def marks(steps: int, size: int, examples: int, count: int = EVALUATIONS) -> list[int]:
     """The steps after which a run is evaluated: the first at or after each of `count` evenly spaced numbers of
     examples.
     """

@@ -69,6 +69,11 @@ class Race:
         finalists: number of each entry's best settings that every replicate runs.
         splits: whether every replicate draws training and validation data anew from both together.
         steps: steps of a run at the problem's batch size; by default the problem's.
+        seconds: the budget of a run in seconds of training, in place of steps: a run ends with the step in which they
+            are over, so that a rule whose steps cost more takes fewer.  Neither evaluations nor compiling kernels
+            count.  Fractions in schedules are fractions of the seconds.  Initial weights and the order of the data
+            are paired as ever; how many steps there are depends on the machine and its load, so that the same race
+            may come out differently.  Runs of all entries take turns, so that a change of the load meets all.
         seed: the seed from which all others are derived.
         margin: if given, the race goes on until each two entries are shown to differ, or to be equal to within this
             difference of the metric, with `seeds` replicates at most; entries that are decided rest.
@@ -100,6 +105,7 @@ class Race:
         seeds: int = 5,
         finalists: int = FINALISTS,
         steps: int | None = None,
+        seconds: float | None = None,
         seed: int = 0,
         splits: bool = False,
         margin: float | None = None,
@@ -110,6 +116,8 @@ class Race:
     ) -> None:
         if workers is not None and (not isinstance(cast(Any, workers), int) or workers < 1):
             raise ValueError(f"the race's workers is {workers!r}; allowed is a whole number >= 1")
+        if steps is not None and seconds is not None:
+            raise ValueError(f"the race has {steps!r} steps and {seconds!r} seconds; give one of them as its budget")
         if isinstance(entries, str):
             raise ValueError(f"the race's entries are {entries!r}; give a list of them, as in ['sgd', 'adam']")
         self._source = places.Source(problem, data)
@@ -123,8 +131,8 @@ class Race:
         parts |= self._problem.files()  # with those that were imported when it ran
         steps = self._problem.steps if steps is None else steps
         self.plan = planning.make(
-            self._problem, given, trials=trials, seeds=seeds, finalists=finalists, steps=steps, seed=seed,
-            splits=splits, margin=margin, parts=parts,
+            self._problem, given, trials=trials, seeds=seeds, finalists=finalists, steps=steps, seconds=seconds,
+            seed=seed, splits=splits, margin=margin, parts=parts,
         )  # fmt: skip
         for doubt in planning.doubts(self.plan, given):
             warnings.warn(doubt, stacklevel=2)
@@ -186,10 +194,12 @@ class _Course:
 
     def _look(self) -> None:
         """Queue what is new."""
-        for task in course.tasks(self.plan, self.runs):
-            if task.key not in self.known and task.key not in self.runs:
-                self.queue.append(task)
-            self.known[task.key] = task
+        new = course.tasks(self.plan, self.runs)
+        left = [task for task in new if task.key not in self.known and task.key not in self.runs]
+        if self.plan.seconds:  # entries take turns, since the load of the machine may change
+            left.sort(key=lambda task: (task.phase != "tune", task.seed, task.trial))
+        self.queue.extend(left)
+        self.known |= {task.key: task for task in new}
         self.left = sum(key not in self.runs for key in self.known)
 
     def _keep(self, run: Run) -> None:

@@ -3,7 +3,7 @@
 import math
 import platform
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from itertools import pairwise
@@ -14,15 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from thalweg import __version__, schedules
-from thalweg.optimizer import Optimizer
+from thalweg.groups import hidden_matrices
+from thalweg.optimizer import Optimizer, switching
 from thalweg.problems.blame import told, where
 from thalweg.problems.chance import reproducible
 from thalweg.problems.problem import Problem, Split
 from thalweg.race.entry import DEFAULTS, Entry
-from thalweg.race.plan import Task, marks, seed_for
+from thalweg.race.plan import EVALUATIONS, Task, marks, seed_for
+from thalweg.schedules import timed
 from thalweg.store import Curve, Plan, Run, Status
 from thalweg.switch import Switch
 
+_NEVER = 2**40
+"""The step of a switch whose time is not known yet."""
 RUNAWAY = 1000.0
 """A run has diverged if its validation loss has grown by this many times 1 + |the initial loss|."""
 
@@ -69,7 +73,7 @@ def train(problem: Problem, plan: Plan, entry: Entry, task: Task) -> Run:
 def record(entry: Entry, task: Task, status: Status, **known: Any) -> Run:
     """The record of a run that has ended."""
     rule, _ = entry.set(task.tuned)
-    settings = {**rule.numbers, **task.tuned}
+    settings = {**entry.numbers, **task.tuned}
     about = (task.key, task.entry, task.phase, task.trial, task.seed, settings, str(rule), status)
     return Run(*about, **known, machine=machine())
 
@@ -82,6 +86,8 @@ class _Session:
             problem = problem.split(seed_for(plan, task, "split"))
         self.problem, self.plan, self.entry, self.task = problem, plan, entry, task
         self.step, self.seconds = 0, 0.0
+        self.began: float | None = None
+        self.switch_at: float | None = None
         self.columns: dict[str, list[Any]] = {f.name: [] for f in fields(Curve)}
         self.best = (math.inf, math.inf)
         self.measured: dict[str, Any] = {}
@@ -89,48 +95,104 @@ class _Session:
     def run(self) -> None:
         planned = self.plan.entry(self.entry.name)
         self.size = planned.batch_size
+        x, y = self.problem.tensors("train")
+        if self.plan.seconds:
+            self._warm(x[: self.size], y[: self.size])
         with self._users():
             model = self.problem.fresh()
             model.train()
-        params = [p for p in model.parameters() if p.requires_grad]
-        rule, options = self.entry.set(self.task.tuned)
-        if isinstance(rule, Switch):
-            rule = rule.resolve(planned.steps)
-        if "schedule" in options:
-            options["schedule"] = schedules.parse(options["schedule"]).resolve(planned.steps)
-        options.setdefault("decay_form", DEFAULTS["decay_form"])
-        optimizer = Optimizer(params, rule, **options)
-        x, y = self.problem.tensors("train")
+        optimizer = self._optimizer(model)
         generator = torch.Generator().manual_seed(seed_for(self.plan, self.task, "order"))
         batches = stream(len(x), self.size, generator)
 
         start_loss = self._point(model, optimizer, math.nan)
         limit = start_loss + RUNAWAY * (1 + abs(start_loss))
-        for start, end in pairwise(marks(planned.steps, self.size, self.plan.examples)):
-            mean = self._train(model, optimizer, batches, x, y, end - start) / (end - start)
-            loss = self._point(model, optimizer, mean)
+        for steps in self._budget(planned.steps):
+            before = self.step
+            total = self._train(model, optimizer, batches, x, y, steps)
+            if self.step == before:  # the one before has taken its time
+                continue
+            loss = self._point(model, optimizer, total / (self.step - before))
             optimizer.observe(loss)
             if loss > limit:
                 raise self._diverged(f"the validation loss has grown to {loss:.3g}")
 
+    def _optimizer(self, model: nn.Module) -> Optimizer:
+        planned = self.plan.entry(self.entry.name)
+        rule, options = self.entry.set(self.task.tuned)
+        if isinstance(rule, Switch):
+            if self.plan.seconds and isinstance(rule.at, float):
+                self.switch_at = rule.at
+            rule = rule.resolve(_NEVER if self.plan.seconds else planned.steps)
+        if "schedule" in options:
+            schedule = schedules.parse(options["schedule"])
+            options["schedule"] = (
+                timed.over(schedule, self._share) if self.plan.seconds else schedule.resolve(planned.steps)
+            )
+        options.setdefault("decay_form", DEFAULTS["decay_form"])
+        others = options.pop("others", None)
+        params: Any = [p for p in model.parameters() if p.requires_grad]
+        return Optimizer(hidden_matrices(model, rule, others) if others else params, rule, **options)
+
+    def _warm(self, x: Tensor, y: Tensor) -> None:
+        """Two steps of another model, in which kernels are compiled, before the time begins."""
+        with reproducible(0), self._users():
+            model = self.problem.fresh()
+            model.train()
+            optimizer = self._optimizer(model)
+            for _ in range(2):
+                optimizer.zero_grad()
+                self.problem.loss(model(x), y).backward()  # pyright: ignore[reportUnknownMemberType]
+                optimizer.step()
+
+    def _budget(self, steps: int) -> Iterator[Iterable[object]]:
+        """The steps between two evaluations, to be counted or timed, until the budget is used up."""
+        if not self.plan.seconds:
+            for start, end in pairwise(marks(steps, self.size, self.plan.examples)):
+                yield range(end - start)
+            return
+        for k in range(1, EVALUATIONS + 1):
+            yield self._until(self.plan.seconds * k / EVALUATIONS)
+
+    def _until(self, seconds: float) -> Iterator[None]:
+        while self._spent() < seconds:
+            yield
+
+    def _spent(self) -> float:
+        """The seconds of training so far."""
+        return self.seconds + (0.0 if self.began is None else time.perf_counter() - self.began)
+
+    def _share(self) -> float:
+        """The share of the seconds that is used up."""
+        return self._spent() / self.plan.seconds
+
     def _train(
-        self, model: nn.Module, optimizer: Optimizer, batches: Generator[Tensor | None], x: Tensor, y: Tensor, n: int
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        batches: Generator[Tensor | None],
+        x: Tensor,
+        y: Tensor,
+        steps: Iterable[object],
     ) -> float:
-        """`n` steps; the sum of their losses."""
+        """So many steps; the sum of their losses."""
         total = torch.zeros((), dtype=torch.float64)
-        began = time.perf_counter()
-        for _ in range(n):
+        self.began = time.perf_counter()
+        for _ in steps:
             at = next(batches)
             optimizer.zero_grad()
             with self._users():
                 loss = self.problem.loss(model(x), y) if at is None else self.problem.loss(model(x[at]), y[at])
                 loss.backward()  # pyright: ignore[reportUnknownMemberType] -- torch leaves it untyped
+            if self.switch_at is not None and self._share() >= self.switch_at:
+                switching.hurry(optimizer.param_groups)
+                self.switch_at = None
             optimizer.step()
             total += loss.detach()
             if self.step == 0:  # the loss at the start, for the first point of the curve
                 self.columns["train_loss"][0] = float(total)
             self.step += 1
-        self.seconds += time.perf_counter() - began
+        self.seconds, self.began = self._spent(), None
         return float(total)
 
     def _point(self, model: nn.Module, optimizer: Optimizer, train_loss: float) -> float:

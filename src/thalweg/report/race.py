@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from thalweg import rules
 from thalweg.report import figures, page, palette
 from thalweg.store import EntryPlan, Results, Run
 from thalweg.verdict import Row, judge
@@ -46,19 +47,27 @@ def write(results: Results, path: Path | str) -> Path:
 
 def snippet(row: Row, entry: EntryPlan) -> str:
     """Code to paste: a training loop with the optimizer of a row of the leaderboard."""
-    given = {name: repr(value) for name, value in entry.chosen(row.settings).items()}
+    chosen = entry.chosen(row.settings)
+    others = chosen.pop("others", None)
+    given = {name: repr(value) for name, value in chosen.items()}
     if row.schedule:
         given["schedule"] = "schedule"
     options = "".join(f", {name}={value}" for name, value in given.items())
-    schedule = f"schedule = thalweg.schedules.parse({row.schedule!r}).resolve({entry.steps})\n" if row.schedule else ""
+    steps = entry.steps or int(row.steps)
+    schedule = f"schedule = thalweg.schedules.parse({row.schedule!r}).resolve({steps})\n" if row.schedule else ""
     rule = f"thalweg.rules.parse({row.rule!r})"
     if row.rule.startswith("Switch("):
-        rule = f"thalweg.Switch.parse({row.rule!r}).resolve({entry.steps})"
+        rule = f"thalweg.Switch.parse({row.rule!r}).resolve({steps})"
+    params = "model.parameters()"
+    if others is not None:
+        tuned = {n.removeprefix("others."): x for n, x in row.settings.items() if n.startswith("others.")}
+        other = rules.parse(others).replace(**tuned)
+        params = f"thalweg.groups.hidden_matrices(model, rule, {str(other)!r})"
     return f"""import thalweg
 
 rule = {rule}
 {schedule}\
-optimizer = thalweg.Optimizer(model.parameters(), rule{options})
+optimizer = thalweg.Optimizer({params}, rule{options})
 
 for x, y in batches:  # of {entry.batch_size:,} examples
     optimizer.zero_grad()

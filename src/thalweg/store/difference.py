@@ -16,7 +16,7 @@ def difference(held: Plan, wanted: Plan) -> str:
     """The first difference between two plans, without the versions of libraries."""
     if held.problem != wanted.problem:
         return _of_problems(held.problem, wanted.problem)
-    for name in ("steps", "examples", "seed", "splits", "margin"):
+    for name in ("seconds", "steps", "examples", "seed", "splits", "margin"):
         if getattr(held, name) != getattr(wanted, name):
             return f"its {name} is {getattr(held, name):,}, this one's is {getattr(wanted, name):,}"
     for name in _GROWS:

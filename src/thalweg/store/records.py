@@ -80,7 +80,7 @@ class EntryPlan:
         name: its unique name in the race.
         rule: the rule with all its settings, as ``repr`` writes it.
         batch_size: examples in a batch; the whole training set for gradient descent.
-        steps: the number of steps that its share of examples allows.
+        steps: the number of steps that its share of examples allows; 0 under a budget in seconds.
         trials: the number of tuning runs at first, before any space grows; 1 if nothing is left to tune.
         search: the space of each tuned hyperparameter.
         options: the optimizer's arguments besides the rule that differ from the defaults: ``weight_decay`` …
@@ -118,13 +118,15 @@ class Plan:
         entries: the contenders, in the user's order.
         trials: number of tuning runs for every entry with something to tune, before any space grows.
         seeds: number of replicates.
-        steps: number of steps at the problem's batch size.
+        steps: number of steps at the problem's batch size; 0 under a budget in seconds.
         examples: the budget of every run in examples: steps × batch size.
         seed: the seed from which all others are derived.
         finalists: number of an entry's best trials that every replicate runs, to keep the best of them; 0 in plans of
             older formats, whose replicates ran the best trial alone.
         growths: how many times search spaces may grow.
         splits: whether every replicate draws training and validation data anew.
+        seconds: the budget of every run in seconds of training, in place of steps and examples, which are then 0; 0 if
+            there is none.
         margin: if it is positive, entries have replicates, `seeds` at most, until each pair is shown to differ or to
             be equal to within it.
         versions: of the libraries that the numbers depend on; not part of the hash, since a race may be continued with
@@ -142,6 +144,7 @@ class Plan:
     growths: int = 0
     splits: bool = False
     margin: float = 0.0
+    seconds: float = 0.0
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -149,7 +152,8 @@ class Plan:
         """The plan as plain values for JSON."""
         whole: dict[str, Any] = {"format": FORMAT, **asdict(self), "entries": [asdict(e) for e in self.entries]}
         # Older plans do not have these, and keep their hash.
-        for part, name in ((whole, "versions"), (whole["problem"], "parts"), *((e, "code") for e in whole["entries"])):
+        parts = [(whole["problem"], "parts"), *((entry, "code") for entry in whole["entries"])]
+        for part, name in ((whole, "versions"), (whole, "seconds"), *parts):
             if not part[name]:
                 del part[name]
         return whole
@@ -176,7 +180,8 @@ class Plan:
         """What determines the numbers of an entry's runs besides their settings and seeds, as plain values for JSON."""
         entry, problem = asdict(self.entry(name)), self.problem
         about = {"problem": problem.fingerprint, "metric": problem.metric, "higher": problem.higher_is_better}
-        shared = {n: getattr(self, n) for n in ("steps", "examples", "seed", "splits")}
+        budget = ("seconds",) if self.seconds else ("steps", "examples")
+        shared = {n: getattr(self, n) for n in (*budget, "seed", "splits")}
         return {**about, **shared, **{n: x for n, x in entry.items() if n not in ("trials", "search")}}
 
     def entry(self, name: str) -> EntryPlan:

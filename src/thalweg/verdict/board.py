@@ -14,8 +14,8 @@ from thalweg.verdict import statistics
 from thalweg.verdict.looks import Course
 
 COLUMNS = (
-    "entry", "test_metric", "low", "high", "lr", "trials", "seeds", "lost", "diverged", "failed", "seconds", "rule",
-    "schedule",
+    "entry", "test_metric", "low", "high", "lr", "trials", "seeds", "lost", "diverged", "failed", "seconds", "steps",
+    "rule", "schedule",
 )  # fmt: skip
 
 
@@ -39,6 +39,7 @@ class Row:
         left: replicates that have not ended yet; none where every trial was lost, as there will be none.
         diverged, failed: how many of all its runs did.
         seconds: training time of a replicate's run, the mean.
+        steps: the steps of a replicate's run, the median; nan where none finished.
         edges: the tuned settings whose best value lies at an edge of what was tried, as ``{"lr": "highest"}``; an entry
             that has any is not compared, since its best setting is not known.
     """
@@ -58,6 +59,7 @@ class Row:
     diverged: int
     failed: int
     seconds: float
+    steps: float
     edges: Mapping[str, str]
 
     @property
@@ -176,6 +178,7 @@ def _row(results: Results, entry: str, needed: int | None) -> Row:
         diverged=sum(run.status == "diverged" for run in (*trials, *finals)),
         failed=sum(run.status == "failed" for run in (*trials, *finals)),
         seconds=float(np.mean([run.seconds for run in finished])) if finished else math.nan,
+        steps=float(np.median([run.curve.step[-1] for run in finished if run.curve.step] or [math.nan])),
         edges=results.edges(entry) if best else {},
     )
 

@@ -144,7 +144,7 @@ class Course:
     @cached_property
     def resolution(self) -> float:
         """The step of the metric's scale; see `thalweg.verdict.statistics.resolution`."""
-        known = [score for name in self.compared for score in self.scores(name)]
+        known = [score for entry in self.results.plan.entries for score in self.scores(entry.name)]
         return statistics.resolution(known, self.results.plan.problem.test)
 
     def scores(self, name: str) -> list[float]:

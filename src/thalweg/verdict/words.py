@@ -50,7 +50,7 @@ def judge(results: Results) -> Verdict:
     leaders = tuple(row.entry for row in sorted(unbeaten, key=lambda row: row is not best))
     headline, *sentences = _said(results, complete, ranked, best, found, leaders)
     headline += _mixed(results)
-    sentences += _better(results, rows, ranked)
+    sentences += [*_better(results, rows, ranked), *_equal_seconds(results.plan, rows)]
     warnings = (*_unfinished(results, complete), *_edges(rows), *_lost(results.plan, rows))
     more = time_to_target(results), tuning(results)
     return Verdict(headline, tuple(sentences), warnings, rows, found.pairs, leaders, found.detectable, *more)
@@ -171,6 +171,18 @@ def _better(results: Results, rows: Sequence[Row], ranked: Sequence[Row]) -> lis
         because = f"it has {row.left} left" if row.left else f"its best {_and(list(row.edges))} lies at an edge"
         said.append(f"The result of {row.entry}, {result}, is no worse; {because} and is not compared.")
     return said
+
+
+def _equal_seconds(plan: Plan, rows: Sequence[Row]) -> list[str]:
+    """Under a budget in seconds: what it bought, and what of it repeats."""
+    taken = [f"{row.entry} {row.steps:,.0f}" for row in rows if not math.isnan(row.steps)]
+    if not plan.seconds or not taken:
+        return []
+    return [
+        f"A run had {_number(plan.seconds)} seconds of training, which gave these steps, in the median: "
+        f"{', '.join(taken)}. That depends on the machine and its load; the initial weights and the order of the data "
+        "are shared by the runs of a replicate."
+    ]
 
 
 def _margin(plan: Plan, pairs: Sequence[Pair], complete: bool) -> list[str]:
