@@ -1,7 +1,7 @@
 """Races with a budget in seconds, on a clock that only training data and measurements move."""
 
+import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from test_race import X, Y, line
 from thalweg import Entry, Problem, Race, schedules
-from thalweg.race import Progress, Results, training
+from thalweg.race import Progress, Results, stopwatch, training
 from thalweg.schedules import timed
 from thalweg.store import Plan, StoreError
 from thalweg.verdict import judge
@@ -22,14 +22,14 @@ class Clock:
     def __init__(self) -> None:
         self.now = 0.0
 
-    def perf_counter(self) -> float:
+    def seconds(self) -> float:
         return self.now
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=found.perf_counter))
+    monkeypatch.setattr(training, "stopwatch", found)
     return found
 
 
@@ -150,6 +150,15 @@ def test_a_plan_in_steps_is_as_it_was():
     plan = Race(line(), ["sgd"], steps=3).plan
     assert "seconds" not in plan.document
     assert "seconds" not in plan.identity("sgd")
+
+
+def test_the_time_that_others_take_is_left_out(monkeypatch: pytest.MonkeyPatch):
+    before = stopwatch.seconds()
+    time.sleep(0.02)
+    assert stopwatch.seconds() - before > 0.015  # what a thread waits for by itself counts
+    monkeypatch.setattr(stopwatch, "_waited", lambda: 2.0)
+    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: 5.0)
+    assert stopwatch.seconds() == 3.0
 
 
 def test_compiling_and_random_numbers_before_the_first_step_leave_the_run_alone(clock: Clock):

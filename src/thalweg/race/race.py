@@ -71,9 +71,10 @@ class Race:
         steps: steps of a run at the problem's batch size; by default the problem's.
         seconds: the budget of a run in seconds of training, in place of steps: a run ends with the step in which they
             are over, so that a rule whose steps cost more takes fewer.  Neither evaluations nor compiling kernels
-            count.  Fractions in schedules are fractions of the seconds.  Initial weights and the order of the data
-            are paired as ever; how many steps there are depends on the machine and its load, so that the same race
-            may come out differently.  Runs of all entries take turns, so that a change of the load meets all.
+            count, nor, on Linux, waiting for a processor that others use.  Fractions in schedules are fractions of the
+            seconds.  Initial weights and the order of the data are paired as ever; how many steps there are depends on
+            the machine, so that the same race may come out differently.  The runs of all entries take turns, so that a
+            change of the machine's load meets all.
         seed: the seed from which all others are derived.
         margin: if given, the race goes on until each two entries are shown to differ, or to be equal to within this
             difference of the metric, with `seeds` replicates at most; entries that are decided rest.

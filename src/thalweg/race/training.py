@@ -2,7 +2,6 @@
 
 import math
 import platform
-import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
@@ -19,6 +18,7 @@ from thalweg.optimizer import Optimizer, switching
 from thalweg.problems.blame import told, where
 from thalweg.problems.chance import reproducible
 from thalweg.problems.problem import Problem, Split
+from thalweg.race import stopwatch
 from thalweg.race.entry import DEFAULTS, Entry
 from thalweg.race.plan import EVALUATIONS, Task, marks, seed_for
 from thalweg.schedules import timed
@@ -87,6 +87,7 @@ class _Session:
         self.problem, self.plan, self.entry, self.task = problem, plan, entry, task
         self.step, self.seconds = 0, 0.0
         self.began: float | None = None
+        self.share = 0.0
         self.switch_at: float | None = None
         self.columns: dict[str, list[Any]] = {f.name: [] for f in fields(Curve)}
         self.best = (math.inf, math.inf)
@@ -127,7 +128,7 @@ class _Session:
         if "schedule" in options:
             schedule = schedules.parse(options["schedule"])
             options["schedule"] = (
-                timed.over(schedule, self._share) if self.plan.seconds else schedule.resolve(planned.steps)
+                timed.over(schedule, lambda: self.share) if self.plan.seconds else schedule.resolve(planned.steps)
             )
         options.setdefault("decay_form", DEFAULTS["decay_form"])
         others = options.pop("others", None)
@@ -155,16 +156,13 @@ class _Session:
             yield self._until(self.plan.seconds * k / EVALUATIONS)
 
     def _until(self, seconds: float) -> Iterator[None]:
-        while self._spent() < seconds:
+        while (spent := self._spent()) < seconds:
+            self.share = spent / self.plan.seconds
             yield
 
     def _spent(self) -> float:
         """The seconds of training so far."""
-        return self.seconds + (0.0 if self.began is None else time.perf_counter() - self.began)
-
-    def _share(self) -> float:
-        """The share of the seconds that is used up."""
-        return self._spent() / self.plan.seconds
+        return self.seconds + (0.0 if self.began is None else stopwatch.seconds() - self.began)
 
     def _train(
         self,
@@ -177,14 +175,14 @@ class _Session:
     ) -> float:
         """So many steps; the sum of their losses."""
         total = torch.zeros((), dtype=torch.float64)
-        self.began = time.perf_counter()
+        self.began = stopwatch.seconds()
         for _ in steps:
             at = next(batches)
             optimizer.zero_grad()
             with self._users():
                 loss = self.problem.loss(model(x), y) if at is None else self.problem.loss(model(x[at]), y[at])
                 loss.backward()  # pyright: ignore[reportUnknownMemberType] -- torch leaves it untyped
-            if self.switch_at is not None and self._share() >= self.switch_at:
+            if self.switch_at is not None and self.share >= self.switch_at:
                 switching.hurry(optimizer.param_groups)
                 self.switch_at = None
             optimizer.step()

@@ -199,7 +199,7 @@ class Curve:
     Attributes:
         step: number of steps taken, from 0.
         examples: number of examples seen.
-        seconds: training time, without evaluations.
+        seconds: training time, without evaluations and, on Linux, without waiting for a processor that others use.
         train_loss: mean over the batches since the previous evaluation; at step 0 the loss of the first batch.
         validation_loss: the loss on the validation set; nan if it was not finite.
         validation_metric: the metric on the validation set; nan if it was not finite.
