@@ -302,6 +302,9 @@ def test_several_problems_have_a_verdict_each_and_one_over_all(tmp_path: Path) -
     assert "Over 2 problems" in done.stdout
     with (tmp_path / "both" / "overall.csv").open(encoding="utf-8") as file:
         assert {row["entry"] for row in csv.DictReader(file)} == {"sgd", "adam"}
+    page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
+    assert 'href="logistic/report.html"' in page
+    assert "Over 2 problems" in page
     again = command(tmp_path, "race", "digits,logistic", *settings, "--out", "both")
     assert again.stdout == done.stdout
     assert again.stderr.count("kept from before") == 2
@@ -319,6 +322,12 @@ def test_several_problems_have_a_verdict_each_and_one_over_all(tmp_path: Path) -
         (("digits,", "--rules", "sgd"), "PROBLEM 'digits,' has an empty place"),
         (("digits,digits",), "the problem digits is there twice"),
         (("digits,mnist", "--data", "x"), "--data x can belong to one problem only, and there are 2"),
+        (("digits", "--steps", "3", "--seconds", "2"), "--steps 3 and --seconds 2 are two budgets; write one of them"),
+        (("digits", "--seconds", "-1"), "the race's seconds is -1.0; allowed is a number above 0"),
+        (
+            ("char-lstm",),
+            "char-lstm reads a text: name the file, or a folder with one text file in it, with --data FILE",
+        ),
         (("digits", "--until", "then"), "--until 'then' is not known; write --until decided"),
         (("digits", "--until", "decided"), "--until decided needs a --margin"),
         (("digits", "--margin", "0.1"), "write --until decided, too"),

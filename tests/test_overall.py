@@ -3,13 +3,17 @@
 import csv
 import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from pages import Page
 from test_verdict import nan, race
+from thalweg.report.overall import write
 from thalweg.store import Results
+from thalweg.verdict import judge
 from thalweg.verdict.overall import overall, to_csv
 
 
@@ -42,6 +46,29 @@ def test_an_entry_that_does_better_everywhere_is_ahead_whatever_the_scales():
     rows = list(csv.DictReader(io.StringIO(to_csv(found))))
     assert [row["entry"] for row in rows] == ["a", "b", "c"]
     assert float(rows[0]["interquartile_mean"]) == found.standings[0].middle
+
+
+def test_replicates_are_resampled_within_each_problem():
+    table: dict[str, Any] = {"a": [1.0, 1.0, 1.0, 1.0, 0.0, 0.0], "b": [0.5] * 6}
+    (one,) = overall([problem("one", **table), problem("two", a=[0.9] * 6, b=[0.1] * 6)]).improvements
+    assert one.probability == pytest.approx((4 / 6 + 1) / 2)
+    assert 0.5 <= one.low < 0.7  # the second problem's replicates never take the place of the first one's
+    assert 0.9 < one.high <= 1
+    sure = overall([problem("two", a=[0.9] * 6, b=[0.1] * 6)]).improvements[0]
+    assert (sure.probability, sure.high) == (1, 1)
+    assert sure.low == pytest.approx(0.025 ** (1 / 6))  # exact: nothing varies that could be resampled
+
+
+def test_the_page_over_all_has_what_the_verdict_says(tmp_path: Path):
+    races = {f"{name}/report.html": problem(name, **drawn(i, 0.9, 0.8, 0.7)) for i, name in enumerate(("one", "<b>"))}
+    found = overall(list(races.values()))
+    text = write(found, races, tmp_path / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    words = " ".join(page.words.split())
+    for said in (found.headline, *found.sentences, *(judge(results).headline for results in races.values())):
+        assert said in words
+    assert "<b>" in words
+    assert 'href="one/report.html"' in text
 
 
 def test_one_that_is_better_on_one_problem_and_worse_on_another_is_not_shown_to_be_ahead():

@@ -18,6 +18,8 @@ from scipy import stats
 from thalweg import verdict
 from thalweg.store import Curve, EntryPlan, Plan, ProblemPlan, Results, Run, Space, Status
 from thalweg.verdict import statistics
+from thalweg.verdict.board import leaderboard
+from thalweg.verdict.times import log_rank_scores, sooner
 
 PROBLEM = ProblemPlan("digits", "f" * 64, "accuracy", True, 64, 1000, 300, 300, target=0.9)
 RATES = [0.001, 0.01, 0.1, 1.0]
@@ -372,6 +374,56 @@ def test_time_to_target_is_a_median_that_counts_runs_that_never_reach_it():
     assert (times["b"].step, times["b"].examples, times["b"].seconds) == (100, 6400, 2.0)
     assert math.isnan(times["c"].seconds)
     assert verdict.time_to_target(race(a=HIGH), target=0.8)[0].step == 50
+
+
+def timed(seed: int, *times: Sequence[float], lost: int = 0) -> Results:
+    """A race whose entries reach the target after these steps, or never in 100, which take as many seconds squared."""
+    whole = race(**cast(Any, {name: HIGH[:1] * len(of) for name, of in zip("abc", times, strict=False)}))
+    runs = [
+        replace(
+            run,
+            curve=Curve(
+                step=(0, int(at), 100), examples=(0, 64 * int(at), 6400), seconds=(0.0, at**2, 100.0**2),
+                train_loss=(1.0,) * 3, validation_loss=(1.0,) * 3,
+                validation_metric=(0.1, 0.95 if at < 100 else 0.2, 0.95 if at < 100 else 0.2),
+            ),
+        )
+        for run in whole.runs if run.phase == "final"
+        for at in [times["abc".index(run.entry)][run.seed]]
+    ]  # fmt: skip
+    return Results(whole.plan, (*(run for run in whole.runs if run.phase == "tune"), *runs))
+
+
+def test_who_reaches_the_target_sooner_is_tested_with_misses_censored():
+    found = verdict.judge(timed(0, [10, 12, 14, 16, 18], [40, 60, 100, 100, 100], [11, 13, 15, 17, 19]))
+    of = {(x.first, x.second, x.measure): x for x in found.sooner}
+    first = of["a", "b", "steps"]
+    assert first.p == pytest.approx(3 * 2 / math.comb(10, 5))  # of the ways to share them out, the most extreme
+    assert (first.shown, of["a", "c", "steps"].shown, of["c", "b", "seconds"].shown) == (True, False, True)
+    assert {measure: p.p for (_, b, measure), p in of.items() if b == "b"}.keys() == {"steps", "seconds"}
+    sentence = next(said for said in found.sentences if "fewer steps" in said)
+    assert sentence.startswith("a reaches accuracy 0.9 on validation data in fewer steps than b (p = 0.024).")
+    none = verdict.judge(timed(0, [100] * 5, [100] * 5))
+    assert (none.sooner, none.times[0].reached) == ((), 0)
+
+
+def test_the_log_rank_statistic_is_that_of_scipy_and_rarely_errs():
+    rng = np.random.default_rng(0)
+    shown = 0
+    for _ in range(200):
+        times = np.minimum(np.round(rng.exponential(60, (2, 6))), 100)
+        reached = times < 100
+        scores = log_rank_scores(times.ravel().tolist(), reached.ravel().tolist())
+        assert scores.sum() == pytest.approx(0, abs=1e-9)
+        ours = scores.reshape(2, 6).sum(1)
+        groups = [stats.CensoredData(uncensored=t[r], right=t[~r]) for t, r in zip(times, reached, strict=True)]
+        theirs = cast(Any, stats).logrank(groups[0], groups[1])
+        assert np.sign(ours[0]) == np.sign(theirs.statistic) or abs(theirs.statistic) < 1e-6
+        results = timed(0, *times.tolist())
+        found = sooner(results, leaderboard(results))
+        assert len(found) == 2
+        shown += found[0].shown
+    assert shown / 200 <= 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5
 
 
 def test_csv_has_the_columns_and_empty_cells_for_unknown_values():

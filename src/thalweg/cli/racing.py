@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 from rich.console import Console
 
@@ -14,6 +15,7 @@ from thalweg.cli import contenders
 from thalweg.cli.exits import Interrupted, Mistake, readable, stoppable, users_input
 from thalweg.cli.live import Board
 from thalweg.race import Entry, Race, Results, RunError, WorkerError
+from thalweg.report import overall as overall_page
 from thalweg.report.page import put
 from thalweg.rule import nearest
 from thalweg.store import StoreError
@@ -54,9 +56,11 @@ def race(
         console.print()
     found = overall(races)
     console.print(over_all(found))
+    addresses = [f"{quote(folder_name(text))}/{PAGE}" for text in texts]
     with users_input():
         put(folder / OVERALL, to_csv(found))
-    console.print(f"\nOver all problems: {folder / OVERALL}", soft_wrap=True, markup=False)
+        overall_page.write(found, dict(zip(addresses, races, strict=True)), folder / PAGE)
+    console.print(f"\nOver all problems: {folder / PAGE}", soft_wrap=True, markup=False)
     for results in races:
         _say_what_failed(results)
 

@@ -57,9 +57,8 @@ def measure(
         ])  # fmt: skip
         found = statistics.compare(drawn, resolution=step)
         shown = float(((found.low > 0) | (found.high < 0)).mean())
-        yield Measured(
-            "a rule differs from itself", f"tuned twice, {entry.name}", n, 2, shown, races, 0.0, statistics.ALPHA
-        )
+        what = f"tuned twice, {entry.name} on {plan.problem.name}"
+        yield Measured("a rule differs from itself", what, n, 2, shown, races, 0.0, statistics.ALPHA)
 
 
 def _by_seed(runs: Sequence[Run], phase: str) -> Mapping[int, list[Run]]:

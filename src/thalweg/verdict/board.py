@@ -1,4 +1,4 @@
-"""The leaderboard, the comparison of each pair of entries, and the time to a target."""
+"""The leaderboard, and the comparison of each pair of entries."""
 
 import csv
 import io
@@ -122,26 +122,6 @@ class Comparisons:
     detectable: float = math.nan
 
 
-@dataclass(frozen=True)
-class TimeToTarget:
-    """The cost of the run that each replicate of an entry keeps, until the validation metric first reached the target.
-
-    Attributes:
-        entry: its name.
-        reached: number of replicates that reached it, of `seeds`.
-        seeds: number of replicates.
-        step, examples, seconds: the median over the replicates, where one that never reaches it counts as longest;
-            nan if the median run never reaches it.
-    """
-
-    entry: str
-    reached: int
-    seeds: int
-    step: float
-    examples: float
-    seconds: float
-
-
 def leaderboard(results: Results) -> tuple[Row, ...]:
     """The rows, best first; entries that have replicates left come after the others, without a result last."""
     needed = Course(results).needed
@@ -162,6 +142,7 @@ def _score(metric: float, sign: float) -> float:
 def _row(results: Results, entry: str, needed: int | None) -> Row:
     trials, finals, kept = results.of(entry, "tune"), results.of(entry, "final"), results.replicates(entry)
     finished = _finished(kept)
+    taken = [run.curve.step[-1] for run in finished if run.curve.step]
     best = results.best(entry) if finals else None
     hopeless = len(trials) >= results.plan.entry(entry).trials and not _finished(trials)
     return Row(
@@ -178,7 +159,7 @@ def _row(results: Results, entry: str, needed: int | None) -> Row:
         diverged=sum(run.status == "diverged" for run in (*trials, *finals)),
         failed=sum(run.status == "failed" for run in (*trials, *finals)),
         seconds=float(np.mean([run.seconds for run in finished])) if finished else math.nan,
-        steps=float(np.median([run.curve.step[-1] for run in finished if run.curve.step] or [math.nan])),
+        steps=float(np.median(taken)) if taken else math.nan,
         edges=results.edges(entry) if best else {},
     )
 
@@ -272,31 +253,6 @@ def _same(runs: Sequence[Run]) -> bool:
     """Whether every seed gave the same run: the same loss to the last digit."""
     finished = len(_finished(runs)) == len(runs)
     return finished and len(runs) > 1 and len({(run.test_loss, run.validation_loss) for run in runs}) == 1
-
-
-def time_to_target(results: Results, target: float | None = None) -> tuple[TimeToTarget, ...]:
-    """The time to the `target`, by default the problem's, for each entry; empty without a target."""
-    target = results.plan.problem.target if target is None else target
-    if target is None:
-        return ()
-    return tuple(_time(results, entry.name, target) for entry in results.plan.entries)
-
-
-def _time(results: Results, entry: str, target: float) -> TimeToTarget:
-    finals = results.replicates(entry)
-    times = [time for run in finals if (time := _first(run, target, results.plan.problem.higher_is_better))]
-    never = [(math.inf,) * 3] * (len(finals) - len(times))
-    medians = np.median([*times, *never], axis=0) if finals else [math.inf] * 3
-    step, examples, seconds = (float(m) if math.isfinite(m) else math.nan for m in medians)
-    return TimeToTarget(entry, len(times), len(finals), step, examples, seconds)
-
-
-def _first(run: Run, target: float, higher: bool) -> tuple[float, float, float] | None:
-    c = run.curve
-    for *time, metric in zip(c.step, c.examples, c.seconds, c.validation_metric, strict=True):
-        if metric >= target if higher else metric <= target:
-            return (float(time[0]), float(time[1]), float(time[2]))
-    return None
 
 
 def to_csv(rows: Sequence[Row]) -> str:

@@ -11,7 +11,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import combinations
 from typing import Any, cast
 
 import numpy as np
@@ -21,10 +21,11 @@ from thalweg.store import Results
 from thalweg.verdict import statistics
 from thalweg.verdict.board import leaderboard
 from thalweg.verdict.looks import Course
-from thalweg.verdict.statistics import Array, Interval
+from thalweg.verdict.statistics import Array
 
 LEVELS = (0.25, 0.5, 0.75, 0.9)
 """The scaled results at which performance profiles are tabulated."""
+_GRID = tuple(i / 50 for i in range(51))
 _RESAMPLES = 4_000
 
 
@@ -35,8 +36,9 @@ class Improvement:
     Attributes:
         better, worse: their names, the one that does better more often first.
         probability: the mean over the problems of the share of replicates in which `better` does better, ties as half.
-        low, high: an interval of that; those of all pairs together hold with at least 95 %.
-        shown: whether the interval lies above 1/2.
+        low, high: an interval of that, from replicates resampled within each problem, or the exact one of a proportion
+            where nothing varies; those of all pairs together hold with 95 %.
+        shown: whether the interval lies above 1/2, and the exact one of a proportion, too.
     """
 
     better: str
@@ -56,6 +58,7 @@ class Standing:
         middle: the interquartile mean of its scaled results: without the lowest and the highest quarter.
         low, high: the ends of the 95 % interval of that, from resampled replicates of each problem.
         profile: the share of its replicates with at least each result of `LEVELS`, averaged over the problems.
+        curve: the same at many results from 0 to 1.
     """
 
     entry: str
@@ -63,6 +66,7 @@ class Standing:
     low: float
     high: float
     profile: Mapping[float, float]
+    curve: Mapping[float, float]
 
 
 @dataclass(frozen=True)
@@ -120,52 +124,72 @@ def _middle(tables: Sequence[Array]) -> Array:
     return scipy.stats.trim_mean(together, 0.25, axis=-2)
 
 
+def _resampled(tables: Sequence[Array]) -> list[Array]:
+    """Each problem's replicates, drawn anew from its own many times: (resamples, replicates, entries)."""
+    rng = np.random.default_rng(0)
+    return [x[rng.integers(len(x), size=(_RESAMPLES, len(x)))] for x in tables]
+
+
+def _tail(tables: Sequence[Array], alpha: float) -> float:
+    """The share of resamples to leave out at each end of an interval.
+
+    Few replicates resampled spread less than they should, by (n − 1) / n in variance, and have thin tails: the
+    expanded percentile interval (Hesterberg 2015, section 4.3.2).
+    """
+    n = min(map(len, tables))
+    if n < 2:
+        return alpha / 2
+    t = float(scipy.stats.t.ppf(1 - alpha / 2, sum(len(x) - 1 for x in tables)))
+    return float(scipy.stats.norm.cdf(-math.sqrt(n / (n - 1)) * t))
+
+
 def _standings(tables: Sequence[Array], names: Sequence[str]) -> list[Standing]:
-    scaled, rng = [_scaled(table) for table in tables], np.random.default_rng(0)
-    resampled = [x[rng.integers(len(x), size=(_RESAMPLES, len(x)))] for x in scaled]
-    # Few replicates resampled spread less than they should, by (n − 1) / n in variance, and have thin tails: the
-    # expanded percentile interval (Hesterberg 2015, section 4.3.2).
-    n = min(len(x) for x in scaled)
-    tail = 0.025
-    if n > 1:
-        t = float(scipy.stats.t.ppf(0.975, sum(len(x) - 1 for x in scaled)))
-        tail = float(scipy.stats.norm.cdf(-math.sqrt(n / (n - 1)) * t))
-    low, high = cast(Any, np.quantile)(_middle(resampled), (tail, 1 - tail), axis=0)
+    scaled = [_scaled(table) for table in tables]
+    tail = _tail(scaled, statistics.ALPHA)
+    low, high = cast(Any, np.quantile)(_middle(_resampled(scaled)), (tail, 1 - tail), axis=0)
     middle = _middle(scaled)
+
+    def profile(i: int, levels: Sequence[float]) -> dict[float, float]:
+        return {level: float(np.mean([np.mean(x[:, i] >= level) for x in scaled])) for level in levels}
+
     return [
-        Standing(
-            name, float(middle[i]), float(low[i]), float(high[i]),
-            {level: float(np.mean([np.mean(x[:, i] >= level) for x in scaled])) for level in LEVELS},
-        )
+        Standing(name, float(middle[i]), float(low[i]), float(high[i]), profile(i, LEVELS), profile(i, _GRID))
         for i, name in enumerate(names)
-    ]  # fmt: skip
+    ]
 
 
 def _improvements(tables: Sequence[Array], names: Sequence[str]) -> list[Improvement]:
     pairs = len(names) * (len(names) - 1) // 2
-    found: dict[frozenset[str], Improvement] = {}
-    for (a, better), (b, worse) in permutations(enumerate(names), 2):
-        wins = [float((x[:, a] > x[:, b]).mean()) for x in tables]
-        ties = [float(np.equal(x[:, a], x[:, b]).mean()) for x in tables]
-        probability = float(np.mean(wins) + np.mean(ties) / 2)
-        pair = frozenset((better, worse))
-        if probability < 0.5 or pair in found:
-            continue
-        runs = sum(len(x) for x in tables)
-        low = _proportion(float(np.mean(wins)), runs, pairs).low
-        high = _proportion(float(np.mean(wins) + np.mean(ties)), runs, pairs).high
-        found[pair] = Improvement(better, worse, probability, low, high, low > 0.5)
-    return list(found.values())
+    tail = _tail(tables, statistics.ALPHA / max(pairs, 1))
+    better = [(np.sign(x[:, :, None] - x[:, None, :]) + 1) / 2 for x in map(_ranked, tables)]
+    drawn = np.mean([x.mean(1) for x in _resampled(better)], axis=0)
+    found: list[Improvement] = []
+    for (a, first), (b, second) in combinations(enumerate(names), 2):
+        probability = float(np.mean([x[:, a, b].mean() for x in better]))
+        if probability < 0.5:
+            (a, first), (b, second), probability = (b, second), (a, first), 1 - probability
+        low, high = (float(end) for end in np.quantile(drawn[:, a, b], (tail, 1 - tail)))
+        wins = float(np.mean([(x[:, a, b] == 1).mean() for x in better]))
+        exact = _proportion(wins, sum(map(len, tables)), pairs)
+        if low == high == 1:
+            low = exact  # nothing varies that could be resampled
+        found.append(Improvement(first, second, probability, low, high, min(low, exact) > 0.5))
+    return found
 
 
-def _proportion(share: float, runs: int, pairs: int) -> Interval:
-    """The exact interval of a probability (Clopper & Pearson 1934), corrected for all pairs by Bonferroni's method.
+def _ranked(table: Array) -> Array:
+    """The results with lost ones finite, so that they can be subtracted."""
+    return np.where(np.isfinite(table), table, -1e300)
+
+
+def _proportion(share: float, runs: int, pairs: int) -> float:
+    """The lower end of the exact interval of a probability (Clopper & Pearson 1934), corrected for all pairs by
+    Bonferroni's method.
 
     The mean of the probabilities of several problems varies less than one probability does, so it holds for that, too.
     """
     test: Any = scipy.stats.binomtest(round(share * runs), runs)
-    found: Any = test.proportion_ci(1 - statistics.ALPHA / pairs)
-    return Interval(float(found.low), float(found.high))
+    return float(test.proportion_ci(1 - statistics.ALPHA / pairs).low)
 
 
 def _headline(improvements: Sequence[Improvement], names: Sequence[str], problems: int) -> str:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thalweg.store import Plan, Results
-from thalweg.verdict.board import Comparisons, Pair, Row, TimeToTarget, compare, leaderboard, time_to_target
+from thalweg.verdict.board import Comparisons, Pair, Row, compare, leaderboard
 from thalweg.verdict.looks import Course
 from thalweg.verdict.statistics import FEWEST, wins_needed
+from thalweg.verdict.times import MEASURES, Sooner, TimeToTarget, sooner, time_to_target
 from thalweg.verdict.tuning import Tuning, tuning
 
 
@@ -25,6 +26,8 @@ class Verdict:
             Empty if no entry has a result.
         detectable: the difference between two entries that such a race shows in four cases of five; nan if none.
         times: the time to the target; empty if the problem has none.
+        sooner: each pair of entries by their time to the target, in steps and in seconds; empty while runs are missing,
+            and in a race that goes on until it is decided, whose looks this test does not account for.
         tuning: how hard the entries were to tune.
     """
 
@@ -36,6 +39,7 @@ class Verdict:
     leaders: tuple[str, ...]
     detectable: float
     times: tuple[TimeToTarget, ...]
+    sooner: tuple[Sooner, ...]
     tuning: tuple[Tuning, ...]
 
 
@@ -52,7 +56,9 @@ def judge(results: Results) -> Verdict:
     headline += _mixed(results)
     sentences += [*_better(results, rows, ranked), *_equal_seconds(results.plan, rows)]
     warnings = (*_unfinished(results, complete), *_edges(rows), *_lost(results.plan, rows))
-    more = time_to_target(results), tuning(results)
+    sooner_of = sooner(results, rows) if complete and not results.plan.margin else ()
+    sentences += _sooner(results.plan, sooner_of)
+    more = time_to_target(results), sooner_of, tuning(results)
     return Verdict(headline, tuple(sentences), warnings, rows, found.pairs, leaders, found.detectable, *more)
 
 
@@ -170,6 +176,19 @@ def _better(results: Results, rows: Sequence[Row], ranked: Sequence[Row]) -> lis
         result = f"{_number(row.test_metric)} over {row.seeds + row.lost} replicates"
         because = f"it has {row.left} left" if row.left else f"its best {_and(list(row.edges))} lies at an edge"
         said.append(f"The result of {row.entry}, {result}, is no worse; {because} and is not compared.")
+    return said
+
+
+def _sooner(plan: Plan, pairs: Sequence[Sooner]) -> list[str]:
+    """Who reaches the target in fewer steps, and who in less time."""
+    said: list[str] = []
+    for measure, less in zip(MEASURES, ("fewer steps", "less training time"), strict=True):
+        than: dict[str, list[str]] = {}
+        for pair in pairs:
+            if pair.shown and pair.measure == measure:
+                than.setdefault(pair.first, []).append(f"{pair.second} (p = {_p(pair.p)})")
+        target = f"{plan.problem.metric} {_number(plan.problem.target or 0.0)} on validation data"
+        said += [f"{first} reaches {target} in {less} than {_and(others)}." for first, others in than.items()]
     return said
 
 
