@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 from thalweg import plan, trace
-from thalweg.kernels import eager, launch, layout, sharded
+from thalweg.kernels import eager, launch, layout, scratch, sharded
 from thalweg.kernels.parameters import Parameters
 from thalweg.kernels.records import BUCKET, address
 from thalweg.kernels.shown import Entry, Shown, part
 from thalweg.kernels.work import States, Work
 from thalweg.printers import numba as printer
 from thalweg.printers.lowering import Types
-from thalweg.printers.rows import TOGETHER
 from thalweg.printers.source import COLUMNS, MOST, Source
 from thalweg.rule import Rule, array_fields, leaves, number_fields
 from thalweg.stages import Stages
@@ -137,6 +136,7 @@ class Bucket:
         self.totals = any(is_total(part) for part in graphs)
         self._has_arrays = not all(is_total(part) for part in graphs)
         self._between = step.arrays[2 + len(self.arrays) :]
+        self._owners = scratch.shared(parts)
         self.scratch: list[dict[str, Tensor]] = []
         self._others: list[list[tuple[str, Tensor]]] = []
         self.kept = [name.removeprefix("s.") for name in step.kept]
@@ -181,30 +181,13 @@ class Bucket:
         # Of the time when the values began: until they are shown, the parameter may come to have another layout.
         self._layouts = np.concatenate([self._layouts, self.parameters.layouts(fresh + shown)])
         self.members += fresh + shown
-        self.scratch += [self._room(i) for i in fresh + shown] if self._between else [{}] * len(members)
+        if self._between:
+            params = (cast(Tensor, self.parameters.stepped(i)) for i in fresh + shown)
+            self.scratch += [scratch.room(p, self._between, self.key.types, self._owners) for p in params]
+        else:
+            self.scratch += [{}] * len(members)
         self.parameters.records["home"][members] = 1
         self._lay(states)
-
-    def _room(self, i: int) -> dict[str, Tensor]:
-        """Memory for what the passes of a step write for each other."""
-        p = cast(Tensor, self.parameters.stepped(i))
-        shapes = {"w": p.shape, "y": (*p.shape[:1], 1), "z": (1, *p.shape[1:])}
-        made: dict[str, Tensor] = {}
-        for name in self._between:
-            kind = name.partition(".")[0]
-            if kind == "part":
-                each = _rows(*p.shape)
-                shape, stride = (-(-p.shape[0] // each), p.shape[1]), (p.shape[1], 1)
-            else:
-                shape, stride = shapes[kind], p.stride() if kind == "w" else (1, 1)
-            made[name] = torch.empty_strided(shape, stride, dtype=self.key.types.of(name), device="cpu")
-        return made
-
-    def fold(self, names: Sequence[str]) -> None:
-        """Sum up what the chunks of each member have found per column."""
-        for room in self.scratch:
-            for name in names:
-                room[name].copy_(room[f"part{name[1:]}"].sum(0, keepdim=True))
 
     def _append(self, at: Any, steps: Any, numbers: Any) -> None:
         n = len(steps)
@@ -346,7 +329,7 @@ class Bucket:
         counts = records["numel"][self.members]
         if self.key.rows:
             wide = np.array([p.shape[1] for p in self.tensors()], np.int64)
-            most = np.array([_rows(*p.shape) * p.shape[1] for p in self.tensors()], np.int64)
+            most = np.array([scratch.height(*p.shape) * p.shape[1] for p in self.tensors()], np.int64)
         else:
             wide, most = np.ones(len(counts), np.int64), np.full(len(counts), MOST, np.int64)
         pieces = -(-counts // most)
@@ -443,11 +426,6 @@ class Bucket:
     def sources(self, zero_grad: bool) -> Parts:
         """What runs one after the other in a step."""
         return _sources(self.rule, self.key, zero_grad)
-
-
-def _rows(height: int, wide: int) -> int:
-    """How many rows of a matrix a chunk has, which share the sums of columns that it keeps."""
-    return max(MOST // wide // TOGETHER, -(-height // launch.PIECES // TOGETHER), 4) * TOGETHER
 
 
 def _plain(x: Any) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thalweg.kernels import launch
+from thalweg.kernels import launch, scratch
 from thalweg.kernels.bucket import Bucket
 from thalweg.kernels.work import Work
 from thalweg.printers.source import Source
@@ -57,7 +57,7 @@ class Kernel:
                 self._job.groups[:, column] = sums[name] if name in sums else self._number(name, works)
         self._job.run(self._bucket.used)
         if self._folded:
-            self._bucket.fold(self._folded)
+            scratch.fold(self._bucket.scratch, self._folded)
 
     def _number(self, name: str, works: list[Work]) -> NDArray[Any]:
         """A number of each member's own."""

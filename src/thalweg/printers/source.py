@@ -94,6 +94,7 @@ class Source:
         salted: whether anything is rounded at random.
         flushes: whether subnormal numbers are flushed to zero.
         folded: what it sums up per column in each chunk, by its names in the trace.
+        touched: the arrays that are read or written.
     """
 
     text: str
@@ -106,6 +107,7 @@ class Source:
     salted: bool
     flushes: bool
     folded: tuple[str, ...] = ()
+    touched: frozenset[str] = frozenset()
 
 
 def stored(lowered: Lowered, x: Symbol) -> str:
