@@ -57,12 +57,10 @@ def _inputs(work: Work, i: int, p: Tensor, held: dict[str, Any]) -> dict[str, An
     """What a step is computed from, by the names of the trace."""
     assert p.grad is not None
     x, g, state, ema = eager.operands(work, p, p.grad.to_dense(), held)
-    bound = {"h": work.numbers, "before": work.before, "after": work.after}
     return {
         "p": x, "g": g, "ema": ema, "t": float(held["step"]) + 1,
         **{f"s.{name}": value for name, value in leaves(state).items()},
-        **{f"{group}.{name}": value for group, numbers in bound.items() for name, value in numbers.items()},
-        **{f"c.{name}": value for name, value in eager.scalars(work, i)._asdict().items()},
+        **work.named(eager.scalars(work, i)),
     }  # fmt: skip
 
 

@@ -33,8 +33,7 @@ class Slots:
         for m in self._members:
             i = bucket.members[m]
             work, entry = works[parameters.group[i]], states.of(parameters.tensors[i])
-            groups = {"h": work.numbers, "before": work.before, "after": work.after, "c": work.scalars._asdict()}
-            given = {f"{group}.{name}": x for group, found in groups.items() for name, x in found.items()}
+            given: dict[str, Any] = {**work.named()}
             for name, x in entry.items():
                 given[f"s.{name}"] = float(x) if name in numbers else x
             self._given.append(given | bucket.scratch[m] | {"t": float(entry["step"]) + 1})

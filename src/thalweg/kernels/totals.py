@@ -31,14 +31,10 @@ def own(of: Graph, bucket: Bucket, works: Sequence[Work], sums: Mapping[str, NDA
     given |= {name: x[members] for name, x in sums.items()}
     given["n"] = bucket.parameters.records["numel"][bucket.indices[members]].astype(np.float64)
     given[RESOLUTION] = np.full(len(rows), torch.finfo(bucket.key.types.arithmetic).eps)
+    named = {id(work): work.named() for work in groups}
     for name in of.inputs:
-        kind, _, key = name.partition(".")
-        if kind in ("h", "before", "after", "c"):
-            found = [
-                {"h": work.numbers, "before": work.before, "after": work.after, "c": work.scalars._asdict()}[kind][key]
-                for work in groups
-            ]
-            given[name] = np.array(found, np.float64)
+        if name.startswith(("h.", "before.", "after.", "c.")):
+            given[name] = np.array([named[id(work)][name] for work in groups], np.float64)
     made = evaluate(of, {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in given.items()})
     return {name: float((x + torch.zeros(len(rows), dtype=torch.float64)).sum()) for name, x in made.items()}
 

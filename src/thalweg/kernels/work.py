@@ -94,6 +94,12 @@ class Work:
             self._fitted[shape] = rule, frozenset({"step", *leaves(first), *(["ema"] if self.form.ema else [])})
         return self._fitted[shape]
 
+    def named(self, scalars: Scalars | None = None) -> dict[str, float]:
+        """The numbers of this step by the names of the trace; with the stages' numbers of one parameter, if given."""
+        stages = (self.scalars if scalars is None else scalars)._asdict()
+        groups = {"h": self.numbers, "before": self.before, "after": self.after, "c": stages}
+        return {f"{group}.{name}": x for group, found in groups.items() for name, x in found.items()}
+
     def clip_each(self, squares: NDArray[np.float64], most: float) -> None:
         """Set `factors` so that no gradient's norm is above `most`, given the squares of all parameters' norms."""
         norms = np.sqrt(squares[self.first : self.first + len(self.params)])
