@@ -61,21 +61,23 @@ def evaluated(cut: tuple[Stage, ...], rule: Rule, p: Any, g: Any, state: Any) ->
         **{f"c.{name}": x for name, x in Scalars()._asdict().items()},
         **{f"s.{name}": x for name, x in leaves(state).items()},
     }  # fmt: skip
-    total = {
-        "r": lambda x: float(x.sum()),
-        "y": lambda x: x.sum(1, keepdim=True),
-        "z": lambda x: x.sum(0, keepdim=True),
-    }
     kept: dict[str, Any] = {}
     for stage in cut:
         if stage.elements:
             made = trace.evaluate(stage.elements, memory)
-            memory |= {name: cast(Any, total.get(name.partition(".")[0], lambda x: x))(x) for name, x in made.items()}
+            memory |= {name: _summed(name, x) for name, x in made.items()}
         if stage.arrays:
             made = trace.evaluate(stage.arrays, memory)
             kept |= {name: x for name, x in made.items() if name.startswith("s.")}
             memory |= {name: x for name, x in made.items() if not name.startswith("s.")}
     return memory | kept
+
+
+def _summed(name: str, x: Any) -> Any:
+    axes = {"y": 1, "z": 0}.get(name.partition(".")[0])
+    if name.startswith("r."):
+        return float(x.sum())
+    return x if axes is None else x.sum(axes, keepdim=True)
 
 
 def test_state_is_written_early_where_that_moves_fewer_bytes() -> None:
