@@ -14,7 +14,21 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from thalweg import bench
-from thalweg.bench import WORKLOADS, Extra, Plan, Result, Row, Timing, contenders, extras, packages, page, text, timing
+from thalweg.bench import (
+    WORKLOADS,
+    Extra,
+    Plan,
+    Result,
+    Row,
+    Timing,
+    contenders,
+    extras,
+    floors,
+    packages,
+    page,
+    text,
+    timing,
+)
 from thalweg.bench.pairs import PAIRS
 from thalweg.bench.plain import Plain
 from thalweg.bench.result import KINDS, OURS, ZEROING, Kind
@@ -392,6 +406,12 @@ def test_packages_are_timed_beside_ours_where_they_are_installed() -> None:
     assert found.value > 0
 
 
+def test_steps_of_several_passes_are_timed_beside_the_floor_of_their_bytes() -> None:
+    (found,) = floors.measure(["lamb"], shape=(3, 5), rounds=1)
+    assert found.what == "lamb, a step of 3 × 5, time over the floor of its bytes"
+    assert found.value > 0
+
+
 def test_what_cannot_be_measured_costs_nothing_that_was(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails() -> list[Extra]:
         raise RuntimeError("a process that the bench started failed: Traceback\nOSError: no space")
@@ -401,6 +421,7 @@ def test_what_cannot_be_measured_costs_nothing_that_was(monkeypatch: pytest.Monk
     monkeypatch.setattr(extras, "subnormals", fails)
     monkeypatch.setattr(extras.changing, "measure", list)
     monkeypatch.setattr(extras.packages, "measure", list)
+    monkeypatch.setattr(extras.floors, "measure", list)
     warnings: list[str] = []
     found = extras.measure(lambda _: None, warnings.append)
     assert {extra.what for extra in found} == {"kept"}

@@ -89,8 +89,8 @@ BYTES = [
     ("ademamix", 36), ("adopt", 28), ("laprop", 28), ("laprop(form=velocity, centered=True)", 36), ("madgrad", 32),
     ("madgrad(momentum=None)", 28), ("tiger", 20), ("grams", 28),
     # What is summed up is read for the sums, and once more for the step.
-    ("lamb", 44), ("lars", 28), ("fromage", 20), ("novograd", 24), ("cautious_adam", 40), ("cautious_lion", 28),
-    ("grafted(sgd, adam)", 40),
+    ("lamb", 40), ("lars", 28), ("fromage", 20), ("novograd", 24), ("cautious_adam", 40), ("cautious_lion", 28),
+    ("grafted(sgd, adam)", 32),
     ("schedule_free_sgd", 20), ("schedule_free_adamw", 28), ("schedule_free_radam", 36), ("lookahead(sgd)", 20),
     ("stableadamw", 36), ("mars", 44), ("mars(form=none)", 28),
 ]  # fmt: skip

@@ -73,9 +73,10 @@ CASES = (
     Case("100 matrices of 64 × 64", 100 * [(64, 64)], "torch", "Muon", {"lr": 0.02}),
     Case("a layer of GPT-2 small", [(768, 2304), (768, 768), (768, 3072), (3072, 768)], "torch", "Muon", {"lr": 0.02}),
     Case("a matrix of 4,096 × 4,096", _ONE, "torch", "Adafactor", {"lr": 1e-3}),
+    Case(_TINY.title, _TINY.shapes, "torch", "Adafactor", {"lr": 1e-3}),
     *(
         Case(title, shapes, _PACKAGE, name, {"lr": 1e-3})
-        for name in ("Lamb", "LARS", "StableAdamW", "AdEMAMix", "LaProp")
+        for name in ("Lamb", "StableAdamW", "AdEMAMix", "LaProp", "ADOPT", "Adan")
         for title, shapes in ((_TINY.title, _TINY.shapes), ("a matrix of 4,096 × 4,096", _ONE))
     ),
     Case("10 matrices of 512 × 512", 10 * [(512, 512)], _PACKAGE, "SOAP", {"lr": 3e-3, "precondition_frequency": 10}),
