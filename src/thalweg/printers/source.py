@@ -238,8 +238,9 @@ def module(
     moved = [*lowered.read, *written, *(["g"] if zero_grad else [])]
     traffic = sum(types.of(name).itemsize for name in moved)
     return Source(
-        text, names, numbers, summed, len(lowered.scalars), tuple(lowered.kept), traffic, salted, flushes, folded
-    )
+        text, names, numbers, summed, len(lowered.scalars), tuple(lowered.kept), traffic, salted, flushes, folded,
+        frozenset(moved),
+    )  # fmt: skip
 
 
 def name_of(dtype: torch.dtype) -> str:
