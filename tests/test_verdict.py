@@ -307,6 +307,12 @@ def test_the_words_are_true_in_every_state_of_a_race(results: Results):
         if match := re.match(r"The result of (\w), ", sentence):
             assert match[1] not in ended
             assert typical[match[1]] >= max(typical[n] for n in (ended or {match[1]})) - 1e-12
+    reached = {time.entry: time.reached for time in found.times}
+    assert not found.on_time or verdict.Course(results).complete
+    for sentence in found.on_time:
+        first, *others = re.findall(r"\b([a-d])(?: reaches| \(p)", sentence)
+        assert {first, *others} <= ended
+        assert all(reached[first] > reached[other] for other in others)  # they reach it in the last step or never
     for pair in found.pairs:
         assert {pair.ahead, pair.behind} <= ended
         assert (pair.wins, pair.losses) == (wins(pair.ahead, pair.behind), wins(pair.behind, pair.ahead))
@@ -401,7 +407,7 @@ def test_who_reaches_the_target_sooner_is_tested_with_misses_censored():
     assert first.p == pytest.approx(3 * 2 / math.comb(10, 5))  # of the ways to share them out, the most extreme
     assert (first.shown, of["a", "c", "steps"].shown, of["c", "b", "seconds"].shown) == (True, False, True)
     assert {measure: p.p for (_, b, measure), p in of.items() if b == "b"}.keys() == {"steps", "seconds"}
-    sentence = next(said for said in found.sentences if "fewer steps" in said)
+    sentence = next(said for said in found.on_time if "fewer steps" in said)
     assert sentence.startswith("a reaches accuracy 0.9 on validation data in fewer steps than b (p = 0.024).")
     none = verdict.judge(timed(0, [100] * 5, [100] * 5))
     assert (none.sooner, none.times[0].reached) == ((), 0)

@@ -21,7 +21,7 @@ def standing(results: Results, console: Console) -> Group:
         table = _board(verdict, results.plan.problem.metric, columns)
         if Measurement.get(console, console.options.update(width=10_000), table).maximum <= console.width:
             break
-    said = Text("\n".join(map(printable, (verdict.headline, *verdict.sentences))))
+    said = Text("\n".join(map(printable, (verdict.headline, *verdict.sentences, *verdict.on_time))))
     doubts = [Padding(Text(f"! {printable(warning)}", style="yellow"), (0, 0, 0, 2)) for warning in verdict.warnings]
     return Group(table, Text(), said, *doubts)
 

@@ -28,6 +28,7 @@ class Verdict:
         times: the time to the target; empty if the problem has none.
         sooner: each pair of entries by their time to the target, in steps and in seconds; empty while runs are missing,
             and in a race that goes on until it is decided, whose looks this test does not account for.
+        on_time: in words, who is shown to reach the target sooner.
         tuning: how hard the entries were to tune.
     """
 
@@ -40,6 +41,7 @@ class Verdict:
     detectable: float
     times: tuple[TimeToTarget, ...]
     sooner: tuple[Sooner, ...]
+    on_time: tuple[str, ...]
     tuning: tuple[Tuning, ...]
 
 
@@ -57,8 +59,7 @@ def judge(results: Results) -> Verdict:
     sentences += [*_better(results, rows, ranked), *_equal_seconds(results.plan, rows)]
     warnings = (*_unfinished(results, complete), *_edges(rows), *_lost(results.plan, rows))
     sooner_of = sooner(results, rows) if complete and not results.plan.margin else ()
-    sentences += _sooner(results.plan, sooner_of)
-    more = time_to_target(results), sooner_of, tuning(results)
+    more = time_to_target(results), sooner_of, tuple(_sooner(results.plan, sooner_of)), tuning(results)
     return Verdict(headline, tuple(sentences), warnings, rows, found.pairs, leaders, found.detectable, *more)
 
 
