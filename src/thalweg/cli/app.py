@@ -130,6 +130,10 @@ def race(
     splits: Annotated[
         bool, typer.Option("--splits", help="Every replicate draws training and validation data anew.")
     ] = False,
+    halving: Annotated[
+        bool,
+        typer.Option("--halving", help="Stop the worse half of trials after a quarter of the steps, and again."),
+    ] = False,
     until: Annotated[
         str | None, _option("decided", "Add replicates, --seeds at most, until each pair is decided.")
     ] = None,
@@ -143,6 +147,9 @@ def race(
     ] = 0,
     out: Annotated[Path | None, _place("DIR", "Where to write.", "races/PROBLEM")] = None,
     workers: Annotated[int | None, _option("N", "Processes to use.", "one a core", min=1, max=1_000)] = None,
+    populations: Annotated[
+        str, _option("WHEN", "Whether runs advance together: auto tries what is faster; always; never.", "auto")
+    ] = "auto",
     mix_versions: Annotated[
         bool, typer.Option("--mix-versions", help="Go on though torch, Python or thalweg had another version then.")
     ] = False,
@@ -163,8 +170,8 @@ def race(
 
     racing.race(
         problem, rules, suite=suite, data=data, trials=trials, seeds=seeds, finalists=finalists, steps=steps,
-        seconds=seconds, seed=seed, out=out, workers=workers, schedules=schedule or (), splits=splits, until=until,
-        margin=margin, mix_versions=mix_versions,
+        seconds=seconds, seed=seed, out=out, workers=workers, schedules=schedule or (), splits=splits,
+        halving=halving, until=until, margin=margin, populations=populations, mix_versions=mix_versions,
     )  # fmt: skip
 
 

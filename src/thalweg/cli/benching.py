@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
-from thalweg.cli.exits import place, users_input
+from thalweg.cli.exits import Mistake, place, users_input
 
 if TYPE_CHECKING:
     from thalweg.bench import Plan, Result
@@ -25,12 +26,25 @@ thalweg bench --workloads resnet18 --rules adamw --compile
 
 thalweg bench --json bench.json --html bench.html
 
+[dim]# runs per minute of a race, and of the loops that people write[/]
+
+thalweg bench race
+
 [dim]# the page again, without measuring[/]
 
 thalweg bench --saved bench.json --html bench.html"""
 
 
 def bench(
+    what: Annotated[
+        str, typer.Argument(metavar="[race]", help="What to time: steps, or [bold]race[/] for whole races.")
+    ] = "steps",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", parser=place, help="For race: a folder of MNIST's files.", show_default="random images"
+        ),
+    ] = None,
     workloads: Annotated[
         str | None,
         typer.Option(metavar="NAMES", help="mlp, tiny, small, 1m, resnet18, 33m, gpt2, by commas.", show_default="all"),
@@ -69,6 +83,11 @@ def bench(
     this engine, torch's for-loop, foreach and fused, and a plain kernel
     that moves as many bytes.  Takes up to eight minutes; close other programs.
     """
+    if what == "race":
+        _race(data, json, quick)
+        return
+    if what != "steps" or data:
+        raise Mistake("thalweg bench times steps, and thalweg bench race times races; only the latter takes --data")
     from thalweg.bench import WORKLOADS, Plan, Result, page, text
     from thalweg.bench.run import quick as quickened
 
@@ -95,6 +114,36 @@ def bench(
             page.write(html, result)
         if markdown:
             text.rewrite(markdown, result)
+
+
+def _race(data: Path | None, json: Path | None, quick: bool) -> None:
+    """Time whole races, print runs per minute, and keep the result."""
+    from thalweg.bench import machine, racing
+
+    console = Console(highlight=False)
+    warnings = machine.busy()
+    steps, trials = (100, 8) if quick else (1_000, 64)
+    with users_input(), console.status("") as status:
+        found = racing.measure(data, steps, trials, lambda what: status.update(what))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for heading in ("hidden layers", "way"):
+        table.add_column(heading)
+    for heading in ("runs", "runs per minute", "× the race", "CPU s per run"):
+        table.add_column(heading, justify="right")
+    for one in found:
+        best = next(other for other in found if other.way == racing.RACE and other.hidden == one.hidden)
+        table.add_row(
+            "-".join(map(str, one.hidden)), one.way, f"{one.runs}", f"{one.per_minute:.1f}",
+            f"{best.per_minute / one.per_minute:.2f}", f"{one.cpu / one.runs:.2f}",
+        )  # fmt: skip
+    console.print(table)
+    console.print(f"[dim]Runs of {steps:,} steps of Adam on batches of 64.[/]")
+    for warning in warnings:
+        console.print(f"[yellow]Warning:[/] {warning}.")
+    if json:
+        with users_input():
+            json.parent.mkdir(parents=True, exist_ok=True)
+            json.write_text(racing.to_json(found, warnings), encoding="utf-8")
 
 
 def _names(text: str) -> list[str]:

@@ -1,12 +1,13 @@
 """The progress of a race in the terminal: a bar for the whole, and one line per entry."""
 
+import math
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -24,9 +25,9 @@ class Board:
         self._lost: dict[str, int] = {entry.name: 0 for entry in plan.entries}
         self._bar = Progress(
             TextColumn("{task.description}", style="bold", markup=False), BarColumn(), MofNCompleteColumn(),
-            TextColumn("runs"), TimeElapsedColumn(), TextColumn("[dim]left[/]"), TimeRemainingColumn(),
+            TextColumn("runs"), TimeElapsedColumn(), TextColumn("{task.fields[left]}", style="dim", markup=False),
         )  # fmt: skip
-        self._task = self._bar.add_task(printable(plan.problem.name), total=None)
+        self._task = self._bar.add_task(printable(plan.problem.name), total=None, left="")
         self._console = Console(stderr=True)
         self._live = Live(self._shown(), console=self._console, transient=True, refresh_per_second=4)
 
@@ -46,13 +47,15 @@ class Board:
     def _show(self, event: Event) -> None:
         if event.run is None and not self._console.is_terminal:
             kept = f", {event.done:,} of them kept from before" if event.done else ""
-            said = f"{printable(self._plan.problem.name)}: {event.total:,} runs{kept} …"
+            left = f", {duration(event.left)}" if event.left > 0 else ""
+            said = f"{printable(self._plan.problem.name)}: {event.total:,} runs{kept}{_ways(event)}{left} …"
             self._console.print(Text(said), highlight=False, soft_wrap=True)
         if event.run is not None:
-            self._lost[event.run.entry] += event.run.status != "finished"
+            self._lost[event.run.entry] += event.run.status in ("diverged", "failed")
             if event.best is not None:
                 self._best[event.run.entry] = event.best
-        self._bar.update(self._task, completed=event.done, total=event.total)
+        left = f"{duration(event.left)} left" if event.left > 0 else ""
+        self._bar.update(self._task, completed=event.done, total=event.total, left=left)
         self._live.update(self._shown())
 
     def _shown(self) -> Group:
@@ -65,3 +68,18 @@ class Board:
             found = (f"{best.validation_metric:.4f}", f"{best.settings['lr']:.2g}") if best else ("", "")
             table.add_row(Text(printable(entry.name)), *found, f"[yellow]{lost}[/]" if lost else "")
         return Group(self._bar, table)
+
+
+def duration(seconds: float) -> str:
+    """A time to expect, such as ``about 3 minutes``."""
+    for unit, size in (("hour", 3600), ("minute", 60)):
+        if seconds >= 1.5 * size:
+            return f"about {seconds / size:.0f} {unit}s"
+    return "about a minute" if seconds >= 45 else f"about {max(5 * math.ceil(seconds / 5), 5)} seconds"
+
+
+def _ways(event: Event) -> str:
+    """How runs are done, or why not otherwise."""
+    if event.together > 1:
+        return f", up to {event.together} advance together"
+    return f", one at a time ({printable(event.why)})" if event.why else ""

@@ -94,8 +94,10 @@ def _race(
     seconds: float | None,
     seed: int,
     workers: int | None,
+    populations: Any = "auto",
     schedules: Sequence[str] = (),
     splits: bool = False,
+    halving: bool = False,
     until: str | None = None,
     margin: float | None = None,
     mix_versions: bool = False,
@@ -120,8 +122,8 @@ def _race(
         # Entries are read after the problem, whose file may define rules.
         entries = (_entry(text, schedules) for text in texts)
         contest = Race(
-            problem, entries, seed=seed, splits=splits, margin=margin, store=folder / RECORDS, workers=workers,
-            data=data, mix_versions=mix_versions,
+            problem, entries, seed=seed, splits=splits, halving=halving, margin=margin, store=folder / RECORDS,
+            workers=workers, populations=populations, data=data, mix_versions=mix_versions,
             **{name: value for name, value in given.items() if value is not None},
         )  # fmt: skip
     for doubt in doubts:
@@ -146,7 +148,7 @@ def _entry(text: str, schedules: Sequence[str]) -> Entry:
 
 def _say_what_failed(results: Results) -> None:
     """Print the first error of the runs to stderr; if no entry has a result, it is the user's mistake."""
-    lost = [run for run in results.runs if run.status != "finished"]
+    lost = [run for run in results.runs if run.status in ("diverged", "failed")]
     if not any(run.phase == "final" and run.status == "finished" for run in results.runs):
         of = f"{len(lost):,} of {len(results.runs):,} runs were lost"
         raise Mistake(f"no entry has a result: {of}, the first, of {lost[0].entry}: {lost[0].message}")

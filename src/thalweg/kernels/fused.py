@@ -22,7 +22,7 @@ from thalweg.kernels.work import States, Work
 from thalweg.printers.lowering import Types
 from thalweg.trace import Graph
 
-Parting = Generator[dict[str, float], dict[str, float], dict[str, NDArray[np.float64]]]
+Parting = Generator[totals.Totals, totals.Totals, dict[str, NDArray[np.float64]]]
 
 
 class Fused:
@@ -78,7 +78,7 @@ class Fused:
         assert found is not None
         buckets = [bucket for bucket in self._buckets.values() if bucket.totals]
         eagerly = any(works[found.group[i]].totals for i in self._rest)
-        if eagerly or not totals.alike(buckets):
+        if eagerly or not totals.alike(buckets, works):
             for bucket in buckets:
                 bucket.used = 0
                 for i in bucket.members:
@@ -293,14 +293,14 @@ class Fused:
         waiting = [(bucket.key.formula[0], self._parts(bucket, what, works)) for bucket in buckets]
         answers: list[Any] = [None] * len(waiting)
         while waiting:
-            asked: list[tuple[Any, Parting, dict[str, float]]] = []
+            asked: list[tuple[Any, Parting, totals.Totals]] = []
             for (rule, parts), answer in zip(waiting, answers, strict=True):
                 with contextlib.suppress(StopIteration):
                     asked.append((rule, parts, parts.send(answer)))
-            totals: dict[Any, Counter[str]] = {}
+            whole: dict[Any, Counter[tuple[int, str]]] = {}
             for rule, _, own in asked:
-                totals.setdefault(rule, Counter()).update(own)
-            waiting, answers = [(rule, parts) for rule, parts, _ in asked], [totals[rule] for rule, _, _ in asked]
+                whole.setdefault(rule, Counter()).update(own)
+            waiting, answers = [(rule, parts) for rule, parts, _ in asked], [whole[rule] for rule, _, _ in asked]
 
     def _parts(self, bucket: Bucket, what: str, works: list[Work]) -> "Parting":
         """The same bit by bit: yields what is to be totalled over all parameters, and is sent the totals."""
@@ -324,7 +324,7 @@ class Fused:
                     sums |= part.sums()
             elif is_total(part):
                 found = yield totals.own(part, bucket, works, sums)
-                sums |= {name: np.full(len(bucket.members), x) for name, x in found.items()}
+                sums |= totals.spread(found, bucket, works)
             else:
                 assert self._states is not None
                 slots = slots or Slots(bucket, works, self._states)
@@ -332,6 +332,18 @@ class Fused:
         if slots is not None:
             slots.finish()
         return sums
+
+    def leave_out(self, works: list[Work]) -> None:
+        """See `thalweg.kernels.work.Backend`."""
+        found = self._parameters
+        assert found is not None
+        for work in works:
+            found.records["active"][work.first : work.first + len(work.params)] = SKIPPED
+        self._rest = [i for i in self._rest if found.records["active"][i] != SKIPPED]
+        for bucket in self._buckets.values():
+            bucket.used = native().assign(bucket.job)
+        if self._totals:
+            self._share(self._works)
 
     def drop(self, groups: Sequence[list[Tensor]]) -> bool:
         """See `thalweg.kernels.work.Backend`."""

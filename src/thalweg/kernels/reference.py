@@ -13,8 +13,16 @@ from thalweg.kernels.work import States, Work
 class Eager:
     """The backend that takes whatever torch can: complex numbers, any strides, any device."""
 
+    def __init__(self) -> None:
+        self._left_out: list[Work] = []
+
     def prepare(self, works: list[Work], states: States) -> None:
-        """See `thalweg.kernels.work.Backend`: there is nothing to prepare."""
+        """See `thalweg.kernels.work.Backend`."""
+        self._left_out = []
+
+    def leave_out(self, works: list[Work]) -> None:
+        """See `thalweg.kernels.work.Backend`."""
+        self._left_out = works
 
     def squares(self, works: list[Work], clipped: bool, strict: bool) -> NDArray[np.float64]:
         """See `thalweg.kernels.work.Backend`."""
@@ -23,7 +31,9 @@ class Eager:
 
     def step(self, works: list[Work], states: States, zero_grad: bool) -> None:
         """See `thalweg.kernels.work.Backend`."""
-        members = [(work, work.first + i, p) for work in works for i, p in enumerate(work.params) if p.grad is not None]
+        stepped = [work for work in works if not any(work is other for other in self._left_out)]
+        given = ((work, work.first + i, p) for work in stepped for i, p in enumerate(work.params))
+        members = [member for member in given if member[2].grad is not None]
         step(members, states, zero_grad)
 
     def drop(self, groups: Sequence[list[Tensor]]) -> bool:

@@ -16,10 +16,11 @@ from thalweg.rule import leaves, shared_fields
 def step(members: Sequence[tuple[Work, int, Tensor]], states: States, zero_grad: bool) -> None:
     """Step parameters that have a gradient, each with its group and its number among all.
 
-    Totals are over those of rules of one class.  A number that parameters share is the same in the state of all.
+    Totals are over those of rules of one class in one optimizer.  A number that parameters share is the same in the
+    state of all.
     """
-    for rule in dict.fromkeys(type(work.template) for work, _, _ in members):
-        _step([member for member in members if type(member[0].template) is rule], states)
+    for of in dict.fromkeys((type(work.template), work.member) for work, _, _ in members):
+        _step([member for member in members if (type(member[0].template), member[0].member) == of], states)
     if zero_grad:
         for _, _, p in members:
             assert p.grad is not None

@@ -1,6 +1,7 @@
 """Totals over all parameters, from what kernels have summed up of each."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,11 @@ from thalweg.kernels.work import Work
 from thalweg.rule import shared_fields
 from thalweg.trace import Graph, evaluate
 
+Totals = dict[tuple[int, str], float]
+"""Totals by the optimizer that they are of, where several step together, and by name."""
 
-def own(of: Graph, bucket: Bucket, works: Sequence[Work], sums: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+
+def own(of: Graph, bucket: Bucket, works: Sequence[Work], sums: Mapping[str, NDArray[np.float64]]) -> Totals:
     """What the members of a bucket that are stepped contribute to totals.
 
     Args:
@@ -35,20 +39,36 @@ def own(of: Graph, bucket: Bucket, works: Sequence[Work], sums: Mapping[str, NDA
     for name in of.inputs:
         if name.startswith(("h.", "before.", "after.", "c.")):
             given[name] = np.array([named[id(work)][name] for work in groups], np.float64)
+    totals: dict[tuple[int, str], float] = {}
     made = evaluate(of, {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in given.items()})
-    return {name: float((x + torch.zeros(len(rows), dtype=torch.float64)).sum()) for name, x in made.items()}
+    whose = np.array([work.member for work in groups], np.int64)
+    for name, x in made.items():
+        each: Any = (x + torch.zeros(len(rows), dtype=torch.float64)).numpy()
+        for member in set(whose.tolist()):
+            totals[member, name] = float(each[whose == member].sum())
+    return totals
 
 
-def alike(buckets: Sequence[Bucket]) -> bool:
+def spread(totals: Totals, bucket: Bucket, works: Sequence[Work]) -> dict[str, NDArray[np.float64]]:
+    """The totals that each member of a bucket has part in, by name."""
+    whose = [works[bucket.parameters.group[i]].member for i in bucket.members]
+    names = dict.fromkeys(name for _, name in totals)
+    return {name: np.array([totals.get((member, name), 0.0) for member in whose]) for name in names}
+
+
+def alike(buckets: Sequence[Bucket], works: Sequence[Work]) -> bool:
     """Whether all members are stepped, and share the numbers that are one per optimizer."""
-    known: dict[tuple[type, str], float] = {}
+    known: dict[tuple[type, int, str], float] = {}
     for bucket in buckets:
         rows, rule = bucket.rows[: bucket.used], bucket.key.formula[0]
         if bucket.used != len(bucket.members):
             return False
+        members: list[int] = rows.view(np.int64)[:, 0].tolist()
+        whose = [works[bucket.parameters.group[bucket.members[m]]].member for m in members]
         for name in shared_fields(bucket.rule.State):
-            values = rows[:, 2 + bucket.kept.index(name)]
-            first = known.setdefault((rule, name), float(values[0]) if len(values) else 0.0)
-            if not bool((values == first).all()):
-                return False
+            values: list[float] = rows[:, 2 + bucket.kept.index(name)].tolist()
+            for member, x in zip(whose, values, strict=True):
+                first = known.setdefault((rule, member, name), x)
+                if x != first and (x == x or first == first):  # nan is like nan
+                    return False
     return True

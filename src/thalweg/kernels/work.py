@@ -27,6 +27,7 @@ class Work:
         form: which stages there are around the rule.
         params: the group's parameters; those without a gradient are left out.
         first: the number of the group's first parameter among all of the optimizer's.
+        member: the number of the optimizer, where several step together.
         state_dtype: of the values of the state, or None for that of the arithmetic.
         seed: of rounding to a 16-bit state.
         densify: whether a sparse gradient is made dense, where the rule needs more than its rows.
@@ -45,6 +46,7 @@ class Work:
     form: Stages
     params: list[Tensor]
     first: int = 0
+    member: int = 0
     state_dtype: torch.dtype | None = None
     seed: int = 0
     densify: bool = False
@@ -169,6 +171,10 @@ class Backend(Protocol):
 
     def step(self, works: list[Work], states: States, zero_grad: bool) -> None:
         """Step every parameter that has a gradient, in place, filling the state of those stepped first."""
+        ...
+
+    def leave_out(self, works: list[Work]) -> None:
+        """Do not step the parameters of these groups this time, although they have gradients."""
         ...
 
     def drop(self, groups: Sequence[list[Tensor]]) -> bool:

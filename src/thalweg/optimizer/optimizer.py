@@ -23,6 +23,9 @@ from thalweg.switch import Switch, read
 
 Nonfinite = Literal["propagate", "skip", "raise"]
 
+Squares = Callable[..., Any]
+"""A backend's ``squares``."""
+
 RANGES: dict[str, Any] = {
     "weight_decay": Rate,
     "decay_form": DecayForm,
@@ -177,6 +180,8 @@ class Optimizer(TorchOptimizer):
             self._states.hand_over()
         self._engine = kernels.backend(self.backend)
         self._works: dict[int, tuple[Any, Work]] = {}
+        # The numbers of the first parameter and of this optimizer, where several step together.
+        self._first, self._member = 0, 0
         self._switching = any(map(switching.pending, getattr(self, "param_groups", ())))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -259,22 +264,36 @@ class Optimizer(TorchOptimizer):
         return loss
 
     def _step(self, zero_grad: bool) -> None:
+        works = self._begin()
+        self._engine.prepare(works, self._states)
+        self._clip_each(works, self._engine.squares)
+        if self._look(works, self._engine.squares):
+            self._watch(works)
+            self._engine.step(works, self._states, zero_grad)
+            if self._end(works):
+                self._reset()
+
+    def _begin(self) -> list[Work]:
+        """What a step is to do to each group."""
         self._scale = float(getattr(self, "grad_scale", None) or 1.0)
         self._upcoming = [upcoming(group) for group in self.param_groups]
         works = [self._work(i, group) for i, group in enumerate(self.param_groups)]
         _check_rates(works)
-        self._engine.prepare(works, self._states)
-        if self._look(works):
-            if self._switching:
-                switching.watch(works, self.param_groups, self.state)
-            self._engine.step(works, self._states, zero_grad)
-            for work, group, values in zip(works, self.param_groups, self._upcoming, strict=True):
-                if work.looks_ahead:
-                    points.follow(group, self._states, work.after)
-                if values:
-                    advance(group, values)
-            if self._switching and switching.advance(works, self.param_groups, self.state):
-                self._reset()
+        return works
+
+    def _watch(self, works: list[Work]) -> None:
+        """Look at what a step starts from, for groups that switch when their steps say so."""
+        if self._switching:
+            switching.watch(works, self.param_groups, self.state)
+
+    def _end(self, works: list[Work]) -> bool:
+        """Count a step that was taken; whether a group has switched to another rule."""
+        for work, group, values in zip(works, self.param_groups, self._upcoming, strict=True):
+            if work.looks_ahead:
+                points.follow(group, self._states, work.after)
+            if values:
+                advance(group, values)
+        return self._switching and switching.advance(works, self.param_groups, self.state)
 
     def observe(self, metric: float) -> None:
         """Pass a validation metric to data-driven schedules, such as ``schedules.plateau``; others ignore it."""
@@ -302,10 +321,11 @@ class Optimizer(TorchOptimizer):
         form = (self._scale != 1.0, self.clip_each is not None, self.clip_value is not None,
                 self.clip_norm is not None, group["maximize"], group["decay_form"] if decays else None,
                 self.ema is not None)  # fmt: skip
-        first = sum(len(before["params"]) for before in self.param_groups[:i])
+        first = self._first + sum(len(before["params"]) for before in self.param_groups[:i])
         key = (rule, id(group["params"]), first, form)
         if self._works.get(i, (None,))[0] != key:
-            self._works[i] = key, Work(rule, Stages(*form), group["params"], first, self.state_dtype, self.seed)
+            made = Work(rule, Stages(*form), group["params"], first, self._member, self.state_dtype, self.seed)
+            self._works[i] = key, made
         work = self._works[i][1]
         work.numbers = {name: float(group[name]) for name in work.names}
         work.after = work.numbers
@@ -327,17 +347,21 @@ class Optimizer(TorchOptimizer):
         """The settings of group `i` under our names, for classes that call them otherwise."""
         return group
 
-    def _look(self, works: list[Work]) -> bool:
-        """Look at all gradients together: clip by their norm; False where the step is to be left out."""
+    def _clip_each(self, works: list[Work], squares: Squares) -> None:
+        """Clip each gradient by its own norm."""
         if self.clip_each is not None:
-            squares = self._engine.squares(works, clipped=False, strict=False)
+            own = squares(works, clipped=False, strict=False)
             for work in works:
-                work.clip_each(squares, self.clip_each)
+                work.clip_each(own, self.clip_each)
+
+    def _look(self, works: list[Work], squares: Squares) -> bool:
+        """Look at all gradients together: clip by their norm; False where the step is to be left out."""
         decomposed = next((work.template for work in works if type(work.template).decomposes), None)
         if self.clip_norm is None and self.nonfinite == "propagate" and decomposed is None:
             return True
         strict = self.nonfinite != "propagate" or decomposed is not None
-        norm = math.sqrt(self._engine.squares(works, clipped=True, strict=strict).sum())
+        after = works[-1].first + len(works[-1].params) if works else 0
+        norm = math.sqrt(squares(works, clipped=True, strict=strict)[self._first : after].sum())
         if self.clip_norm is not None:
             factor = self.clip_norm / max(norm + self.clip_eps, self.clip_norm)
             for work in works:
@@ -385,13 +409,19 @@ class Optimizer(TorchOptimizer):
             points.hide(p, held)
 
     def _stepped(self) -> Iterator[tuple[Tensor, dict[str, Any], Rule]]:
-        """Each parameter that was ever stepped, its state, and the rule with the numbers of its lookahead point."""
-        for i, group in enumerate(self.param_groups):
-            template: Rule = self._settings(i, group)["rule"]
+        """Each parameter that was ever stepped, its state, and the rule with the numbers of its lookahead point.
+
+        Only those whose points to train and to evaluate may differ: to show all states makes later steps slower.
+        """
+        rules: list[Rule] = [self._settings(i, group)["rule"] for i, group in enumerate(self.param_groups)]
+        if not self._states.exposed and self.ema is None and not any(rule.looks_ahead for rule in rules):
+            return
+        state = self.state
+        for template, group in zip(rules, self.param_groups, strict=True):
             before = template.bind(points.made_with(group, {name: group[name] for name in template.numbers}))
             for p in group["params"]:
-                if self.state.get(p):
-                    yield p, self.state[p], before
+                if state.get(p):
+                    yield p, state[p], before
 
     @uncompiled
     def state_dict(self) -> dict[str, Any]:

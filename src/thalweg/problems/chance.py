@@ -2,26 +2,43 @@
 
 import random
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 
 
-@contextmanager
-def reproducible(seed: int) -> Generator[None]:
-    """Seed all random number generators and use one thread, since sums depend on the number of threads; restore both
-    after.
-    """
-    threads, python, arrays = torch.get_num_threads(), random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            random.setstate(python)
-            np.random.set_state(arrays)
+class Chance:
+    """All random numbers from a seed on; it may be used for a while, left, and gone on with."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._states: tuple[Any, ...] | None = None
+
+    @contextmanager
+    def used(self) -> Generator[None]:
+        """Draw from here, on one thread, since sums depend on the number of threads; restore what was before after."""
+        threads, python, arrays = torch.get_num_threads(), random.getstate(), np.random.get_state()
+        with torch.random.fork_rng(devices=[]):
+            if self._states is None:
+                torch.manual_seed(self._seed)
+                random.seed(self._seed)
+                np.random.seed(self._seed % 2**32)
+            else:
+                torch.set_rng_state(self._states[0])
+                random.setstate(self._states[1])
+                np.random.set_state(self._states[2])
+            torch.set_num_threads(1)
+            try:
+                yield
+            finally:
+                self._states = torch.get_rng_state(), random.getstate(), np.random.get_state()
+                torch.set_num_threads(threads)
+                random.setstate(python)
+                np.random.set_state(arrays)
+
+
+def reproducible(seed: int) -> AbstractContextManager[None]:
+    """Seed all random number generators and use one thread; restore both after."""
+    return Chance(seed).used()

@@ -20,7 +20,8 @@ from thalweg.problems.trial import SPLITS, Split, kind
 
 Data: TypeAlias = "tuple[Tensor, Tensor] | Dataset[Any]"
 
-_CHUNK = 2048
+CHUNK = 2048
+"""The most samples of which predictions are computed at once."""
 _ROLES = {"model": "model factory", "loss": "loss", "metric": "metric"}
 
 
@@ -99,14 +100,17 @@ class Problem:
         model.eval()
         try:
             with torch.no_grad():
-                return torch.cat([model(x[i : i + _CHUNK]) for i in range(0, len(x), _CHUNK)])
+                return torch.cat([model(x[i : i + CHUNK]) for i in range(0, len(x), CHUNK)])
         finally:
             model.train(training)
 
     def evaluate(self, model: nn.Module, split: Split) -> tuple[float, float]:
         """The loss and the metric over a whole split.  Call the optimizer's ``eval()`` first if it has one."""
-        x, y = self.tensors(split)
-        prediction = self.predict(model, x)
+        return self.judge(self.predict(model, self.tensors(split)[0]), split)
+
+    def judge(self, prediction: Tensor, split: Split) -> tuple[float, float]:
+        """The loss and the metric of predictions for a whole split."""
+        _, y = self.tensors(split)
         with torch.no_grad():
             return float(self.loss(prediction, y)), float(self.metric(prediction, y))
 

@@ -61,6 +61,7 @@ def make(
     finalists: int = 1,
     splits: bool = False,
     margin: float | None = None,
+    halving: bool = False,
     parts: Mapping[str, str] | None = None,
 ) -> Plan:
     """The plan of a race; `parts` are the problem's, if they are already known.  With `seconds` there are no `steps`.
@@ -97,7 +98,7 @@ def make(
     planned = tuple(_entry(entry, sizes["train"], batch_size, examples, trials) for entry in entries)
     return Plan(
         about, planned, trials, seeds, 0 if seconds else steps, examples, seed, finalists, GROWTHS, splits,
-        margin or 0.0, float(seconds or 0), versions(),
+        margin or 0.0, float(seconds or 0), halving, versions(),
     )  # fmt: skip
 
 

@@ -1,28 +1,31 @@
 """A race from its plan to its results."""
 
+import math
 import os
+import time
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from thalweg import lifelines
 from thalweg.problems import Problem
 from thalweg.problems.trial import SPLITS
-from thalweg.race import course
+from thalweg.race import course, ways
 from thalweg.race import plan as planning
 from thalweg.race import workers as places
 from thalweg.race.entry import Entry
 from thalweg.race.plan import Task
 from thalweg.race.results import Results
 from thalweg.race.training import machine
-from thalweg.rule import Rule
+from thalweg.rule import Rule, check
 from thalweg.store import Plan, Run, Store, claim
 from thalweg.switch import Switch
 from thalweg.verdict.looks import looks
 
+Populations = Literal["auto", "always", "never"]
 FINALISTS = 3
 _LIGHT = 2**24
 """Bytes of data up to which workers are sent a built-in problem: to load digits they would import scikit-learn."""
@@ -37,12 +40,18 @@ class Progress:
         done: the number of runs that have ended.
         total: the number of runs in the race; an entry without a finished trial has no final runs.
         best: the best trial so far of the run's entry.
+        together: the most runs that advance together; 1 if they are done one at a time.
+        why: why they are, or empty.
+        left: the seconds that the race is expected to take from now on; nan if nothing is known.
     """
 
     run: Run | None
     done: int
     total: int
     best: Run | None
+    together: int = 1
+    why: str = ""
+    left: float = math.nan
 
 
 class Race:
@@ -76,11 +85,17 @@ class Race:
             the machine, so that the same race may come out differently.  The runs of all entries take turns, so that a
             change of the machine's load meets all.
         seed: the seed from which all others are derived.
+        halving: stop the worse half of an entry's trials after a quarter of the steps, and of the others after a half.
+            Schedules are as long as without.  This assumes that what is behind then would stay behind; as many trials
+            as there are finalists always finish.
         margin: if given, the race goes on until each two entries are shown to differ, or to be equal to within this
             difference of the metric, with `seeds` replicates at most; entries that are decided rest.
         store: a file or database URL in which to record every run, so that the same race can resume, and grow: with
             more trials, seeds, finalists or entries it keeps its runs and does what is missing.  None for none.
         workers: number of processes; by default one per core, or this process if the problem cannot be sent to others.
+        populations: whether runs of one seed advance together, many in one pass: ``auto`` tries both ways for a few
+            steps and takes the faster one, ``always`` takes populations even if they are slower, ``never`` takes none.
+            The numbers are the same: a population whose runs differ from runs alone in a single bit is not used.
         data: the folder that belongs to a problem given as text.
         mix_versions: continue a stored race even if the versions of torch, Python or thalweg have changed.
 
@@ -109,16 +124,21 @@ class Race:
         seconds: float | None = None,
         seed: int = 0,
         splits: bool = False,
+        halving: bool = False,
         margin: float | None = None,
         store: str | Path | None = None,
         workers: int | None = None,
+        populations: Populations = "auto",
         data: Path | None = None,
         mix_versions: bool = False,
     ) -> None:
+        check("the race's populations", populations, Populations)
         if workers is not None and (not isinstance(cast(Any, workers), int) or workers < 1):
             raise ValueError(f"the race's workers is {workers!r}; allowed is a whole number >= 1")
         if steps is not None and seconds is not None:
             raise ValueError(f"the race has {steps!r} steps and {seconds!r} seconds; give one of them as its budget")
+        if seconds is not None and halving:
+            raise ValueError(f"the race halves trials, and has {seconds!r} seconds; give it steps as its budget")
         if isinstance(entries, str):
             raise ValueError(f"the race's entries are {entries!r}; give a list of them, as in ['sgd', 'adam']")
         self._source = places.Source(problem, data)
@@ -133,12 +153,13 @@ class Race:
         steps = self._problem.steps if steps is None else steps
         self.plan = planning.make(
             self._problem, given, trials=trials, seeds=seeds, finalists=finalists, steps=steps, seconds=seconds,
-            seed=seed, splits=splits, margin=margin, parts=parts,
+            seed=seed, splits=splits, margin=margin, halving=halving, parts=parts,
         )  # fmt: skip
         for doubt in planning.doubts(self.plan, given):
             warnings.warn(doubt, stacklevel=2)
         self._job = places.Job(self.plan, {entry.name: entry for entry in given})
         self._store, self._workers, self._mix = store, workers, mix_versions
+        self._populations: Populations = populations
 
     def run(self, progress: Callable[[Progress], None] | None = None) -> Results:
         """Do all runs that are not in the store yet.
@@ -160,18 +181,34 @@ class Race:
             Store.open(place, self.plan, machine(), mix_versions=self._mix) as store,
             lifelines.holding(),
         ):
-            _Course(self.plan, store, progress or (lambda _: None)).run(self._do)
+            ahead = _Course(self.plan, store, progress or (lambda _: None))
+            if ahead.queue:
+                way = ways.choose(
+                    self._problem,
+                    self.plan,
+                    self._job.entries,
+                    ahead.queue,
+                    self._processes(),
+                    self._populations,
+                    progress is not None,
+                )
+                self._job = replace(self._job, way=way)
+                ahead.clock = _Clock(way, self.plan, self._processes())
+            ahead.run(self._do)
             return Results(self.plan, course.ended(self.plan, store.runs()))
 
     def _do(self, tasks: deque[Task], keep: Callable[[Run], None]) -> None:
-        wanted = min(self._workers or _cores(), self._most())
+        wanted = self._processes()
         packed = places.pack(self._source, self._job) if wanted > 1 else None
         if packed:
-            places.apart(self._source, packed, wanted, tasks, keep)
+            places.apart(self._source, self._job, packed, wanted, tasks, keep)
         elif wanted > 1 and self._workers:
             raise places.WorkerError(f"problem {self._problem.name!r} cannot be sent to other processes; use workers=1")
         else:
             places.here(self._job, self._problem, tasks, keep)
+
+    def _processes(self) -> int:
+        return min(self._workers or _cores(), self._most())
 
     def _most(self) -> int:
         """The largest number of runs that can be in progress at once."""
@@ -186,10 +223,11 @@ class _Course:
         self.runs = {run.key: run for run in store.runs()}
         self.queue: deque[Task] = deque()
         self.known: dict[str, Task] = {}
+        self.clock: _Clock | None = None
         self._look()
 
     def run(self, do: Callable[[deque[Task], Callable[[Run], None]], None]) -> None:
-        self.progress(Progress(None, self._done(), self._total(), None))
+        self._tell(None, None)
         if self.queue:
             do(self.queue, self._keep)
 
@@ -209,27 +247,54 @@ class _Course:
         self.left -= 1
         if not self.left:
             self._look()
-        self.progress(Progress(run, self._done(), self._total(), self._trials(run.entry).best(run.entry)))
+        if self.clock:
+            self.clock.count(run)
+        self._tell(run, self._trials(run.entry).best(run.entry))
+
+    def _tell(self, run: Run | None, best: Run | None) -> None:
+        done, ahead = sum(key in self.runs for key in self.known), self._ahead()
+        event = Progress(run, done, done + ahead.total(), best)
+        if self.clock:
+            way = self.clock.way
+            event = replace(event, together=way.most, why=way.why, left=self.clock.left(ahead))
+        self.progress(event)
 
     def _trials(self, name: str) -> Results:
         tune = (t for t in self.known.values() if t.entry == name and t.phase == "tune" and t.key in self.runs)
         return Results(self.plan, tuple(self.runs[task.key] for task in tune))
 
-    def _done(self) -> int:
-        return sum(key in self.runs for key in self.known)
-
-    def _total(self) -> int:
-        """The runs that are known, and while there are trials left, the final runs that will follow them."""
-        total = len(self.known)
+    def _ahead(self) -> Counter[str]:
+        """How many runs of each entry are known to be left; and while trials are, the final runs that will follow."""
+        ahead = Counter(task.entry for key, task in self.known.items() if key not in self.runs)
         if any(task.phase == "final" for task in self.known.values()):
-            return total
+            return ahead
         first = looks(self.plan.seeds)[0][0] if self.plan.margin else self.plan.seeds
         for entry in self.plan.entries:
             tried = self._trials(entry.name)
             known = sum(task.entry == entry.name for task in self.known.values())
             lost = len(tried.runs) == known and tried.best(entry.name) is None
-            total += 0 if lost else first * min(self.plan.finalists, known)
-        return total
+            ahead[entry.name] += 0 if lost else first * min(self.plan.finalists, known)
+        return ahead
+
+
+class _Clock:
+    """How long a race will take: as long as a few tried steps say, then as long as the runs that have ended took."""
+
+    def __init__(self, way: ways.Way, plan: Plan, workers: int) -> None:
+        self.way = way
+        self._plan, self._workers = plan, workers
+        self._began, self._done = time.monotonic(), 0.0
+
+    def count(self, run: Run) -> None:
+        """Note that a run has ended."""
+        self._done += self.way.seconds(self._plan, run.entry, 1)
+
+    def left(self, ahead: Mapping[str, int]) -> float:
+        """The seconds that so many runs of each entry will take."""
+        expected = sum(self.way.seconds(self._plan, entry, runs) for entry, runs in ahead.items())
+        if not self._done:
+            return expected / self._workers
+        return expected * (time.monotonic() - self._began) / self._done
 
 
 def _size(problem: Problem) -> int:

@@ -2,7 +2,7 @@
 
 import math
 import platform
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from itertools import pairwise
@@ -16,7 +16,7 @@ from thalweg import __version__, schedules
 from thalweg.groups import hidden_matrices
 from thalweg.optimizer import Optimizer, switching
 from thalweg.problems.blame import told, where
-from thalweg.problems.chance import reproducible
+from thalweg.problems.chance import Chance, reproducible
 from thalweg.problems.problem import Problem, Split
 from thalweg.race import stopwatch
 from thalweg.race.entry import DEFAULTS, Entry
@@ -50,24 +50,57 @@ def train(problem: Problem, plan: Plan, entry: Entry, task: Task) -> Run:
         RunError: something else went wrong, which may not go wrong the next time: memory or a disk that is full, a
             folder that cannot be written, a rule that cannot step these parameters.
     """
-    session = _Session(problem, plan, entry, task)
-    status: Status = "finished"
-    message = ""
-    try:
-        with reproducible(seed_for(plan, task, "model")):
-            session.run()
-    except Diverged as divergence:
-        status, message = "diverged", str(divergence)
-    except _Raised as raised:
-        status, message = "failed", str(raised)
-    except Exception as error:
-        if not isinstance(error, OSError | MemoryError | RuntimeError | TypeError | ValueError) and not where(error):
-            raise  # a fault of ours
-        said = told(error, f" at step {session.step:,}")
-        raise RunError(f"{task.entry} ({task.phase}, trial {task.trial}, seed {task.seed}) stopped: {said}") from error
-    curve = Curve(**{name: tuple(column) for name, column in session.columns.items()})
-    measured = session.measured if status == "finished" else {}
-    return record(entry, task, status, **measured, curve=curve, seconds=session.seconds, message=message)
+    started = Started(problem, plan, entry, task)
+    started.go_on()
+    assert started.run is not None
+    return started.run
+
+
+class Started:
+    """A run that may be left for a while, and gone on with.
+
+    Attributes:
+        session: what is known of it.
+        run: its record, once it has ended.
+    """
+
+    def __init__(self, problem: Problem, plan: Plan, entry: Entry, task: Task) -> None:
+        self.session = _Session(drawn(problem, plan, task), plan, entry, task)
+        self.run: Run | None = None
+        self._chance = Chance(seed_for(plan, task, "model"))
+        self._steps = self.session.run()
+
+    def go_on(self, until: float = math.inf) -> None:
+        """Go on to the first evaluation at or after a step, or to the end.
+
+        Raises:
+            RunError: as `train`.
+        """
+        session = self.session
+        status: Status = "finished"
+        message = ""
+        try:
+            with self._chance.used():
+                for step in self._steps:
+                    if step >= until:
+                        return
+        except Diverged as divergence:
+            status, message = "diverged", str(divergence)
+        except _Raised as raised:
+            status, message = "failed", str(raised)
+        except Exception as error:
+            if not isinstance(error, OSError | MemoryError | RuntimeError | TypeError | ValueError) and not where(
+                error
+            ):
+                raise  # a fault of ours
+            said, of = told(error, f" at step {session.step:,}"), session.task
+            raise RunError(f"{of.entry} ({of.phase}, trial {of.trial}, seed {of.seed}) stopped: {said}") from error
+        self.run = session.ended(status, message)
+
+
+def drawn(problem: Problem, plan: Plan, task: Task) -> Problem:
+    """The problem of a run: with training and validation data drawn anew, if replicates do that."""
+    return problem.split(seed_for(plan, task, "split")) if plan.splits and task.phase == "final" else problem
 
 
 def record(entry: Entry, task: Task, status: Status, **known: Any) -> Run:
@@ -82,8 +115,6 @@ class _Session:
     """A run in progress; its data remain readable if it stops early."""
 
     def __init__(self, problem: Problem, plan: Plan, entry: Entry, task: Task) -> None:
-        if plan.splits and task.phase == "final":
-            problem = problem.split(seed_for(plan, task, "split"))
         self.problem, self.plan, self.entry, self.task = problem, plan, entry, task
         self.step, self.seconds = 0, 0.0
         self.began: float | None = None
@@ -92,31 +123,51 @@ class _Session:
         self.columns: dict[str, list[Any]] = {f.name: [] for f in fields(Curve)}
         self.best = (math.inf, math.inf)
         self.measured: dict[str, Any] = {}
+        self.size = plan.entry(entry.name).batch_size
+        self.evaluate: Callable[[nn.Module, Split], tuple[float, float]] = problem.evaluate
 
-    def run(self) -> None:
+    def ended(self, status: Status, message: str = "") -> Run:
+        """The record of the run, which has ended."""
+        curve = Curve(**{name: tuple(column) for name, column in self.columns.items()})
+        measured = self.measured if status in ("finished", "stopped") else {}
+        return record(self.entry, self.task, status, **measured, curve=curve, seconds=self.seconds, message=message)
+
+    def run(self) -> Iterator[int]:
+        """Train; yields the step after each evaluation."""
         planned = self.plan.entry(self.entry.name)
-        self.size = planned.batch_size
         x, y = self.problem.tensors("train")
         if self.plan.seconds:
             self._warm(x[: self.size], y[: self.size])
-        with self._users():
-            model = self.problem.fresh()
-            model.train()
-        optimizer = self._optimizer(model)
-        generator = torch.Generator().manual_seed(seed_for(self.plan, self.task, "order"))
-        batches = stream(len(x), self.size, generator)
-
-        start_loss = self._point(model, optimizer, math.nan)
-        limit = start_loss + RUNAWAY * (1 + abs(start_loss))
+        model, optimizer = self._begin()
+        batches = self._batches()
+        self._mark(model, optimizer, math.nan)
         for steps in self._budget(planned.steps):
             before = self.step
             total = self._train(model, optimizer, batches, x, y, steps)
-            if self.step == before:  # the one before has taken its time
-                continue
-            loss = self._point(model, optimizer, total / (self.step - before))
-            optimizer.observe(loss)
-            if loss > limit:
-                raise self._diverged(f"the validation loss has grown to {loss:.3g}")
+            if self.step > before:  # otherwise the one before has taken its time
+                self._mark(model, optimizer, total / (self.step - before))
+                yield self.step
+
+    def _begin(self) -> tuple[nn.Module, Optimizer]:
+        """The model and its optimizer."""
+        with self._users():
+            model = self.problem.fresh()
+            model.train()
+        return model, self._optimizer(model)
+
+    def _batches(self) -> Generator[Tensor | None]:
+        generator = torch.Generator().manual_seed(seed_for(self.plan, self.task, "order"))
+        return stream(len(self.problem.tensors("train")[0]), self.size, generator)
+
+    def _mark(self, model: nn.Module, optimizer: Optimizer, train_loss: float) -> None:
+        """Evaluate the run, and let schedules that follow the loss know."""
+        loss = self._point(model, optimizer, train_loss)
+        if self.step == 0:
+            self.limit = loss + RUNAWAY * (1 + abs(loss))
+            return
+        optimizer.observe(loss)
+        if loss > self.limit:
+            raise self._diverged(f"the validation loss has grown to {loss:.3g}")
 
     def _optimizer(self, model: nn.Module) -> Optimizer:
         planned = self.plan.entry(self.entry.name)
@@ -214,7 +265,7 @@ class _Session:
     def _evaluated(self, model: nn.Module, optimizer: Optimizer, split: Split) -> tuple[float, float]:
         optimizer.eval()
         with self._users():
-            loss, metric = self.problem.evaluate(model, split)
+            loss, metric = self.evaluate(model, split)
         optimizer.train()
         for name, value in (("loss", loss), (self.problem.metric_name, metric)):
             if not math.isfinite(value):

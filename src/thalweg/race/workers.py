@@ -1,5 +1,7 @@
 """Executes runs in this process or in worker processes, each with one thread and its own copy of the data.
 
+Runs that can advance together are given to a worker together; see `thalweg.race.population`.
+
 Workers are independent processes connected by pipes, rather than forked or spawned by ``multiprocessing``.  Therefore a
 script that runs a race needs no ``if __name__ == "__main__"``, a killed worker is replaced instead of breaking the
 pool, and a worker whose parent was killed sees its pipe close and ends.  Each leads its own process group, so that
@@ -14,7 +16,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -25,11 +27,13 @@ import cloudpickle
 
 from thalweg import lifelines, problems
 from thalweg.problems import Problem, sources
+from thalweg.race import halving, population
 from thalweg.race import plan as planning
 from thalweg.race.channel import Channel
 from thalweg.race.entry import Entry
 from thalweg.race.plan import Task
 from thalweg.race.training import train
+from thalweg.race.ways import ONE_BY_ONE, Way, alike
 from thalweg.store import Plan, Run
 
 ATTEMPTS = 3
@@ -81,10 +85,46 @@ class Job:
 
     plan: Plan
     entries: Mapping[str, Entry]
+    way: Way = ONE_BY_ONE
 
-    def do(self, problem: Problem, task: Task) -> Run:
-        """Do the run of a task."""
-        return train(problem, self.plan, self.entries[task.entry], task)
+    def take(self, tasks: deque[Task], workers: int) -> list[Task]:
+        """Take the next runs to do together: so many that all workers have as much to do."""
+        if self.plan.halving and tasks[0].phase == "tune":
+            first = halving.bracket(self.plan, tasks[0])
+            together = [task for task in tasks if halving.bracket(self.plan, task) == first]
+            return self._taken(tasks, together)
+        first = alike(self.plan, tasks[0])
+        together = [task for task in tasks if alike(self.plan, task) == first]
+        count = min(len(together), -(-len(tasks) // workers))
+        rounds = -(-count // self.way.most)
+        taken = together[: -(-count // rounds)]
+        if len(taken) < self.way.least:
+            taken = taken[:1]
+        return self._taken(tasks, taken)
+
+    @staticmethod
+    def _taken(tasks: deque[Task], taken: list[Task]) -> list[Task]:
+        keys = {task.key for task in taken}
+        left = [task for task in tasks if task.key not in keys]
+        tasks.clear()
+        tasks.extend(left)
+        return taken
+
+    def do(self, problem: Problem, tasks: Sequence[Task]) -> list[Run]:
+        """Do runs that may advance together; those that cannot are done one after another."""
+        halved = self.plan.halving and tasks[0].phase == "tune"
+        if self.way.least <= len(tasks) <= self.way.most:
+            try:
+                return population.train(problem, self.plan, self.entries, tasks, self.way.apart)
+            except MemoryError:
+                half = len(tasks) // 2
+                if not halved:
+                    return self.do(problem, tasks[:half]) + self.do(problem, tasks[half:])
+            except population.Refused:
+                pass
+        if halved:
+            return halving.train(problem, self.plan, self.entries, tasks)
+        return [train(problem, self.plan, self.entries[task.entry], task) for task in tasks]
 
     def compare(self, source: Source, problem: Problem) -> None:
         """Raise `WorkerError` if the problem, formulas or versions in this process differ from the plan."""
@@ -125,26 +165,30 @@ def pack(source: Source, job: Job) -> list[bytes] | None:
 
 
 def here(job: Job, problem: Problem, tasks: deque[Task], keep: Callable[[Run], None]) -> None:
-    """Do all tasks in this process, one after another; `keep` may add further ones."""
+    """Do all tasks in this process; `keep` may add further ones."""
     while tasks:
-        keep(job.do(problem, tasks.popleft()))
+        for run in job.do(problem, job.take(tasks, 1)):
+            keep(run)
 
 
-def apart(source: Source, packed: list[bytes], workers: int, tasks: deque[Task], keep: Callable[[Run], None]) -> None:
+def apart(
+    source: Source, job: Job, packed: list[bytes], workers: int, tasks: deque[Task], keep: Callable[[Run], None]
+) -> None:
     """Do all tasks in worker processes; `keep` is called in this thread, and may add further ones.
 
     Raises:
         WorkerError: the workers cannot read the race, read another one, or die again and again of the same run.
     """
-    flying: set[Future[Run]] = set()
-    with closing(_Crew(source, packed)) as crew, ThreadPoolExecutor(workers) as threads:
+    flying: set[Future[list[Run]]] = set()
+    with closing(_Crew(source, packed, job.plan.halving)) as crew, ThreadPoolExecutor(workers) as threads:
         try:
             while tasks or flying:
                 while tasks and len(flying) < workers:
-                    flying.add(threads.submit(crew.do, tasks.popleft()))
+                    flying.add(threads.submit(crew.do, job.take(tasks, workers)))
                 done, flying = wait(flying, return_when=FIRST_COMPLETED)
                 for future in done:
-                    keep(future.result())
+                    for run in future.result():
+                        keep(run)
         finally:
             crew.dismiss()  # before the executor waits for its threads, which wait for the workers
 
@@ -152,24 +196,27 @@ def apart(source: Source, packed: list[bytes], workers: int, tasks: deque[Task],
 class _Crew:
     """The workers, one for each thread that asks."""
 
-    def __init__(self, source: Source, packed: list[bytes]) -> None:
-        self._source, self._packed = source, packed
+    def __init__(self, source: Source, packed: list[bytes], halving: bool) -> None:
+        self._source, self._packed, self._halving = source, packed, halving
         self._of_thread = threading.local()
         self._all: list[subprocess.Popen[bytes]] = []
         self._ended: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         self._dismissed = False
 
-    def do(self, task: Task) -> Run:
-        """The run of a task, done by this thread's worker; if that dies, a new one starts the run again."""
+    def do(self, tasks: list[Task]) -> list[Run]:
+        """The runs of some tasks, done by this thread's worker; if that dies, new ones start half of them each, since
+        there may have been too little memory for all, and a run alone again.
+        """
         ended = ""
+        task = tasks[0]
         for _ in range(ATTEMPTS):
             worker: subprocess.Popen[bytes] | None = getattr(self._of_thread, "worker", None)
             try:
                 if worker is None:
                     worker = self._of_thread.worker = self._started()
                     _send(worker, *self._packed)
-                _send(worker, task)
+                _send(worker, tasks)
                 return _receive(worker)
             except (EOFError, pickle.UnpicklingError):
                 self._of_thread.worker = None
@@ -177,6 +224,9 @@ class _Crew:
                     ended = self._buried(worker)
                 if self._dismissed:
                     break
+                if len(tasks) > 1 and not (self._halving and task.phase == "tune"):
+                    half = len(tasks) // 2
+                    return self.do(tasks[:half]) + self.do(tasks[half:])
         raise WorkerError(
             f"the worker process ended {ATTEMPTS} times in the same run of {task.entry} ({task.phase}, trial "
             f"{task.trial}, seed {task.seed}), at last {ended}; the race stops, and nothing is recorded of that run"
@@ -236,8 +286,8 @@ def _send(worker: subprocess.Popen[bytes], *things: Any) -> None:
             _channel(worker).send(thing)
 
 
-def _receive(worker: subprocess.Popen[bytes]) -> Run:
-    answer: Run | Fault = _channel(worker).receive()
+def _receive(worker: subprocess.Popen[bytes]) -> list[Run]:
+    answer: list[Run] | Fault = _channel(worker).receive()
     if isinstance(answer, Fault):
         raise pickle.loads(answer.packed)
     return answer

@@ -110,8 +110,8 @@ def sensitivity(results: Results, colours: Mapping[str, str], numbers: Mapping[s
         if "lr" not in entry.search:
             continue
         runs = sorted(results.of(entry.name, "tune"), key=lambda run: run.settings["lr"])
-        alive = [run for run in runs if run.status == "finished"]
-        lost = [run for run in runs if run.status != "finished"]
+        alive = [run for run in runs if run.status in ("finished", "stopped")]
+        lost = [run for run in runs if run.status not in ("finished", "stopped")]
         colour = colours[entry.name]
         common = {
             "type": "scatter",

@@ -12,7 +12,7 @@ FORMAT = 3
 """The version of the tables; newer stores are refused."""
 
 Phase = Literal["tune", "final"]
-Status = Literal["finished", "diverged", "failed"]
+Status = Literal["finished", "stopped", "diverged", "failed"]
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,7 @@ class Plan:
         splits: whether every replicate draws training and validation data anew.
         seconds: the budget of every run in seconds of training, in place of steps and examples, which are then 0; 0 if
             there is none.
+        halving: whether the worse half of an entry's trials stops after a quarter of the steps, and again after a half.
         margin: if it is positive, entries have replicates, `seeds` at most, until each pair is shown to differ or to
             be equal to within it.
         versions: of the libraries that the numbers depend on; not part of the hash, since a race may be continued with
@@ -145,6 +146,7 @@ class Plan:
     splits: bool = False
     margin: float = 0.0
     seconds: float = 0.0
+    halving: bool = False
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -153,7 +155,7 @@ class Plan:
         whole: dict[str, Any] = {"format": FORMAT, **asdict(self), "entries": [asdict(e) for e in self.entries]}
         # Older plans do not have these, and keep their hash.
         parts = [(whole["problem"], "parts"), *((entry, "code") for entry in whole["entries"])]
-        for part, name in ((whole, "versions"), (whole, "seconds"), *parts):
+        for part, name in ((whole, "versions"), (whole, "seconds"), (whole, "halving"), *parts):
             if not part[name]:
                 del part[name]
         return whole
@@ -182,6 +184,7 @@ class Plan:
         about = {"problem": problem.fingerprint, "metric": problem.metric, "higher": problem.higher_is_better}
         budget = ("seconds",) if self.seconds else ("steps", "examples")
         shared = {n: getattr(self, n) for n in (*budget, "seed", "splits")}
+        shared |= {"halving": True} if self.halving else {}
         return {**about, **shared, **{n: x for n, x in entry.items() if n not in ("trials", "search")}}
 
     def entry(self, name: str) -> EntryPlan:
@@ -225,7 +228,8 @@ class Run:
         seed: the number of the replicate, from 0, whose runs share initial weights and order of data.
         settings: all numbers of the rule, the tuned ones (those in the entry's `search`) and the others.
         rule: the rule of the run, as text for ``rules.parse``, or for ``Switch.parse`` if it is a switch.
-        status: ``finished``; ``diverged``, if the loss did; ``failed``, if the model, loss or metric raised an error.
+        status: ``finished``; ``stopped``, if it was among the worse half of its entry's trials; ``diverged``, if the
+            loss did; ``failed``, if the model, loss or metric raised an error.
         best_step: the step of the run's best point: by the validation metric, then its loss, then the earliest.
         validation_metric, validation_loss: at that point.
         test_metric, test_loss: at that point, of a final run.

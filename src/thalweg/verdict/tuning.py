@@ -39,8 +39,9 @@ def tuning(results: Results) -> tuple[Tuning, ...]:
 def _tuning(results: Results, name: str) -> Tuning:
     sign = 1.0 if results.plan.problem.higher_is_better else -1.0
     trials = results.of(name, "tune")
-    finished = [sign * run.validation_metric for run in trials if run.status == "finished"]
-    lost = [_untrained(run, sign, min(finished)) for run in trials if run.status != "finished"]
+    ended = ("finished", "stopped")  # a trial that was stopped has got so far
+    finished = [sign * run.validation_metric for run in trials if run.status in ended]
+    lost = [_untrained(run, sign, min(finished)) for run in trials if run.status not in ended]
     best = max(finished)
     within = {percent: sum(x >= best - percent / 100 * abs(best) for x in finished) / len(trials) for percent in (1, 5)}
     expected = {k: sign * x for k, x in _expected([*finished, *lost]).items()}

@@ -56,7 +56,7 @@ def judge(results: Results) -> Verdict:
     leaders = tuple(row.entry for row in sorted(unbeaten, key=lambda row: row is not best))
     headline, *sentences = _said(results, complete, ranked, best, found, leaders)
     headline += _mixed(results)
-    sentences += [*_better(results, rows, ranked), *_equal_seconds(results.plan, rows)]
+    sentences += [*_better(results, rows, ranked), *_equal_seconds(results.plan, rows), *_halved(results)]
     warnings = (*_unfinished(results, complete), *_edges(rows), *_lost(results.plan, rows))
     sooner_of = sooner(results, rows) if complete and not results.plan.margin else ()
     more = time_to_target(results), sooner_of, tuple(_sooner(results.plan, sooner_of)), tuning(results)
@@ -152,11 +152,27 @@ def _said(
     ]
 
 
+def _halved(results: Results) -> list[str]:
+    """What halving assumes, and the steps that the trials of each entry took."""
+    used: list[str] = []
+    for entry in results.plan.entries:
+        trials = results.of(entry.name, "tune")
+        steps = sum(run.curve.step[-1] for run in trials if run.curve.step)
+        if any(run.status == "stopped" for run in trials):
+            used.append(f"{entry.name} took {steps:,} of {len(trials) * entry.steps:,}")
+    if not used:
+        return []
+    return [
+        "The worse half of an entry's trials was stopped after a quarter of the steps, and of the others after a half; "
+        f"this assumes that what is behind then stays behind.  Of the steps of its trials {_and(used)}."
+    ]
+
+
 def _nothing(results: Results, complete: bool) -> str:
     """What to say while no entry has a result."""
     if not results.runs:
         return "No verdict yet: no run has ended."
-    if all(run.status != "finished" for run in results.runs):
+    if all(run.status in ("diverged", "failed") for run in results.runs):
         return f"No verdict{': every run' if complete else ' yet: every run so far'} diverged or failed."
     if complete and any(run.phase == "final" for run in results.runs):
         return "No verdict: every final run diverged or failed."

@@ -1,0 +1,160 @@
+"""Runs of one seed that advance together: one pass computes the gradients of all, one launch steps all.
+
+Each run is what it is alone, to the last bit: it has its own weights, rule, schedule, count of steps, norm, clipping.
+All start from the same weights and see the same batches, as runs of one seed do.  What diverges leaves, and the others
+go on without it.
+"""
+
+# pyright: reportPrivateUsage=false
+# A population does to many sessions what each does to itself.
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.optimizer.together import Together
+from thalweg.problems.blame import told
+from thalweg.problems.chance import reproducible
+from thalweg.problems.problem import CHUNK, Problem, Split
+from thalweg.race import halving, stopwatch
+from thalweg.race.entry import Entry
+from thalweg.race.plan import Task, marks, seed_for
+from thalweg.race.stacked import Stack
+from thalweg.race.training import Diverged, _Session, drawn
+from thalweg.store import Plan, Run
+
+
+class Refused(Exception):
+    """The runs cannot advance together; the message says why."""
+
+
+def train(problem: Problem, plan: Plan, entries: Mapping[str, Entry], tasks: Sequence[Task], apart: bool) -> list[Run]:
+    """Do runs of one seed, batch size and number of steps together; their records, in the order in which they ended.
+
+    Args:
+        problem: the problem.
+        plan: the plan of the race.
+        entries: the entries by name.
+        tasks: the runs.
+        apart: whether the loss of each run is computed by itself.
+
+    Raises:
+        Refused: the model, the loss or a rule cannot do it, or an error came up that a run alone has to tell.
+        MemoryError: there is not enough memory for so many.
+    """
+    try:
+        with reproducible(seed_for(plan, tasks[0], "model")):
+            return Population(problem, plan, entries, tasks, apart).run()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also what the user's code raises to stop the process
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            raise MemoryError(str(error)) from error
+        raise Refused(told(error)) from error
+
+
+class Population:
+    """Runs that advance together.
+
+    Attributes:
+        sessions: the runs that have not ended.
+        stack: their models.
+        seconds: the time that training has taken.
+    """
+
+    def __init__(
+        self, problem: Problem, plan: Plan, entries: Mapping[str, Entry], tasks: Sequence[Task], apart: bool
+    ) -> None:
+        self._problem = problem = drawn(problem, plan, tasks[0])
+        self._plan = plan
+        self.sessions = [_Session(problem, plan, entries[task.entry], task) for task in tasks]
+        model = problem.fresh()
+        model.train()
+        self.stack = Stack(model, len(tasks), apart)
+        self._together = Together(
+            [session._optimizer(own) for session, own in zip(self.sessions, self.stack.models, strict=True)]
+        )
+        self._batches = self.sessions[0]._batches()
+        self._ended: list[Run] = []
+
+    def run(self) -> list[Run]:
+        """Do all steps; the records of the runs."""
+        session = self.sessions[0]
+        planned = self._plan.entry(session.entry.name)
+        self._mark([math.nan] * len(self.sessions))
+        for start, end in pairwise(marks(planned.steps, session.size, self._plan.examples)):
+            if not self.sessions:
+                break
+            self._mark([total / (end - start) for total in self.train(end - start)])
+            ends = halving.stops(self._plan, self.sessions, start, end)
+            self._ended += [halving.stopped(self.sessions[i]) for i in ends]
+            self._keep([i for i in range(len(self.sessions)) if i not in ends])
+        return self._ended + [session.ended("finished") for session in self.sessions]
+
+    def train(self, steps: int) -> list[float]:
+        """Take so many steps; the sum of the losses of each run."""
+        x, y = self._problem.tensors("train")
+        totals = torch.zeros(len(self.sessions), dtype=torch.float64)
+        began = stopwatch.seconds()
+        for _ in range(steps):
+            at = next(self._batches)
+            given = (x, y) if at is None else (x[at], y[at])
+            losses = self.stack.losses(self._problem.loss, *given)
+            self._together.step()
+            totals += losses
+            for session, loss in zip(self.sessions, losses, strict=True) if self.sessions[0].step == 0 else ():
+                session.columns["train_loss"][:1] = [float(loss)]
+            for session in self.sessions:
+                session.step += 1
+        share = (stopwatch.seconds() - began) / len(self.sessions)
+        for session in self.sessions:
+            session.seconds += share
+        return [float(total) for total in totals]
+
+    def _mark(self, train_losses: Sequence[float]) -> None:
+        """Evaluate all runs; those that have diverged leave."""
+        predictions = self.predict("validation")
+        left: list[int] = []
+        everyone = zip(self.sessions, self.stack.models, self._together.optimizers, train_losses, strict=True)
+        for i, (session, model, optimizer, loss) in enumerate(everyone):
+            session.evaluate = _Evaluation(self._problem, predictions[i])
+            try:
+                session._mark(model, optimizer, loss)
+            except Diverged as divergence:
+                self._ended.append(session.ended("diverged", str(divergence)))
+            else:
+                left.append(i)
+        self._keep(left)
+
+    def _keep(self, left: Sequence[int]) -> None:
+        """Go on with some of the runs."""
+        if len(left) < len(self.sessions):
+            self.sessions = [self.sessions[i] for i in left]
+            if left:
+                self.stack.keep(left)
+                self._together.keep(left)
+
+    def predict(self, split: Split) -> Tensor:
+        """The predictions of all runs for a split, at the points to evaluate."""
+        for optimizer in self._together.optimizers:
+            optimizer.eval()
+        predictions = self.stack.predict(self._problem.tensors(split)[0], CHUNK)
+        for optimizer in self._together.optimizers:
+            optimizer.train()
+        return predictions
+
+
+class _Evaluation:
+    """Evaluates a model, whose predictions for the validation set are known."""
+
+    def __init__(self, problem: Problem, prediction: Tensor) -> None:
+        self._problem, self._prediction = problem, prediction
+
+    def __call__(self, model: nn.Module, split: Split) -> tuple[float, float]:
+        """See `thalweg.Problem.evaluate`."""
+        if split == "validation":
+            return self._problem.judge(self._prediction, split)
+        return self._problem.evaluate(model, split)
