@@ -21,9 +21,9 @@ def has_rows(of: Graph) -> bool:
     return any(node.axes in (ROW, COLUMN) for node in of.nodes)
 
 
-def passes(of: Graph) -> tuple[Graph, ...]:
-    """The passes over the elements among the stages of a step."""
-    return tuple(stage.elements for stage in stages(of) if stage.elements)
+def passes(of: Graph, early: bool = False) -> tuple[Graph, ...]:
+    """The passes over the elements among the stages of a step; `early` as for `thalweg.cutting.stages`."""
+    return tuple(stage.elements for stage in stages(of, early=early) if stage.elements)
 
 
 def bytes_per_parameter(
