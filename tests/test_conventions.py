@@ -9,6 +9,7 @@ import torch
 
 from thalweg import conventions
 from thalweg.conventions import TABLE, translate
+from thalweg.conventions.meaning import REQUIRED
 from thalweg.conventions.page import page
 from thalweg.rules import (
     ADOPT,
@@ -43,6 +44,14 @@ def walk(framework: str, name: str, gradients: list[list[float]], **theirs: Any)
 def test_every_name_is_a_rule(framework: str, name: str) -> None:
     rule = conventions.rule(framework, name, lr=0.25)
     assert rule.lr == 0.25
+
+
+@pytest.mark.parametrize(("framework", "name"), CALLS)
+def test_defaults_may_be_given(framework: str, name: str) -> None:
+    column = TABLE[framework]
+    needed = {k: 0.1 for k, a in column.names[name].arguments.items() if a.default is REQUIRED}
+    given = {k: a.default for k, a in column.names[name].arguments.items()} | needed
+    assert column.read(name, given) == column.read(name, needed)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +140,13 @@ def test_keras_decays_before_the_step_whatever_the_optimizer() -> None:
 def test_without_epsilon_optax_takes_zero_over_zero_as_zero() -> None:
     settings = {"learning_rate": 0.5, "initial_accumulator_value": 0.0, "eps": 0.0}
     assert walk("optax", "adagrad", [[0.0, 4.0]], **settings)[0] == [1.0, -2.5]
+
+
+def test_without_weight_decay_it_does_not_matter_where_lamb_has_it() -> None:
+    coupled, decoupled = (
+        walk("pytorch_optimizer", "lamb", [[3.0, 4.0]] * 3, lr=0.1, weight_decouple=x) for x in (False, True)
+    )
+    assert coupled == decoupled
 
 
 @pytest.mark.parametrize("name", ["laprop", "grams"])

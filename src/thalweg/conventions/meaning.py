@@ -50,6 +50,8 @@ class Argument:
 
     def check(self, said: str, value: Any, rule: Rule) -> None:
         """Raise ``ValueError``, which calls the argument `said`, if the value is not supported."""
+        if (value is None and self.default is None) or (isinstance(value, Hashable) and value in self.values):
+            return  # the default, or one that the table translates
         if self.refused and value != self.default:
             raise ValueError(f"{said} is {value!r}; allowed is {self.default!r}: {self.refused}")
         if self.closed and not any(value is known or value == known for known in self.values):

@@ -31,6 +31,7 @@ RANGES: dict[str, Any] = {
     "decay_form": DecayForm,
     "clip_norm": cast(Any, Positive) | None,
     "clip_eps": Rate,
+    "clip_in": Literal["float64", "float32"],
     "clip_each": cast(Any, Positive) | None,
     "clip_value": cast(Any, Positive) | None,
     "ema": cast(Any, Decay) | None,
@@ -40,8 +41,8 @@ RANGES: dict[str, Any] = {
 """The allowed values of `Optimizer`'s arguments around a rule; see `thalweg.rule.check`."""
 
 _CONFIGURATION = (
-    "rule", "schedule", "clip_norm", "clip_eps", "clip_each", "clip_value", "ema", "nonfinite", "state_dtype", "seed",
-    "backend", "training", "skipped_steps", "switch",
+    "rule", "schedule", "clip_norm", "clip_eps", "clip_in", "clip_each", "clip_value", "ema", "nonfinite",
+    "state_dtype", "seed", "backend", "training", "skipped_steps", "switch",
 )  # fmt: skip
 
 _add_param_group = unguarded(TorchOptimizer.add_param_group)
@@ -70,6 +71,8 @@ class Optimizer(TorchOptimizer):
             rescales the gradient, as Adam does, a warning says so, since this is not the decay of AdamW.
         clip_norm: the largest global norm of all gradients together, as in ``torch.nn.utils.clip_grad_norm_``.
         clip_eps: added to the global norm when clipping: 1e-6 in torch, 0 in Keras and optax.
+        clip_in: the precision in which the parameters' norms are added up to the global norm for clipping:
+            ``float64``, or ``float32`` as in pytorch_optimizer.
         clip_each: the largest norm of each parameter's own gradient, as in Keras's ``clipnorm``.
         clip_value: the largest magnitude of an element, as in ``torch.nn.utils.clip_grad_value_``.
         ema: the decay of a moving average of the weights, to which `eval` switches.
@@ -113,6 +116,7 @@ class Optimizer(TorchOptimizer):
         decay_form: DecayForm | None = None,
         clip_norm: float | None = None,
         clip_eps: float = 1e-6,
+        clip_in: Literal["float64", "float32"] = "float64",
         clip_each: float | None = None,
         clip_value: float | None = None,
         ema: float | None = None,
@@ -132,6 +136,7 @@ class Optimizer(TorchOptimizer):
         self.rule = given
         self.clip_norm: float | None = check("clip_norm", clip_norm, RANGES["clip_norm"])
         self.clip_eps: float = check("clip_eps", clip_eps, RANGES["clip_eps"])
+        self.clip_in: Literal["float64", "float32"] = check("clip_in", clip_in, RANGES["clip_in"])
         self.clip_each: float | None = check("clip_each", clip_each, RANGES["clip_each"])
         self.clip_value: float | None = check("clip_value", clip_value, RANGES["clip_value"])
         self.ema: float | None = check("ema", ema, RANGES["ema"])
@@ -361,9 +366,14 @@ class Optimizer(TorchOptimizer):
             return True
         strict = self.nonfinite != "propagate" or decomposed is not None
         after = works[-1].first + len(works[-1].params) if works else 0
-        norm = math.sqrt(squares(works, clipped=True, strict=strict)[self._first : after].sum())
+        own = squares(works, clipped=True, strict=strict)[self._first : after]
+        norm = math.sqrt(own.sum())
         if self.clip_norm is not None:
             factor = self.clip_norm / max(norm + self.clip_eps, self.clip_norm)
+            if self.clip_in == "float32":
+                norms = torch.from_numpy(own[own > 0]).sqrt().float()
+                bounded = norms.square().sum().sqrt() + self.clip_eps
+                factor = min((self.clip_norm / bounded).item(), 1.0)
             for work in works:
                 work.scalars = work.scalars._replace(clip_norm=factor)
         if math.isfinite(norm) or (self.nonfinite == "propagate" and decomposed is None):

@@ -13,7 +13,7 @@ from thalweg.rules.orthogonal import TABLES
 def _schedule_free(rate: float, own: Arguments, decay: float | None) -> Arguments:
     return {
         "learning_rate": number(rate, "lr"),
-        "warmup_steps": unset(None, "warmup"),
+        "warmup_steps": number(None, "warmup"),  # over 0 steps the rate stays at 0 there
         **own,
         "weight_decay": unset(decay, "lambd"),
         "weight_lr_power": number(2.0, "power"),

@@ -74,7 +74,8 @@ _EPS = {"eps": number(1e-8, "eps")}
 
 
 def _normed(settings: dict[str, Any]) -> None:
-    """LAMB clips by the global norm only if asked to."""
+    """LAMB clips by the global norm only if asked to; its own decay is a number, also where there is none."""
+    _no_decay(settings)
     if not settings["pre_norm"]:
         settings["clip_norm"] = None
 
@@ -147,6 +148,7 @@ _NAMES = {
                 False, "its first difference is then twice the gradient; write maximize=True of thalweg.Optimizer"
             ),
         },
+        {"clip_in": "float32"},
     ),
     "AdEMAMix": Convention(
         AdEMAMix,
@@ -317,7 +319,7 @@ _NAMES = {
             decouple=True,
             off=INTO_RULE,
         ),
-        {"most": 10.0},
+        {"most": 10.0, "clip_in": "float32"},
         together=_normed,
     ),
     "StableAdamW": Convention(
@@ -378,8 +380,8 @@ PYTORCH_OPTIMIZER = Framework(
         "`weight_decouple`: with `'lambd'` the weight decay is the rule's own, at the end of its step; with `'none'` "
         "it has no effect, because the package adds it to the gradient after the gradient was used.",
         "`LaProp` rounds the correction of its momentum to float32, whatever the parameters are, unless given "
-        "`foreach=False`; the rule rounds there, too. `Adan` computes the norm for `max_grad_norm` in float32, and so "
-        "does `Lamb` with `pre_norm`; the optimizer computes it in float64. They differ by about 1e-8 of the way.",
+        "`foreach=False`; the rule rounds there, too. `Adan` adds up the norm for `max_grad_norm` in float32, and so "
+        "does `Lamb` with `pre_norm`: `clip_in='float32'`.",
     ),
 )
 """The names of pytorch_optimizer."""
