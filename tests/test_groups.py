@@ -72,6 +72,57 @@ def test_hidden_matrices_are_told_from_all_others() -> None:
     optimizer.step()
 
 
+class Attention(nn.Module):
+    """A block as nanoGPT has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c_attn = nn.Linear(4, 12)
+        self.c_proj = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 2)
+
+
+def test_stacked_matrices_are_split_on_request() -> None:
+    own = Attention()
+    routes = groups.hidden_matrices(own, split={"c_attn.weight": 3})
+    assert [[name for name, _ in group["params"]] for group in routes[:2]] == [["c_proj.weight"], ["c_attn.weight"]]
+    assert "c_attn.weight  muon: a hidden matrix of 12 × 4, split into 3 of 4 rows" in str(routes)
+    optimizer = thalweg.Optimizer(routes, "sgd")
+    assert [group["rule"].options.get("split") for group in optimizer.param_groups] == [1, 3, None]
+    again = thalweg.Optimizer(groups.hidden_matrices(own, split={"c_attn.weight": (4, 8)}), "sgd")
+    with pytest.raises(
+        ValueError, match=r"stepped by Muon\(split=3\), this optimizer's rule is Muon\(split=\(4, 8\)\)"
+    ):
+        again.load_state_dict(optimizer.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (
+            {"c_atn.weight": 3},
+            "split names 'c_atn.weight', which no hidden matrix is called; they are c_attn.weight, c_pr",
+        ),
+        (
+            {"c_attn.weight": 5},
+            "split is 5 for c_attn.weight, which has 12 rows; allowed is a number that divides them",
+        ),
+        ({"c_attn.weight": (4, 4)}, r"split is \(4, 4\) for c_attn.weight, which has 12 rows"),
+    ],
+)
+def test_splits_that_do_not_fit(split: dict[str, int | tuple[int, ...]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        groups.hidden_matrices(Attention(), split=split)
+
+
+def test_a_rule_that_splits_nothing_says_so() -> None:
+    routes = groups.hidden_matrices(Attention(), "soap", split={"c_attn.weight": 3})
+    with pytest.raises(
+        ValueError, match="a group has split=3, and SOAP splits no matrices; give these parameters a rule"
+    ):
+        thalweg.Optimizer(routes, "sgd")
+
+
 def test_tied_weights_are_routed_once() -> None:
     routes = groups.hidden_matrices(Tied())
     hidden, rest = ([name for name, _ in group["params"]] for group in routes)

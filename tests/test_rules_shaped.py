@@ -247,6 +247,48 @@ def test_the_rows_of_normuon_have_equal_norms_at_first() -> None:
     torch.testing.assert_close(fixed.norm(), torch.tensor(0.2 * 12**0.5, dtype=torch.float64), rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("rule", [Muon(), Muon(row_norms="fixed", adaptive=True), rules.named("dion_muon")], ids=str)
+def test_a_matrix_that_is_split_is_several_parameters(rule: Rule, backend: str) -> None:
+    for split, sizes in ((3, (4, 4, 4)), ((2, 3, 7), (2, 3, 7))):
+        first, gs = course((12, 5))
+        whole = torch.nn.Parameter(first.clone())
+        parts = [torch.nn.Parameter(x.clone()) for x in first.split(sizes)]
+        one, several = optimizer([whole], rule.replace(split=split), backend), optimizer(parts, rule, backend)
+        for t, g in enumerate(gs):
+            if t == 3:  # going on from a checkpoint
+                state = one.state_dict()
+                whole = torch.nn.Parameter(whole.detach().clone())
+                one = optimizer([whole], rule.replace(split=split), backend)
+                one.load_state_dict(state)
+            whole.grad = g.clone()
+            for part, x in zip(parts, g.split(sizes), strict=True):
+                part.grad = x.clone()
+            one.step()
+            several.step()
+        torch.testing.assert_close(whole.detach(), torch.cat([p.detach() for p in parts]), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"split": 5},
+            r"parameter 'qkv': Muon's split is 5, and a parameter of shape \(12, 5\) has 12 rows; allowed is",
+        ),
+        ({"split": (3, 3)}, r"split is \(3, 3\), and a parameter of .* or numbers that add up to them"),
+        (
+            {"split": 3, "normalize": "schatten"},
+            "split is 3 with normalize='schatten'; only normalize='frobenius' is of",
+        ),
+        ({"split": 0}, "split is 0; allowed is a whole number >= 1 or a tuple of whole numbers"),
+    ],
+)
+def test_what_cannot_be_split(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        thalweg.Optimizer([("qkv", torch.nn.Parameter(torch.ones(12, 5)))], Muon(**settings))
+
+
 def test_a_vector_is_no_matrix() -> None:
     named = [("body.weight", torch.nn.Parameter(torch.ones(3, 3))), ("norm.bias", torch.nn.Parameter(torch.ones(3)))]
     with pytest.raises(ValueError, match=r"parameter 'norm.bias': Muon steps matrices.*\(3,\).*hidden_matrices"):

@@ -3,6 +3,7 @@
 The groups contain the parameters' names, so that checkpoints are matched by name.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -62,7 +63,11 @@ class Routes(list[Group]):
 
 
 def hidden_matrices(
-    model: nn.Module, rule: Any = "muon", others: Any = "adam(lr=3e-4)", head: str | nn.Module | None = None
+    model: nn.Module,
+    rule: Any = "muon",
+    others: Any = "adam(lr=3e-4)",
+    head: str | nn.Module | None = None,
+    split: Mapping[str, int | tuple[int, ...]] | None = None,
 ) -> Routes:
     """Groups for rules such as Muon: hidden matrices with `rule`, embeddings, the head, gains and biases with `others`.
 
@@ -74,12 +79,15 @@ def hidden_matrices(
         rule: a rule or its text, for hidden matrices and kernels of convolutions.
         others: a rule or its text, for all other parameters.
         head: the layer that makes the output, or its name; by default the last one with a matrix.
+        split: for names, or ends of names, of stacked matrices, of how many blocks of rows they consist, or how many
+            rows each has: ``{"attn.c_attn.weight": 3}`` for queries, keys and values of one size.  Each block is then
+            stepped as a matrix of its own, by a rule with a setting ``split``, such as Muon.
 
     Returns:
-        One group or two, to be given to `thalweg.Optimizer`.
+        A group for each kind of parameter, to be given to `thalweg.Optimizer`.
 
     Raises:
-        ValueError: `head` is not a layer of `model`.
+        ValueError: `head` is not a layer of `model`, or `split` names no hidden matrix or does not divide its rows.
     """
     layers: dict[str, nn.Module] = dict(model.named_modules())  # pyright: ignore[reportUnknownArgumentType]
     owners: dict[Tensor, list[nn.Module]] = {}
@@ -95,17 +103,43 @@ def hidden_matrices(
             raise ValueError(f"head is {head!r}; allowed is a layer of the model or its name: {', '.join(layers)}")
     found = Routes()
     found.reasons = {}
-    hidden: list[tuple[str, Tensor]] = []
+    hidden: dict[int | tuple[int, ...], list[tuple[str, Tensor]]] = {}
     rest: list[tuple[str, Tensor]] = []
+    unused = set(split or ())
     for name, p in _trained(model):
         reason = _not_hidden(p, owners[p], last)
         tied = f", tied in {len(owners[p])} layers" if len(owners[p]) > 1 else ""
-        found.reasons[name] = (str(others), reason + tied) if reason else (str(rule), _shown(p) + tied)
-        (rest if reason else hidden).append((name, p))
-    for members, own in ((hidden, rule), (rest, others)):
-        if members:
-            found.append({"params": members, "rule": own})
+        if reason:
+            found.reasons[name] = str(others), reason + tied
+            rest.append((name, p))
+            continue
+        ends = [end for end in split or () if f".{name}".endswith(f".{end}")]
+        blocks = (split or {})[max(ends, key=len)] if ends else 1
+        unused -= set(ends)
+        found.reasons[name] = str(rule), _shown(p) + _stacked(name, p, blocks) + tied
+        hidden.setdefault(blocks, []).append((name, p))
+    if unused:
+        raise ValueError(
+            f"split names {min(unused)!r}, which no hidden matrix is called; they are "
+            f"{', '.join(name for members in hidden.values() for name, _ in members) or 'none'}"
+        )
+    for blocks, members in sorted(hidden.items(), key=lambda item: item[0] != 1):
+        found.append({"params": members, "rule": rule} | ({} if blocks == 1 else {"split": blocks}))
+    if rest:
+        found.append({"params": rest, "rule": others})
     return found
+
+
+def _stacked(name: str, p: Tensor, blocks: int | tuple[int, ...]) -> str:
+    """How a matrix is split."""
+    rows = p.shape[0]
+    sizes = (rows // blocks,) * blocks if isinstance(blocks, int) and blocks > 0 else blocks
+    if not isinstance(sizes, tuple) or sum(sizes) != rows or min(sizes) < 1:
+        raise ValueError(
+            f"split is {blocks!r} for {name}, which has {rows} rows; allowed is a number that divides them, or a tuple "
+            "of numbers that add up to them"
+        )
+    return "" if len(sizes) == 1 else f", split into {len(sizes)} of {', '.join(map(str, sorted(set(sizes))))} rows"
 
 
 def _not_hidden(p: Tensor, layers: list[nn.Module], head: nn.Module | None) -> str:

@@ -99,7 +99,53 @@ def rounded(x: T, dtype: torch.dtype | None) -> T:
     return x if dtype is None else _rounded(x, how=(dtype,))
 
 
-_orthogonalize = array_word("orthogonalize", newton_schulz, lambda how, x: x.matrix())
+Blocks = int | tuple[int, ...]
+"""How many blocks of equal numbers of rows a matrix consists of, or the number of rows of each."""
+
+
+def _in_blocks(x: Tensor, blocks: Blocks, made: Callable[[Tensor], Tensor]) -> Tensor:
+    """What is `made` of each block of rows, one below the other; small blocks of one shape in one batch."""
+    if isinstance(blocks, tuple):
+        return torch.cat([made(part) for part in x.split(blocks, -2)], -2)
+    parts = x.unflatten(-2, (blocks, -1))
+    if parts.shape[-2] * parts.shape[-1] <= _SMALL:
+        return made(parts).flatten(-3, -2)
+    return torch.cat([made(part) for part in parts.unbind(-3)], -2)
+
+
+_SMALL = 256 * 256  # elements: larger blocks gain nothing from being in a batch
+
+_orthogonalize = array_word(
+    "orthogonalize",
+    lambda x, steps, rows, dtype, blocks=1: (
+        newton_schulz(x, steps, rows, dtype) if blocks == 1
+        else _in_blocks(x, blocks, lambda part: newton_schulz(part, steps, rows, dtype))
+    ),
+    lambda how, x: x.matrix(),
+)  # fmt: skip
+
+_within = array_word(
+    "within",
+    lambda x, blocks: _in_blocks(x, blocks, lambda part: part.sum(-2, keepdim=True).expand_as(part)),
+    lambda how, x: x.known(),
+)
+
+
+_heights = array_word(
+    "heights",
+    lambda x, blocks: _in_blocks(x[..., :1], blocks, lambda part: torch.full_like(part, part.shape[-2])),
+    lambda how, x: (x.known()[0], ()),
+)
+
+
+def heights(x: Array, blocks: Blocks) -> Array:
+    """The number of rows of the block that a row is in, as a column."""
+    return _heights(x, how=(blocks,))
+
+
+def within(x: Array, blocks: Blocks) -> Array:
+    """The sum of a column over each block of rows, in every row of the block."""
+    return _within(x, how=(blocks,))
 
 
 def orthogonalize(
@@ -107,6 +153,7 @@ def orthogonalize(
     steps: int = 5,
     coefficients: Sequence[float] | Sequence[Sequence[float]] = KELLER,
     dtype: torch.dtype | None = None,
+    blocks: Blocks = 1,
 ) -> Array:
     """A matrix with the singular vectors of `x` and singular values near 1, by Newton and Schulz's iteration.
 
@@ -117,9 +164,11 @@ def orthogonalize(
         steps: how many iterations.
         coefficients: a, b and c; or these for each iteration, the last ones for any more.
         dtype: of the products, if other than that of `x`; for a 16-bit type float32 is taken where that is faster.
+        blocks: of rows, each of which is a matrix of its own.
     """
     rows = cast(Any, coefficients if isinstance(coefficients[0], Sequence) else (coefficients,))
-    return _orthogonalize(x, how=(int(steps), tuple(tuple(map(float, row)) for row in rows), dtype))
+    how = (int(steps), tuple(tuple(map(float, row)) for row in rows), dtype)
+    return _orthogonalize(x, how=how if blocks == 1 else (*how, blocks))
 
 
 _qr = array_word(

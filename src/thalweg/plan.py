@@ -13,8 +13,6 @@ from thalweg.trace import Graph, operands, step
 
 __all__ = ["Stage", "bytes_per_parameter", "has_rows", "operations", "passes", "stages"]
 
-_EXAMPLE = (1_024, 1_024)
-
 
 def has_rows(of: Graph) -> bool:
     """Whether a step of matrices has numbers per row or per column."""
@@ -38,7 +36,7 @@ def bytes_per_parameter(
             else as the parameters.
         form: further stages of the step.
     """
-    rule = rule.fit(_EXAMPLE) if rule.fits else rule
+    rule = rule.fit(rule.shown_for) if rule.fits else rule
     kept = state_dtype or (torch.float32 if dtype.itemsize < 4 else dtype)
     exact = dtype if dtype.itemsize > 2 else torch.float32
     made = stages(step(rule, form), rows=True, early=kept == exact)
@@ -46,12 +44,13 @@ def bytes_per_parameter(
     return sum((dtype if name in ("p", "g") else kept).itemsize for name in names)
 
 
-def operations(rule: Rule, shape: tuple[int, ...] = _EXAMPLE) -> float:
+def operations(rule: Rule, shape: tuple[int, ...] | None = None) -> float:
     """The floating-point operations of a step of a parameter, without those that are done now and then.
 
     Each addition, product, root … of an element counts as one, a product of matrices of m × k and k × n as 2mkn,
     whatever the engine saves where a product is symmetric.
     """
+    shape = rule.shown_for if shape is None else shape
     rule = rule.fit(shape) if rule.fits else rule
     total = 0.0
     for stage in stages(step(rule, Stages(), len(shape)), len(shape) == 2):
@@ -77,8 +76,11 @@ def _cost(node: Symbol, shape: tuple[int, ...]) -> float:
     if node.op == "matmul":
         return 2.0 * sizes[0][0] * sizes[0][1] * sizes[1][1]
     if node.op == "orthogonalize":
-        short, long = sorted(sizes[0])
-        return float(node.how[0]) * (4.0 * short**2 * long + 2.0 * short**3)
+        rows, columns = sizes[0]
+        blocks = node.how[3] if len(node.how) > 3 else 1
+        sides = [rows / blocks] * blocks if isinstance(blocks, int) else blocks
+        pairs = [sorted((float(side), float(columns))) for side in sides]
+        return float(node.how[0]) * math.fsum(4.0 * short**2 * long + 2.0 * short**3 for short, long in pairs)
     if node.op in ("qr", "eigenvectors", "eigenvalues", "inverse_root"):
         return {"qr": 4 / 3, "inverse_root": 15.0}.get(node.op, 9.0) * max(sizes[0]) ** 3
     return float(max(math.prod(extent(node)), *(math.prod(x) for x in sizes)))

@@ -137,6 +137,7 @@ class Rule:
         search: the search space of a race, by hyperparameter.
         decomposes: whether matrices made from gradients are decomposed, so that gradients must be finite.
         one_rate: whether all parameters must have one learning rate, or zero, since it is estimated for them together.
+        kept_by: the options that decide what the state means, besides `units` and which fields there are; None for all.
         variants: other names for this rule with certain settings, as ``{"nadam": {"nesterov": "scheduled"}}``.
     """
 
@@ -146,6 +147,7 @@ class Rule:
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     one_rate: ClassVar[bool] = False
     decomposes: ClassVar[bool] = False
+    kept_by: ClassVar[tuple[str, ...] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -201,9 +203,45 @@ class Rule:
         return self
 
     @property
+    def shown_for(self) -> tuple[int, int]:
+        """The shape of the matrix for which the formula, bytes and operations are shown, neither small nor large."""
+        return 1_024, 1_024
+
+    @property
     def fits(self) -> bool:
         """Whether the rule depends on the shape of the parameter; see `fit`."""
         return type(self).fit is not Rule.fit
+
+    @property
+    def units(self) -> Mapping[str, float]:
+        """The factor with which gradients enter a field of the state, for each field where settings decide it."""
+        return {}
+
+    def carried(self, other: "Rule", held: Mapping[str, Any]) -> dict[str, Any]:
+        """The state that another rule has left, as this rule would have left it.
+
+        Args:
+            other: a rule of the same class, with other options and the numbers that the state was made with; both
+                rules as they are for the parameter's shape, see `fit`.
+            held: its state by name, as of `leaves`; further entries are returned as they are.
+
+        Raises:
+            ValueError: the state of one does not determine that of the other.
+        """
+        own, theirs = self.options, other.options
+        if type(self) is not type(other) or self.looks_ahead != other.looks_ahead or self.State != other.State:
+            raise ValueError(f"the state was left by {other}, and that of {self} cannot be computed from it")
+        for name in theirs if self.kept_by is None else self.kept_by:
+            if own[name] != theirs[name]:
+                raise ValueError(
+                    f"the state was left by {type(other).__name__} with {name}={theirs[name]!r}, and what it would be "
+                    f"with {name}={own[name]!r} cannot be computed from it"
+                )
+        units, before = self.bind(other.numbers).units, other.units
+        if any(not before[name] for name in units):
+            raise ValueError(f"the state that {other} has left is zero, whatever the gradients were")
+        scaled = {name: held[name] * (unit / before[name]) for name, unit in units.items() if unit != before[name]}
+        return {**held, **scaled}
 
     def lookahead(self, s: Any) -> Value | None:
         """The offset from θ to the lookahead point, where the next gradient is taken; None if that is θ itself."""

@@ -238,6 +238,8 @@ _CONVERT = _examples(
             'thalweg convert "keras.optimizers.SGD(learning_rate=0.1, momentum=0.9)" --to torch',
         "not expressible: the nearest, and how far it strays":
             'thalweg convert "keras.optimizers.Adam()" --to torch',
+        "a checkpoint: the same buffer's name means another thing":
+            "thalweg convert torch.optim.Muon --to dion.Muon --state old.pt --out new.pt",
     },
 )  # fmt: skip
 
@@ -248,16 +250,17 @@ def convert(
     to: Annotated[
         str,
         typer.Option(
-            metavar="FRAMEWORK", help="torch, keras, optax, optax.contrib, pytorch_optimizer, schedulefree or textbook."
+            metavar="FRAMEWORK", help="torch, keras, optax, pytorch_optimizer, textbook …; for a checkpoint, of a name."
         ),
     ] = "torch",
+    state: Annotated[Path | None, _place("FILE", "A checkpoint of CALL, to be converted instead.")] = None,
+    out: Annotated[Path | None, _place("FILE", "The converted checkpoint.")] = None,
+    steps: Annotated[int | None, _option("N", "Steps that it has taken, if it has no count.", min=1)] = None,
 ) -> None:
-    """Translate an optimizer call into another framework's, and say whether the two are equivalent."""
-    from thalweg.cli.exits import users_input
-    from thalweg.conventions import translate
+    """Translate an optimizer call into another framework's, and say whether the two are equivalent; or a checkpoint."""
+    from thalweg.cli import converting
 
-    with users_input():
-        print(translate(call, to))
+    converting.convert(call, to, state=state, out=out, steps=steps)
 
 
 _SCHEDULE = _examples(

@@ -63,8 +63,9 @@ def _full(console: Console, rule: Rule) -> None:
         scale = ", on a logarithmic scale" if isinstance(space, Log) else ""
         console.print(f"    A race tries {name} from {space.low:g} to {space.high:g}{scale}.")
     console.print(f"    A step moves at least {plan.bytes_per_parameter(rule)} bytes per parameter in float32.")
-    each = plan.operations(rule) / 1_024**2
-    console.print(f"    It takes {each:,.0f} operations per parameter of a 1,024 × 1,024 matrix.")
+    rows, columns = rule.shown_for
+    each = plan.operations(rule) / (rows * columns)
+    console.print(f"    It takes {each:,.0f} operations per parameter of a {rows:,} × {columns:,} matrix.")
     for variant, settings in type(rule).variants.items():
         said = ", ".join(f"{name}={_value(value)}" for name, value in settings.items())
         console.print(f"    {variant} is {type(rule).__name__.lower()}({escape(said)}).")

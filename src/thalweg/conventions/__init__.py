@@ -1,22 +1,24 @@
 """The meaning of names in each framework and book as one table; rules, optimizers and translations from it.
 
-``conventions.optimizer("keras", "RMSprop", params, rho=0.9)`` steps as Keras does; ``torch``, ``keras``, ``optax``,
-``optax.contrib``, ``pytorch_optimizer``, ``schedulefree`` and ``textbook`` are known, with their names and arguments.
+``conventions.optimizer("keras", "RMSprop", params, rho=0.9)`` steps as Keras does; the frameworks of `TABLE` are known,
+with their names and arguments.  ``conventions.load(optimizer, state_dict, "torch.optim.Muon")`` goes on from a
+checkpoint of one of them, and ``conventions.convert`` makes one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from thalweg.conventions.checkpoints import convert, load
 from thalweg.conventions.frameworks import TABLE
-from thalweg.conventions.meaning import OPTIMIZER, REQUIRED, Framework, Meaning
+from thalweg.conventions.meaning import OPTIMIZER, REQUIRED, Framework
 from thalweg.conventions.translation import Translation, translate
 from thalweg.optimizer import Optimizer
 from thalweg.rule import Rule, nearest
 
-__all__ = ["TABLE", "Translation", "optimizer", "rule", "translate"]
+__all__ = ["TABLE", "Translation", "convert", "load", "optimizer", "rule", "translate"]
 
 
 def framework(name: str) -> Framework:
@@ -30,8 +32,7 @@ def rule(framework: str, name: str, **theirs: Any) -> Rule:
     """The rule that a framework means by a name.
 
     Args:
-        framework: ``torch``, ``keras``, ``optax``, ``optax.contrib``, ``pytorch_optimizer``,
-            ``schedulefree`` or ``textbook``.
+        framework: a name in `TABLE`, such as ``torch`` or ``optax.contrib``.
         name: the optimizer, as the framework calls it.
         theirs: arguments under the framework's names; ``lr`` is the learning rate everywhere.
 
@@ -67,9 +68,8 @@ def optimizer(framework: str, name: str, params: ParamsT, **keywords: Any) -> Op
     own = {k: x for k, x in keywords.items() if k not in theirs}
     # Where a framework's name does not say otherwise, its weight decay is added to the gradient.
     around: dict[str, Any] = {"decay_form": "l2", **around, **own}
-    if (others := column.find(name).others) is not None:
-        meaning = others.read(f"{framework}'s {name}", column.named(theirs))
-        params = list(_routed(params, meaning))
+    if column.find(name).others is not None:
+        params = list(_routed(params, column, name, column.named(theirs)))
     return Optimizer(params, rule, **around)
 
 
@@ -78,18 +78,30 @@ def _tensor(member: Any) -> Tensor:
     return cast(Any, member[1] if isinstance(member, tuple) else member)
 
 
-def _routed(params: ParamsT, others: Meaning) -> Iterator[dict[str, Any]]:
-    """Groups of the matrices alone, and groups of all other parameters with a meaning of their own."""
+_OF_GROUPS = ("weight_decay", "decay_form", "maximize")
+
+
+def _routed(params: ParamsT, column: Framework, name: str, theirs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Groups by the framework's names, as groups of the parameters that are the rule's, and of all others."""
+    convention = column.find(name)
+    others = convention.others
+    assert others is not None
+    said = f"{column.name}'s {name}"
     given: list[Any] = list(params)
-    groups = given if given and isinstance(given[0], dict) else [{"params": given}]
-    for group in groups:
+    for group in given if given and isinstance(given[0], dict) else [{"params": given}]:
         members: list[Any] = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
-        matrices = [x for x in members if _tensor(x).ndim == 2]
-        rest = [x for x in members if _tensor(x).ndim != 2]
-        if matrices:
-            yield {**group, "params": matrices}
-        if rest:
-            yield {"rule": others.rule, "decay_form": "l2", **others.around, **group, "params": rest}
+        own = column.named({k: x for k, x in group.items() if k != "params" and k not in convention.flags})
+        chosen = [convention.chosen(_tensor(x), group) for x in members]
+        for meant, names in ((convention, {}), (others, convention.group_names)):
+            part = [x for x, is_its in zip(members, chosen, strict=True) if is_its == (meant is convention)]
+            if not part:
+                continue
+            renamed = {names.get(k, k): x for k, x in own.items()}
+            settings = {k: x for k, x in {**theirs, **renamed}.items() if k in meant.arguments}
+            rule, around = meant.read(said, settings)
+            around = {"decay_form": "l2"} | {k: x for k, x in around.items() if k in _OF_GROUPS}
+            rest = {k: x for k, x in own.items() if names.get(k, k) not in meant.arguments}
+            yield {"rule": rule, **around, **rest, "params": part}
 
 
 _framework = framework

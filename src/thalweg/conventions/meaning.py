@@ -5,6 +5,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
+from torch import Tensor
+
 from thalweg.optimizer import Optimizer
 from thalweg.rule import Rule, check, nearest
 from thalweg.rules import Cautious
@@ -120,6 +122,11 @@ class Meaning(NamedTuple):
     around: dict[str, Any]
 
 
+def is_matrix(p: Tensor, group: Mapping[str, Any]) -> bool:
+    """Whether a parameter has two axes."""
+    return p.ndim == 2
+
+
 @dataclass(frozen=True)
 class Convention:
     """The meaning of one name.
@@ -133,7 +140,14 @@ class Convention:
         sparse: whether the framework's optimizer accepts sparse gradients.
         counted: whether the framework's state counts steps.
         together: what several arguments determine together: changes our settings, in place.
-        others: the meaning of the same arguments for the parameters that are not matrices, if it is another one.
+        others: the meaning of the same arguments for other parameters, if it is another one.
+        chosen: whether a parameter, in a group with its settings, is not one of these others; ``ValueError`` if it can
+            be neither.
+        flags: the settings of a group that only `chosen` reads.
+        group_names: what the settings of a group of other parameters are called among the arguments of `others`.
+        saved: whether its checkpoints can be converted; see `thalweg.conventions.checkpoints`.
+        keys: the names of our state in these, where they differ from ours.
+        group: what else a group has in these, from its settings and its number of steps.
     """
 
     rule: type[Rule] | Rule
@@ -145,6 +159,12 @@ class Convention:
     counted: bool = True
     together: Callable[[dict[str, Any]], None] | None = None
     others: "Convention | None" = None
+    chosen: Callable[[Tensor, Mapping[str, Any]], bool] = is_matrix
+    flags: tuple[str, ...] = ()
+    group_names: Mapping[str, str] = field(default_factory=dict[str, str])
+    saved: bool = False
+    keys: Mapping[str, str] = field(default_factory=dict[str, str])
+    group: Callable[[dict[str, Any], int], dict[str, Any]] | None = None
 
     @property
     def template(self) -> Rule:
@@ -171,8 +191,8 @@ class Convention:
         """The rule of `settings`, and the arguments of `Optimizer` among them."""
         rule, of_rule = self._of(settings)
         rule = rule.replace(**of_rule)
-        if settings.get("cautious") and "cautious" not in of_rule:
-            rule = Cautious(rule, scale="count")
+        if (scale := settings.get("cautious")) and "cautious" not in of_rule:
+            rule = Cautious(rule, scale=scale)
         return Meaning(rule, {name: x for name, x in settings.items() if name in OPTIMIZER})
 
     def rule_of(self, settings: Mapping[str, Any]) -> Rule:

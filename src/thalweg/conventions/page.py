@@ -50,11 +50,39 @@ are the points at which gradients are taken."""
 _LAPROP = """The momentum contains the learning rate in pytorch_optimizer, as in the authors' code, but not in the paper
 (`form='averaged'`). Weight decay comes after the step."""
 
-_MUON = """torch averages the momentum, and others accumulate it: the step is the same, but the buffers differ by the
-factor 1 − μ, 20 at μ = 0.95, so a checkpoint must not be taken from one to the other (`form`). torch makes matrices
-orthogonal in bfloat16, optax in the type of the parameter. optax corrects the momentum for its start as NAdam does, and
-its matrices have a row for each input, torch's one for each output: the scale of a matrix is that of its transpose.
-The scales and tables of Moonlight, dion and timm are settings of the rule."""
+_MUON = """torch, Jordan's code, timm and pytorch_optimizer average the momentum; Moonlight, dion and Keras accumulate
+it (`form`). The step is the same, but the buffers, in the last column, differ by the factor 1 − μ: they are 20 times
+as large at μ = 0.95. A checkpoint is therefore only taken over if its optimizer is named: `conventions.load`, or
+`thalweg convert torch.optim.Muon --to dion.Muon --state old.pt --out new.pt`. Momentum looks one step ahead, except
+in dion and timm. The scale of a matrix of m × n is √max(1, m/n) in torch, Jordan's code and pytorch_optimizer;
+0.2·√max(m, n) in Moonlight, Keras and timm, where with the rate 0.02 it is 5.5 times that of Jordan at 768 × 768, and
+in torch with `match_rms_adamw`; and √(m/n) in dion. optax corrects the momentum for its start as NAdam does, and its
+matrices have a row for each input, so the scale of a matrix is that of its transpose. timm's table has five rows,
+dion's is that of Polar Express with a margin of 2 %, and all others have Jordan's three numbers. torch, Jordan's
+code, Moonlight, dion, timm and pytorch_optimizer make matrices orthogonal in bfloat16, optax and Keras in the type of
+the parameter. Jordan's code, Moonlight's and dion's round each product and each sum to bfloat16, where torch, timm,
+pytorch_optimizer and the rule round each sum once; for matrices as small as 6 × 4 these differ by a tenth of the
+step, and each is as far from the formula.
+
+Which parameters are Muon's: in optax all matrices, embeddings too; in Keras all that are not called embeddings; in
+timm those whose shape suits it; in Jordan's code, pytorch_optimizer and dion those whose group says so; torch refuses
+others. `thalweg.groups.hidden_matrices` follows Jordan's advice. With parameters in bfloat16 and `nesterov=False`
+torch 2.13 overwrites the momentum by the orthogonal matrix; the rule does not."""
+_NORMUON = """dion and pytorch_optimizer divide each row of the orthogonal matrix by a running norm of it, and restore
+the norm of the whole; with `match_rms` that is 0.2·√(mn) instead."""
+_SOAP = """The first step only builds the factors, in the authors' code and in pytorch_optimizer. The basis is brought
+up to date by a power iteration and QR every 10 steps (`every`; HeavyBall: 2, Meta's Shampoo: 1), the second moment is
+permuted as its columns are, and ε is beside the uncorrected root. HeavyBall's β₁ is 0.9. The first moment is turned
+where the basis changes, which gives the same points as turning it in every step."""
+_SHAMPOO = """The factors are sums, from ε·I on, and the exponent is −1/(2k) for k axes. pytorch_optimizer keeps the
+step in its momentum, not the gradient: what is averaged with the next gradient was already multiplied by the roots."""
+_MARS = """The gradient of the step before is 0 at first, so that the first one counts (1 + γβ₁/(1 − β₁)) times; then
+its norm is bounded by 1. Vectors fall to AdamW unless `optimize_1d`. A copy of the gradient is kept: the authors'
+code keeps the gradient itself, which zero_grad(set_to_none=False) sets to zero."""
+_CAUTIOUS = """What is left of a step grows by one over its share, at least 1e-3, in the authors' AdamW and in timm,
+and by the number of elements over one more than how many are left in the authors' Lion and in pytorch_optimizer."""
+_LARS = """optax's LARS is the paper's: the momentum contains the rate. λ is in the norm that the tensor's is divided
+by."""
 _ADAFACTOR = """torch's rate is at most 1/√t, and ε² is the least second moment; optax adds ε to each square, computes
 the decay of the second moment in float32, and factors the two largest axes rather than the last two. Weight decay is
 proportional to the rate in torch, and not in optax."""
@@ -64,13 +92,14 @@ _RATES = (0.1, 0.01)
 
 
 class _Topic(NamedTuple):
-    """Calls to compare: their framework, name and arguments, and the gradients of the two steps."""
+    """Calls to compare: their framework, name and arguments, the gradients of the two steps, and a state to show."""
 
     title: str
     text: str
     cases: tuple[tuple[str, str, dict[str, Any]], ...]
     gradients: tuple[float, float] = (1.0, 0.5)
     shape: tuple[int, ...] = ()
+    state: str = ""
 
 
 _TOPICS = (
@@ -168,10 +197,74 @@ _TOPICS = (
         (
             ("torch", "Muon", {"weight_decay": 0.0}),
             ("torch", "Muon", {"weight_decay": 0.0, "adjust_lr_fn": "match_rms_adamw"}),
+            ("muon", "SingleDeviceMuon", {}),
+            ("pytorch_optimizer", "Muon", {}),
+            ("pytorch_optimizer", "Muon", {"use_adjusted_lr": True}),
+            ("moonlight", "Muon", {"wd": 0.0}),
+            ("keras", "Muon", {"weight_decay": None}),
+            ("dion", "Muon", {"weight_decay": 0.0}),
+            ("timm", "Muon", {}),
             ("optax.contrib", "muon", {}),
             ("optax.contrib", "muon", {"consistent_rms": 0.2}),
         ),
-        shape=(4, 1),
+        shape=(2, 4),
+        state="momentum_buffer",
+    ),
+    _Topic(
+        "NorMuon",
+        _NORMUON,
+        (
+            ("dion", "NorMuon", {"weight_decay": 0.0}),
+            ("pytorch_optimizer", "NorMuon", {}),
+            ("pytorch_optimizer", "NorMuon", {"update_scale": "match_rms"}),
+        ),
+        shape=(2, 4),
+    ),
+    _Topic(
+        "SOAP",
+        _SOAP,
+        (
+            ("pytorch_optimizer", "SOAP", {"weight_decay": 0.0}),
+            ("pytorch_optimizer", "SOAP", {"weight_decay": 0.0, "betas": (0.9, 0.95)}),
+            ("pytorch_optimizer", "SOAP", {"weight_decay": 0.0, "correct_bias": False}),
+            ("pytorch_optimizer", "SOAP", {"weight_decay": 0.0, "normalize_gradient": True}),
+        ),
+        shape=(2, 1),
+    ),
+    _Topic(
+        "Shampoo",
+        _SHAMPOO,
+        (
+            ("pytorch_optimizer", "Shampoo", {}),
+            ("pytorch_optimizer", "Shampoo", {"momentum": 0.9}),
+            ("pytorch_optimizer", "Shampoo", {"weight_decay": 0.1}),
+            ("pytorch_optimizer", "Shampoo", {"weight_decay": 0.1, "weight_decouple": True}),
+        ),
+        shape=(2, 1),
+    ),
+    _Topic(
+        "MARS",
+        _MARS,
+        (("pytorch_optimizer", "MARS", {}), ("pytorch_optimizer", "MARS", {"optimize_1d": True})),
+        shape=(4,),
+    ),
+    _Topic(
+        "Cautious steps",
+        _CAUTIOUS,
+        (
+            ("c_optim", "AdamW", {}),
+            ("timm", "AdamWLegacy", {"caution": True, "weight_decay": 0.0}),
+            ("c_optim", "Lion", {}),
+            ("timm", "Lion", {"caution": True}),
+            ("pytorch_optimizer", "Lion", {"cautious": True}),
+        ),
+        shape=(4,),
+    ),
+    _Topic(
+        "LARS",
+        _LARS,
+        (("optax", "lars", {}), ("optax", "lars", {"weight_decay": 0.1}), ("optax", "lars", {"nesterov": True})),
+        shape=(4,),
     ),
     _Topic(
         "Adafactor",
@@ -197,7 +290,7 @@ def page() -> str:
 
 
 def _worked(topic: _Topic) -> str:
-    """The formulas of the cases, with equal ones grouped, and the first two steps of each."""
+    """The formulas of the cases, with equal ones grouped, and the first two steps of each; of one element each."""
     groups: dict[str, list[str]] = {}
     rows: list[str] = []
     for framework, name, theirs in topic.cases:
@@ -206,25 +299,29 @@ def _worked(topic: _Topic) -> str:
         rule, around = column.read(name, {"lr": _RATES[0], **theirs})
         decayed = f"\n{_FORMS[around.get('decay_form', 'l2')]}" if around.get("weight_decay") else ""
         groups.setdefault("\n".join(plain(rule)) + decayed, []).append(f"`{call}`")
-        first, second = _two_steps(framework, name, theirs, topic)
-        rows.append(f"| `{call}` | {first:.6f} | {second:.6f} |")
+        numbers = " | ".join(f"{x:.6f}" for x in _two_steps(framework, name, theirs, topic))
+        rows.append(f"| `{call}` | {numbers} |")
     formulas = [f"{', '.join(calls)}\n\n```text\n{formula}\n```\n" for formula, calls in groups.items()]
     g = topic.gradients
-    start = "a matrix of {} × {} ones".format(*topic.shape) if topic.shape else "θ₀ = 1"
+    start = f"{'a matrix' if len(topic.shape) > 1 else 'a vector'} of {' × '.join(map(str, topic.shape))} ones"
+    start = start if topic.shape else "θ₀ = 1"
     said = f"From {start}, with gradients {g[0]:g} and {g[1]:g} and rates {_RATES[0]} and {_RATES[1]}:"
-    return "\n".join([*formulas, said, "", "| | θ₁ | θ₂ |", "| --- | --- | --- |", *rows, ""])
+    head = ["", "θ₁", "θ₂", *([f"`{topic.state}`"] if topic.state else [])]
+    lines = [f"| {' | '.join(head)} |".replace("|  |", "| |"), f"|{' --- |' * len(head)}"]
+    return "\n".join([*formulas, said, "", *lines, *rows, ""])
 
 
 def _two_steps(framework: str, name: str, theirs: dict[str, Any], topic: _Topic) -> tuple[float, ...]:
     p = torch.nn.Parameter(torch.ones(topic.shape, dtype=torch.float64))
-    optimizer = conventions.optimizer(framework, name, [p], lr=_RATES[0], backend="eager", **theirs)
+    group = {"params": [p], **({"use_muon": True} if "use_muon" in TABLE[framework].find(name).flags else {})}
+    optimizer = conventions.optimizer(framework, name, [group], lr=_RATES[0], backend="eager", **theirs)
     points: list[float] = []
     for rate, gradient in zip(_RATES, topic.gradients, strict=True):
         optimizer.param_groups[0]["lr"] = rate
         p.grad = torch.full(topic.shape, gradient, dtype=torch.float64)
         optimizer.step()
         points.append(p.flatten()[0].item())
-    return tuple(points)
+    return (*points, optimizer.state[p][topic.state].flatten()[0].item()) if topic.state else tuple(points)
 
 
 def _column(column: Framework) -> str:

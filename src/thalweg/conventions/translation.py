@@ -144,6 +144,13 @@ def _candidates(meaning: Meaning, target: Framework) -> Iterator[tuple[str, Mean
                 continue
 
 
+def nearest_arguments(convention: Convention, meaning: Meaning) -> dict[str, Any]:
+    """The arguments of a convention that give the settings of `meaning`, where it has such."""
+    wanted: dict[str, Any] = {"decay_form": "l2", **meaning.rule.numbers, **meaning.rule.options, **meaning.around}
+    found = {name: _possible(convention, name, wanted)[0] for name, means in convention.arguments.items() if means.ours}
+    return {name: x for name, x in found.items() if x != convention.arguments[name].default}
+
+
 def _possible(convention: Convention, argument: str, wanted: dict[str, Any]) -> list[Any]:
     """The candidate values of an argument: those that give our setting, else all its choices, else its default."""
     means = convention.arguments[argument]

@@ -206,6 +206,11 @@ class Optimizer(TorchOptimizer):
             self._switching = True
         settings = {**rule.numbers, **rule.options}
         rule = rule.replace(**{name: group.pop(name) for name in settings if name in group})
+        if "split" in group:
+            raise ValueError(
+                f"a group has split={group['split']!r}, and {type(rule).__name__} splits no matrices; give these "
+                "parameters a rule with a setting split, or leave it out"
+            )
         group.update(rule.numbers)
         group["weight_decay"] = check(
             "weight_decay", group.get("weight_decay", self.defaults["weight_decay"]), RANGES["weight_decay"]

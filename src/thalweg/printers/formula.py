@@ -32,11 +32,10 @@ _SHARED = ("x", "y", "z", "k", "l", "q")
 
 # How tightly each operation binds; a looser operand is put in brackets.
 _BINDING = {
-    "add": 1, "sub": 1, "sum": 2, "sum_over": 2, "amax_over": 2, "total": 2, "neg": 2, "mul": 2, "div": 2, "matmul": 2,
-    "remainder": 2, "pow": 4, "transpose": 4, "inverse_root": 4,
+    "add": 1, "sub": 1, "sum": 2, "sum_over": 2, "within": 2, "amax_over": 2, "total": 2, "neg": 2, "mul": 2, "div": 2,
+    "matmul": 2, "remainder": 2, "pow": 4, "transpose": 4, "inverse_root": 4,
 }  # fmt: skip
 _ATOM = 9
-_LARGE = 1024  # no rule treats a matrix of this size as a small or a large one
 _TWO = Symbol("const", (2.0,), "number")
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
 
@@ -71,7 +70,9 @@ class Printer:
             return (str(node.how[0] + 1),)
         if node.op == "rounded":
             return (str(node.how[0]).removeprefix("torch."),)
-        return (f"{node.how[0]:g}",) if node.op in ("orthogonalize", "inverse_root") else ()
+        if node.op == "orthogonalize":  # B stands for the blocks of rows
+            return (f"{node.how[0]:g}" + (",B" if len(node.how) > 3 else ""),)
+        return (f"{node.how[0]:g}",) if node.op == "inverse_root" else ()
 
     def brackets(self, text: str) -> str:
         """`text` in brackets."""
@@ -94,7 +95,7 @@ class Printer:
 
     def lines(self, rule: Rule) -> list[tuple[str, str]]:
         """The update as pairs of a left and a right side, each using those above it: of a matrix, if that matters."""
-        rule = rule.fit((_LARGE, _LARGE))
+        rule = rule.fit(rule.shown_for)
         traced = trace.rule(rule)
         self.inside = tuple(_bases(rule))
         names: dict[Symbol, str] = {}

@@ -46,6 +46,8 @@ class _Latex(Printer):
         "qr": r"\operatorname{{Q}}({})",
         "eigenvectors": r"\operatorname{{V}}({})",
         "eigenvalues": r"\operatorname{{\Lambda}}({})",
+        "within": r"\sum_{{B}} {0}",
+        "heights": r"n_{{B}}",
         "arranged": r"\operatorname{{sort}}({}, {})",
         "remainder": r"{} \bmod {}",
         "resolution": r"\epsilon_{{\mathrm{{m}}}}",

@@ -47,6 +47,8 @@ class _MathML(Printer):
         "qr": _call("Q", "{}"),
         "eigenvectors": _call("V", "{}"),
         "eigenvalues": _call("Λ", "{}"),
+        "within": "<msub><mo>∑</mo><mi>B</mi></msub>{0}",
+        "heights": "<msub><mi>n</mi><mi>B</mi></msub>",
         "arranged": _call("sort", "{}", "{}"),
         "remainder": "{}<mo>mod</mo>{}",
         "resolution": "<msub><mi>ε</mi><mi>m</mi></msub>",

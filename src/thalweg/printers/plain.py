@@ -47,6 +47,8 @@ class _Plain(Printer):
         "qr": "Q({})",
         "eigenvectors": "V({})",
         "eigenvalues": "Λ({})",
+        "within": "Σ_B {0}",
+        "heights": "n_B",
         "arranged": "sort({}, {})",
         "remainder": "{} mod {}",
         "resolution": "εₘ",

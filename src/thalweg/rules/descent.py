@@ -67,6 +67,7 @@ class Momentum(Rule):
     nesterov: Literal[False, "correction", "lookahead"] = False
 
     search = {"lr": Log(1e-4, 1.0)}
+    kept_by = ()
     variants = {"nesterov": {"form": "velocity", "nesterov": "lookahead"}}
 
     class State(NamedTuple):
@@ -77,6 +78,12 @@ class Momentum(Rule):
             raise ValueError(
                 f"Momentum's dampening is {self.dampening!r} with form={self.form!r}; only form='accumulated' has one"
             )
+
+    @property
+    def units(self) -> dict[str, float]:
+        """The weight of a gradient in the velocity; the first one is not dampened, which counts for less and less."""
+        weights = {"accumulated": 1 - self.dampening, "averaged": 1 - self.momentum, "velocity": -self.lr}
+        return {"momentum_buffer": weights[self.form]}
 
     def lookahead(h, s: State):
         if h.nesterov != "lookahead":

@@ -45,10 +45,16 @@ class LAMB(Rule):
     grad_averaging: bool = True
 
     search = {"lr": Log(1e-4, 1e-1)}
+    kept_by = ()
 
     class State(NamedTuple):
         exp_avg: Value
         exp_avg_sq: Value
+
+    @property
+    def units(self) -> dict[str, float]:
+        """The weight of a gradient in the first moment."""
+        return {"exp_avg": 1 - self.beta1 if self.grad_averaging else 1.0}
 
     def update(h, p: Value, g: Value, s: State, t: Number):
         m = h.beta1 * s.exp_avg + ((1 - h.beta1) * g if h.grad_averaging else g)

@@ -50,6 +50,7 @@ class Adam(Rule):
     product_in: Literal["float64", "float32"] = "float64"
 
     search = {"lr": Log(1e-5, 1e-1)}
+    kept_by = ("amsgrad", "product_in")
     variants = {"nadam": {"lr": 2e-3, "nesterov": "scheduled"}, "amsgrad": {"amsgrad": True}}
 
     class State(NamedTuple):

@@ -1,16 +1,19 @@
 """The meaning of Keras 3.15's names, according to its source code."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
 from thalweg.conventions.frameworks.shared import (
     CORRECTION,
-    FACTORED,
     INSIDE,
-    ORTHOGONAL,
     SCALED,
     UNCORRECTED,
     Arguments,
 )
 from thalweg.conventions.meaning import Convention, Framework, inert, number, refused, switch, unset
-from thalweg.rules import LAMB, SGD, Adadelta, Adagrad, Adam, Adamax, Lion, Momentum, RMSProp
+from thalweg.rules import LAMB, SGD, Adadelta, Adafactor, Adagrad, Adam, Adamax, Lion, Momentum, Muon, RMSProp
 
 
 def _arguments(rate: float, own: Arguments, decay: float | None = None) -> Arguments:
@@ -39,6 +42,39 @@ def _moments(beta2: float = 0.999) -> Arguments:
 _AS_KERAS = {**SCALED, "clip_eps": 0.0}
 _EPSILON = {"epsilon": number(1e-7, "eps")}
 _ADAM = {**_moments(), **_EPSILON, "amsgrad": switch(False, "amsgrad", True, False)}
+
+
+def _muon(own: Arguments) -> Arguments:
+    """The arguments of Muon, each part of which ignores those of the other."""
+    ignored = {
+        "adam_beta_1": 0.9, "adam_beta_2": 0.999, "adam_weight_decay": 4e-3, "epsilon": 1e-7, "adam_lr_ratio": 1,
+        "muon_a": 3.4445, "muon_b": -4.775, "muon_c": 2.0315, "momentum": 0.95, "ns_steps": 5, "nesterov": True,
+        "rms_rate": 0.2,
+    }  # fmt: skip
+    given = {
+        "exclude_layers": refused(None, "give these parameters a group of their own, with use_muon=False"),
+        "exclude_embeddings": inert(True),
+    }
+    return _arguments(1e-3, {name: own.get(name) or inert(x) for name, x in ignored.items()} | given, 4e-3)
+
+
+def _is_hidden(p: Tensor, group: Mapping[str, Any]) -> bool:
+    """Whether a parameter is Muon's: a matrix, unless its group says otherwise."""
+    return p.ndim == 2 and bool(group.get("use_muon", True))
+
+
+def _moonlights(found: dict[str, Any]) -> None:
+    """Three coefficients, and a scale only with a rate."""
+    found["coefficients"] = tuple(found.pop(name) for name in ("a", "b", "c"))
+    if found["rms"] is None:
+        found |= {"rms": 0.2, "scale": "none"}
+
+
+def _adams(found: dict[str, Any]) -> None:
+    ratio = found.pop("ratio")
+    found["lr"] *= ratio
+    found["weight_decay"] = (found.pop("own_decay") or 0.0) / ratio  # the ratio is not that of the decay
+
 
 _NAMES = {
     "SGD": Convention(
@@ -86,6 +122,55 @@ _NAMES = {
         Adadelta, "keras.optimizers.Adadelta", _arguments(1e-3, {"rho": number(0.95, "decay"), **_EPSILON}), _AS_KERAS
     ),
     "Lamb": Convention(LAMB, "keras.optimizers.Lamb", _arguments(1e-3, {**_moments(), **_EPSILON}), _AS_KERAS),
+    "Adafactor": Convention(
+        Adafactor,
+        "keras.optimizers.Adafactor",
+        _arguments(
+            1e-3,
+            {
+                "beta_2_decay": number(-0.8, "decay"),
+                "epsilon_1": number(1e-30, "eps"),
+                "epsilon_2": number(1e-3, "eps_scale"),
+                "clip_threshold": number(1.0, "clip"),
+                "relative_step": inert(True),
+            },
+        ),
+        {"eps_at": "squares", **_AS_KERAS},
+    ),
+    "Muon": Convention(
+        Muon,
+        "keras.optimizers.Muon",
+        _muon(
+            {
+                "muon_a": number(3.4445, "a"),
+                "muon_b": number(-4.775, "b"),
+                "muon_c": number(2.0315, "c"),
+                "momentum": number(0.95, "momentum"),
+                "ns_steps": number(5, "steps"),
+                "nesterov": switch(True, "nesterov", True, False),
+                "rms_rate": number(0.2, "rms", {None: None}),
+            }
+        ),
+        {"form": "accumulated", "scale": "match_rms_adamw", "eps": 1e-7, "eps_at": "added", **_AS_KERAS},
+        together=_moonlights,
+        others=Convention(
+            Adam,
+            "keras.optimizers.AdamW",
+            _muon(
+                {
+                    "adam_beta_1": number(0.9, "beta1"),
+                    "adam_beta_2": number(0.999, "beta2"),
+                    "adam_weight_decay": number(4e-3, "own_decay"),
+                    "epsilon": number(1e-7, "eps"),
+                    "adam_lr_ratio": number(1, "ratio"),
+                }
+            ),
+            {**UNCORRECTED, **_AS_KERAS},
+            together=_adams,
+        ),
+        chosen=_is_hidden,
+        flags=("use_muon",),
+    ),
     "Lion": Convention(Lion, "keras.optimizers.Lion", _arguments(1e-3, _moments(0.99)), _AS_KERAS),
 }
 
@@ -96,10 +181,12 @@ KERAS = Framework(
     _NAMES,
     {
         "Ftrl": "its step is the solution of a regularised problem, not a change of the parameter",
-        "Adafactor": FACTORED,
-        "Muon": ORTHOGONAL,
         "ScheduleFreeAdamW": "its average is interleaved with the steps",
         "LossScaleOptimizer": "it scales another optimizer's loss; use torch.amp.GradScaler",
     },
+    notes=(
+        "`Muon` leaves embeddings and `exclude_layers` to AdamW by their names in Keras; here, give them a group with "
+        "`use_muon=False`. `Adafactor`'s rate is at most 1/√t there, whatever `relative_step` says.",
+    ),
 )
 """Keras's names."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from thalweg.conventions.frameworks.shared import CORRECTION, INSIDE, ORTHOGONAL, SCALED, Arguments
+from thalweg.conventions.frameworks.shared import CORRECTION, INSIDE, SCALED, Arguments
 from thalweg.conventions.meaning import REQUIRED, Convention, Framework, number, refused, switch, unset
 from thalweg.rules import (
     LAMB,
@@ -242,7 +242,7 @@ OPTAX = Framework(
     "learning_rate",
     _NAMES,
     {
-        "muon": ORTHOGONAL,
+        "muon": "it is optax.contrib.muon",
         "lbfgs": "it searches along a line; thalweg.curvature has second-order methods",
     },
 )

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from thalweg.conventions.frameworks.shared import ORTHOGONAL, TOTAL, TRUST, Arguments
+from thalweg.conventions.frameworks.muons import flagged
+from thalweg.conventions.frameworks.shared import TRUST, Arguments
 from thalweg.conventions.meaning import (
     INTO_RULE,
     NOWHERE,
@@ -26,11 +27,13 @@ from thalweg.rules import (
     SM3,
     SOAP,
     AdaBelief,
+    Adam,
     Adan,
     AdEMAMix,
     Grams,
     LaProp,
     Lion,
+    Muon,
     Shampoo,
     StableAdamW,
     Tiger,
@@ -65,7 +68,7 @@ _FIXED = {
     )
 }
 _WHOLE = "its sums over whole tensors are not translated"
-_CAUTIOUS = {"cautious": switch(False, "cautious", True, False)}
+_CAUTIOUS = {"cautious": switch(False, "cautious", "count", False)}
 _STABLE = {"stable_adamw": refused(False, _WHOLE)}
 _ADANORM = {"adanorm": refused(False, _WHOLE)}
 _DEBIAS = {"adam_debias": refused(False, "both moments are corrected for their start at zero")}
@@ -93,7 +96,79 @@ def _no_decay(found: dict[str, Any]) -> None:
     found["lambd"] = found.get("lambd") or 0.0
 
 
+_ADAMW = {
+    "adamw_lr": number(3e-4, "lr"),
+    "adamw_betas": several((0.9, 0.95), "beta1", "beta2"),
+    "adamw_wd": number(0.0, "weight_decay"),
+    "adamw_eps": number(1e-10, "eps"),
+}
+_OF_ALL = {
+    "weight_decouple": switch(True, "decay_form", "scaled", "l2"),
+    "maximize": switch(False, "maximize", True, False),
+    "foreach": inert(None),
+}
+
+
+def _muon(source: str, own: Arguments, fixed: dict[str, Any]) -> Convention:
+    """Muon's form for the groups that say so, and AdamW's for all others."""
+    arguments: Arguments = {
+        "lr": number(2e-2, "lr"),
+        "momentum": number(0.95, "momentum"),
+        "weight_decay": number(0.0, "weight_decay"),
+        "nesterov": switch(True, "nesterov", True, False),
+        "ns_steps": number(5, "steps"),
+        "ns_coeffs": Argument("original", ("coefficients",), shared=True),
+        "use_adjusted_lr": switch(False, "scale", "match_rms_adamw", "original"),
+        **own,
+    }
+    return Convention(
+        Muon,
+        source,
+        {**arguments, **{name: inert(x.default) for name, x in _ADAMW.items()}, **_OF_ALL},
+        {"precision": "bfloat16", **fixed},
+        counted=False,
+        others=Convention(
+            Adam,
+            source,
+            {**{name: inert(x.default) for name, x in arguments.items()}, **_ADAMW, **_OF_ALL},
+            counted=False,
+            group=lambda settings, steps: {
+                "use_muon": False,
+                "step": steps,
+                "lr": settings["adamw_lr"],
+                "betas": settings["adamw_betas"],
+                "weight_decay": settings["adamw_wd"],
+                "eps": settings["adamw_eps"],
+            },
+        ),
+        saved=True,
+        group=lambda settings, steps: {"use_muon": True, "step": steps},
+        chosen=flagged,
+        flags=("use_muon",),
+        group_names={"lr": "adamw_lr", "betas": "adamw_betas", "weight_decay": "adamw_wd", "eps": "adamw_eps"},
+    )
+
+
 _NAMES = {
+    "Muon": _muon(
+        "pytorch_optimizer.Muon",
+        {
+            "ns_method": refused("newton_schulz", "the iteration is that of Newton and Schulz"),
+            "ns_reset_steps": inert((2,)),
+        },
+        {"eps": 1e-7},
+    ),
+    "NorMuon": _muon(
+        "pytorch_optimizer.NorMuon",
+        {
+            "beta2": number(0.95, "beta2"),
+            "update_scale": Argument(
+                "preserve_norm", ("row_norms",), {"preserve_norm": "preserved", "match_rms": "fixed"}, closed=True
+            ),
+            "eps": number(1e-10, "eps"),
+        },
+        {},
+    ),
     "AdaBelief": Convention(
         AdaBelief,
         "pytorch_optimizer.AdaBelief",
@@ -370,9 +445,9 @@ PYTORCH_OPTIMIZER = Framework(
     "lr",
     _NAMES,
     {
-        "Muon": ORTHOGONAL,
         "LARS": TRUST,
-        "Prodigy": TOTAL,
+        "Prodigy": "it adds up its sums in float32, one parameter after the other; prodigyopt's is translated",
+        "AdaMuon": "its second moment of orthogonal matrices is not translated",
     },
     any_case=True,
     notes=(

@@ -1,5 +1,7 @@
 """The meaning of torch 2.13's names, according to its source code."""
 
+from dataclasses import replace
+
 import torch
 
 from thalweg.conventions.frameworks.shared import CORRECTION, SCALED, UNCORRECTED, Arguments
@@ -165,7 +167,7 @@ TORCH = Framework(
     "torch",
     "torch.optim.{}",
     "lr",
-    _NAMES,
+    {name: replace(convention, saved=True) for name, convention in _NAMES.items()},
     {
         "LBFGS": "it asks for the loss several times a step; thalweg.curvature has second-order methods",
         "SparseAdam": "it steps only the rows that a sparse gradient has",
