@@ -32,17 +32,17 @@ def parameters(points: list[Tensor]) -> list[Any]:
     return [torch.nn.Parameter(p.detach().clone()) for p in points]
 
 
-def whole(make: Any) -> list[Any]:
+def whole(rule: Rule) -> list[Any]:
     """The points after all steps by one optimizer."""
     ps = parameters(START)
-    drive(make(ps), ps, GRADIENTS)
+    drive(thalweg.Optimizer(ps, rule), ps, GRADIENTS)
     return ps
 
 
-def half(make: Any) -> tuple[list[Any], dict[str, Any]]:
+def half(rule: Rule) -> tuple[list[Any], dict[str, Any]]:
     """The points and the checkpoint after half of the steps."""
     ps = parameters(START)
-    optimizer = make(ps)
+    optimizer = thalweg.Optimizer(ps, rule)
     drive(optimizer, ps, GRADIENTS[:HALF])
     return ps, copy.deepcopy(optimizer.state_dict())
 
@@ -64,13 +64,13 @@ FORMS: list[tuple[Rule, Rule]] = [
 
 @pytest.mark.parametrize(("left", "other"), FORMS, ids=str)
 def test_a_state_of_one_form_goes_on_in_another(left: Rule, other: Rule) -> None:
-    ps, saved = half(lambda ps: thalweg.Optimizer(ps, left))
+    ps, saved = half(left)
     optimizer = thalweg.Optimizer(ps, other)
     with pytest.raises(ValueError, match="was stepped by"):
         optimizer.load_state_dict(saved)  # never silently
     conventions.load(optimizer, saved, "thalweg")
     drive(optimizer, ps, GRADIENTS[HALF:])
-    close(ps, whole(lambda ps: thalweg.Optimizer(ps, left)), 1e-9)
+    close(ps, whole(left), 1e-9)
 
 
 def test_torchs_muon_goes_on_in_our_optimizer_from_torchs_own_checkpoint() -> None:

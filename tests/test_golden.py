@@ -89,7 +89,7 @@ def test_matrices_and_all_others(case: dict[str, Any], backend: str) -> None:
                          for xs in (_MUONS["start"], *_MUONS["gradients"]))  # fmt: skip
     params = {int(i): torch.nn.Parameter(start[int(i)].clone()) for i in case["points"]}
     given: list[Any] = [
-        {**use, "params": [params[i] for i in use["params"]]} if isinstance(use, dict) else params[use]
+        params[use] if isinstance(use, int) else {**use, "params": [params[i] for i in use["params"]]}
         for use in case["use"]
     ]
     optimizer = conventions.optimizer(case["framework"], case["optimizer"], given, **case["kwargs"], backend=backend)

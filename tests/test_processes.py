@@ -115,6 +115,31 @@ dist.destroy_process_group()
 """
 )
 
+MATRICES = (
+    COMMON
+    + """
+from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
+
+begin()
+mesh = init_device_mesh("cpu", (world,))
+found = {}
+for rule in ("muon", "normuon(split=2)", "soap(every=2)", "shampoo", "adafactor", "sm3"):
+    torch.manual_seed(0)
+    first, *gs = torch.randn(6, 4, 4, dtype=torch.float64)
+    p = nn.Parameter(distribute_tensor(first.clone(), mesh, [Shard(0)]))
+    q = nn.Parameter(first.clone())
+    optimizers = [thalweg.Optimizer([x], rule) for x in (p, q)]
+    for g in gs:
+        p.grad, q.grad = distribute_tensor(g.clone(), mesh, [Shard(0)]), g.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert optimizers[0].state[p]["step"] == 5
+    found[rule] = p.full_tensor().detach(), q.detach()
+write(found)
+dist.destroy_process_group()
+"""
+)
+
 CHECKPOINT = (
     COMMON
     + SHARDED
@@ -347,6 +372,16 @@ def test_norms_are_of_the_whole_of_sharded_parameters(tmp_path: Path) -> None:
         assert len(found) == 12
         for sharded, alone in found.values():
             same(sharded, alone)
+
+
+def test_matrices_that_are_sharded_are_stepped_as_wholes(tmp_path: Path) -> None:
+    launch(MATRICES, tmp_path, 2)
+    of_ranks = result(tmp_path)
+    assert len(of_ranks) == 2
+    for found in of_ranks:
+        assert len(found) == 6
+        for sharded, alone in found.values():
+            torch.testing.assert_close(sharded, alone, rtol=1e-9, atol=1e-12)
 
 
 def test_a_checkpoint_of_two_processes_loads_in_one(tmp_path: Path) -> None:

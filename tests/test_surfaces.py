@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import thalweg
 from cases import NAMED
 from thalweg import rules
 from thalweg.problems import Surface, path, surfaces
@@ -141,6 +142,18 @@ def test_on_a_slope_adagrads_steps_shrink_and_rmsprops_do_not():
     )
     np.testing.assert_allclose(adagrad, 0.1 / np.sqrt(np.arange(1, 101)), rtol=1e-7)
     np.testing.assert_allclose(rmsprop, 0.1 / np.sqrt(1 - 0.9 ** np.arange(1, 101)), rtol=1e-7)
+
+
+@pytest.mark.parametrize(("text", "shape"), [("shampoo(lr=0.1)", (2,)), ("soap(vectors=True)", (2,)), ("muon", (2, 1))])
+def test_rules_of_axes_and_matrices_walk_as_an_optimizer_steps(text: str, shape: tuple[int, ...]) -> None:
+    ravine = surfaces["ravine"]
+    points = path(ravine, rules.parse(text), steps=6)
+    p = torch.nn.Parameter(torch.tensor(ravine.start, dtype=torch.float64).reshape(shape))
+    optimizer = thalweg.Optimizer([p], text, backend="eager")
+    for point in points:
+        np.testing.assert_allclose(p.detach().flatten().numpy(), point, rtol=1e-12, atol=1e-15)
+        p.grad = ravine.gradient_at(p.detach().flatten()).reshape(shape)
+        optimizer.step()
 
 
 @pytest.mark.parametrize("text", NAMED)

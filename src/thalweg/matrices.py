@@ -26,6 +26,21 @@ KELLER = (3.4445, -4.7750, 2.0315)
 """The coefficients of K. Jordan's Muon: fast to begin with, and then around 1 rather than at it."""
 
 
+def _wholly(made: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """An operation on matrices that are sharded over processes, too: each process does it on the whole."""
+
+    def done(x: Tensor, *others: Any) -> Tensor:
+        mesh = getattr(x, "device_mesh", None)
+        if mesh is None:
+            return made(x, *others)
+        from torch.distributed.tensor import DTensor, Replicate
+
+        parts = (y.full_tensor() if isinstance(y, DTensor) else y for y in (x, *others))
+        return DTensor.from_local(made(*parts), mesh, [Replicate()] * mesh.ndim, run_check=False)
+
+    return done
+
+
 # A tensor as a matrix
 
 _unfold = array_word(
@@ -40,7 +55,7 @@ _fold = array_word(
 )
 _eye = array_word(
     "eye",
-    lambda x, axis: torch.eye(x.shape[axis], dtype=x.dtype, device=x.device),
+    _wholly(lambda x, axis: torch.eye(x.shape[axis], dtype=x.dtype, device=x.device)),
     lambda how, x: (x.known()[how[0]], x.known()[how[0]]),
 )
 
@@ -117,23 +132,23 @@ _SMALL = 256 * 256  # elements: larger blocks gain nothing from being in a batch
 
 _orthogonalize = array_word(
     "orthogonalize",
-    lambda x, steps, rows, dtype, blocks=1: (
+    _wholly(lambda x, steps, rows, dtype, blocks=1: (
         newton_schulz(x, steps, rows, dtype) if blocks == 1
         else _in_blocks(x, blocks, lambda part: newton_schulz(part, steps, rows, dtype))
-    ),
+    )),
     lambda how, x: x.matrix(),
 )  # fmt: skip
 
 _within = array_word(
     "within",
-    lambda x, blocks: _in_blocks(x, blocks, lambda part: part.sum(-2, keepdim=True).expand_as(part)),
+    _wholly(lambda x, blocks: _in_blocks(x, blocks, lambda part: part.sum(-2, keepdim=True).expand_as(part))),
     lambda how, x: x.known(),
 )
 
 
 _heights = array_word(
     "heights",
-    lambda x, blocks: _in_blocks(x[..., :1], blocks, lambda part: torch.full_like(part, part.shape[-2])),
+    _wholly(lambda x, blocks: _in_blocks(x[..., :1], blocks, lambda part: torch.full_like(part, part.shape[-2]))),
     lambda how, x: (x.known()[0], ()),
 )
 
@@ -173,7 +188,7 @@ def orthogonalize(
 
 _qr = array_word(
     "qr",
-    lambda x, dtype=None: torch.linalg.qr(x.to(dtype or x.dtype))[0].to(x.dtype),
+    _wholly(lambda x, dtype=None: torch.linalg.qr(x.to(dtype or x.dtype))[0].to(x.dtype)),
     lambda how, x: x.matrix(),
 )
 
@@ -183,15 +198,15 @@ def qr(x: Array, dtype: torch.dtype | None = None) -> Array:
     return _qr(x, how=() if dtype is None else (dtype,))
 
 
-_eigenvectors = array_word("eigenvectors", lambda x: torch.linalg.eigh(x)[1], lambda how, x: x.matrix())
+_eigenvectors = array_word("eigenvectors", _wholly(lambda x: torch.linalg.eigh(x)[1]), lambda how, x: x.matrix())
 _eigenvalues = array_word(
-    "eigenvalues", lambda x: torch.linalg.eigh(x)[0].unsqueeze(-2), lambda how, x: ((), x.matrix()[1])
+    "eigenvalues", _wholly(lambda x: torch.linalg.eigh(x)[0].unsqueeze(-2)), lambda how, x: ((), x.matrix()[1])
 )
 
 
 def eigh(x: Array) -> tuple[Array, Array]:
     """The eigenvalues of a symmetric matrix, ascending, as a row, and its eigenvectors, as the columns of a matrix."""
-    if isinstance(x, Tensor):
+    if isinstance(x, Tensor) and not hasattr(x, "device_mesh"):
         values, vectors = torch.linalg.eigh(x)
         return values.unsqueeze(-2), vectors
     return _eigenvalues(x), _eigenvectors(x)
@@ -203,7 +218,7 @@ def _inverse_root(x: Tensor, order: float) -> Tensor:
     return left * values.unsqueeze(-2) ** (-1 / order) @ right
 
 
-_inverse = array_word("inverse_root", _inverse_root, lambda how, x: x.matrix())
+_inverse = array_word("inverse_root", _wholly(_inverse_root), lambda how, x: x.matrix())
 
 
 def inverse_root(x: Array, order: float) -> Array:
@@ -213,7 +228,7 @@ def inverse_root(x: Array, order: float) -> Array:
 
 _arranged = array_word(
     "arranged",
-    lambda x, key, axis: x.index_select(axis, key.flatten().argsort(descending=True)),
+    _wholly(lambda x, key, axis: x.index_select(axis, key.flatten().argsort(descending=True))),
     lambda how, x, key: x.known(),
 )
 

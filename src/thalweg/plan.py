@@ -77,7 +77,7 @@ def _cost(node: Symbol, shape: tuple[int, ...]) -> float:
         return 2.0 * sizes[0][0] * sizes[0][1] * sizes[1][1]
     if node.op == "orthogonalize":
         rows, columns = sizes[0]
-        blocks = node.how[3] if len(node.how) > 3 else 1
+        blocks = node.how[3] if node.how[3:] else 1
         sides = [rows / blocks] * blocks if isinstance(blocks, int) else blocks
         pairs = [sorted((float(side), float(columns))) for side in sides]
         return float(node.how[0]) * math.fsum(4.0 * short**2 * long + 2.0 * short**3 for short, long in pairs)

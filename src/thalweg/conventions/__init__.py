@@ -13,7 +13,7 @@ from torch.optim.optimizer import ParamsT
 
 from thalweg.conventions.checkpoints import convert, load
 from thalweg.conventions.frameworks import TABLE
-from thalweg.conventions.meaning import OPTIMIZER, REQUIRED, Framework
+from thalweg.conventions.meaning import OPTIMIZER, REQUIRED, Convention, Framework
 from thalweg.conventions.translation import Translation, translate
 from thalweg.optimizer import Optimizer
 from thalweg.rule import Rule, nearest
@@ -92,7 +92,8 @@ def _routed(params: ParamsT, column: Framework, name: str, theirs: Mapping[str, 
         members: list[Any] = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
         own = column.named({k: x for k, x in group.items() if k != "params" and k not in convention.flags})
         chosen = [convention.chosen(_tensor(x), group) for x in members]
-        for meant, names in ((convention, {}), (others, convention.group_names)):
+        called: tuple[tuple[Convention, Mapping[str, str]], ...] = (convention, {}), (others, convention.group_names)
+        for meant, names in called:
             part = [x for x, is_its in zip(members, chosen, strict=True) if is_its == (meant is convention)]
             if not part:
                 continue

@@ -138,7 +138,7 @@ class Bucket:
         self._between = step.arrays[2 + len(self.arrays) :]
         self._owners = scratch.shared(parts)
         self.scratch: list[dict[str, Tensor]] = []
-        self._others: list[list[tuple[str, Tensor]]] = []
+        self._others: list[list[tuple[str, Tensor, int, torch.Size]]] = []  # arrays: where each is, of which shape
         self.kept = [name.removeprefix("s.") for name in step.kept]
         self._names = [name.removeprefix("s.") for name in self.arrays]
         self._traffic = sum(source.traffic for source in passes)
@@ -177,7 +177,7 @@ class Bucket:
             known = {*self._names, "step", *self.kept}
             arrays = array_fields(self.rule.State)
             own = [(name, x) for name, x in entry.items() if name.partition(".")[0] in arrays]
-            self._others.append([(name, x) for name, x in own if name not in known])
+            self._others.append([(name, x, x.data_ptr(), x.shape) for name, x in own if name not in known])
         # Of the time when the values began: until they are shown, the parameter may come to have another layout.
         self._layouts = np.concatenate([self._layouts, self.parameters.layouts(fresh + shown)])
         self.members += fresh + shown
@@ -312,10 +312,9 @@ class Bucket:
         if self._shown is not None and not self._shown.holds(states.mapping):
             return False
         return all(
-            (x := states.of(self.parameters.tensors[i]).get(name)) is not None
-            and (x.shape, x.dtype, x.device) == (noted.shape, noted.dtype, noted.device)
+            states.of(self.parameters.tensors[i]).get(name) is noted and noted.data_ptr() == at and noted.shape == shape
             for i, others in zip(self.members, self._others, strict=False)
-            for name, noted in others
+            for name, noted, at, shape in others
         )
 
     def renew(self) -> None:
@@ -400,7 +399,14 @@ class Bucket:
             *len(self.kept) * [np.full(len(records), self.key.number_dtype.itemsize)],
         ]
         ends = [begin + width for begin, width in zip(begins, widths, strict=True)]
-        return np.concatenate(begins), np.concatenate(ends), np.tile(self.indices, len(begins))
+        others = [(x, i) for i, own in zip(self.members, self._others, strict=False) for _, x, *_ in own]
+        at, last = ([x.data_ptr() + end * x.nbytes for x, _ in others] for end in (0, 1))
+        owners = np.concatenate([np.tile(self.indices, len(begins)), np.array([i for _, i in others], np.int64)])
+        return (
+            np.concatenate([*begins, np.array(at, np.int64)]),
+            np.concatenate([*ends, np.array(last, np.int64)]),
+            owners,
+        )
 
     def bases(self) -> list[int]:
         """Where memory begins that a step writes: of the parameters, and of the state that is shown."""

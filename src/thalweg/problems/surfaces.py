@@ -110,23 +110,31 @@ def path(
     if steps < 0:
         raise ValueError(f"steps is {steps!r}; allowed is a whole number >= 0")
     generator = torch.Generator().manual_seed(seed)
-    p = torch.tensor(start, dtype=torch.float64)
+    rule, p = _shaped(rule, torch.tensor(start, dtype=torch.float64))
     state = rule.init(p)
-    points = [p]
+    points = [p.flatten()]
     for t in range(1, steps + 1):
         ahead = rule.lookahead(state)
-        g = surface.gradient_at(p if ahead is None else p + ahead)
+        g = surface.gradient_at((p if ahead is None else p + ahead).flatten())
         g = g + noise * torch.randn(2, generator=generator, dtype=torch.float64)
-        p, state = rule.update(p, g, state, t)
+        p, state = rule.update(p, g.reshape(p.shape), state, t)
         if not torch.isfinite(p).all():
             break
-        points.append(p)
+        points.append(p.flatten())
     return torch.stack(points).numpy()
+
+
+def _shaped(rule: Rule, p: Tensor) -> tuple[Rule, Tensor]:
+    """A rule as it is for a vector, or for a matrix of one column if it steps only matrices; and the vector as such."""
+    try:
+        return rule.fit(tuple(p.shape)), p
+    except ValueError:
+        return rule.fit((*p.shape, 1)), p.unsqueeze(1)
 
 
 def _travel(rule: Rule, gradient: float, steps: int) -> float:
     """How far a constant gradient carries a parameter, away from zero."""
-    p = torch.full((1,), -1.0, dtype=torch.float64)
+    rule, p = _shaped(rule, torch.full((1,), -1.0, dtype=torch.float64))
     g = torch.full_like(p, gradient)
     state = rule.init(p)
     for t in range(1, steps + 1):
