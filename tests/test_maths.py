@@ -19,7 +19,7 @@ WHOLE = ("sum", "size", "total")
 ARRAYS = (
     "sum_over", "amax_over", "size_over", "unfold", "fold", "eye", "orthogonalize", "qr", "eigenvectors",
     "eigenvalues", "inverse_root", "arranged", "when", "remainder", "matmul", "transpose", "resolution",
-    "rounded",
+    "rounded", "within", "heights",
 )  # fmt: skip
 EDGES = (0.0, -0.0, 1.0, -1.0, 0.5, 1e300, -1e300, 1e-320, 1000.0, math.inf, -math.inf, math.nan)
 

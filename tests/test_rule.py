@@ -128,7 +128,8 @@ def test_text_and_back(rule: Rule) -> None:
     names = {**rule.numbers, **rule.options}.keys()
     assert names >= {f.name for f in dataclasses.fields(cast(Any, rule))}
     if not rule.bases:
-        assert names == annotations(type(rule)).keys() - {"State", "search", "variants", "decomposes", "one_rate"}
+        of_classes = {"State", "search", "variants", "decomposes", "one_rate", "kept_by"}
+        assert names == annotations(type(rule)).keys() - of_classes
 
 
 @pytest.mark.parametrize("rule", EVERY, ids=str)
