@@ -31,7 +31,14 @@ class Refused(Exception):
     """The runs cannot advance together; the message says why."""
 
 
-def train(problem: Problem, plan: Plan, entries: Mapping[str, Entry], tasks: Sequence[Task], apart: bool) -> list[Run]:
+def train(
+    problem: Problem,
+    plan: Plan,
+    entries: Mapping[str, Entry],
+    tasks: Sequence[Task],
+    apart: bool,
+    costs: Mapping[str, float],
+) -> list[Run]:
     """Do runs of one seed, batch size and number of steps together; their records, in the order in which they ended.
 
     Args:
@@ -40,6 +47,7 @@ def train(problem: Problem, plan: Plan, entries: Mapping[str, Entry], tasks: Seq
         entries: the entries by name.
         tasks: the runs.
         apart: whether the loss of each run is computed by itself.
+        costs: what a step of each entry takes alone: of the time that all take, each run is charged in proportion.
 
     Raises:
         Refused: the model, the loss or a rule cannot do it, or an error came up that a run alone has to tell.
@@ -47,13 +55,18 @@ def train(problem: Problem, plan: Plan, entries: Mapping[str, Entry], tasks: Seq
     """
     try:
         with reproducible(seed_for(plan, tasks[0], "model")):
-            return Population(problem, plan, entries, tasks, apart).run()
+            return Population(problem, plan, entries, tasks, apart, costs).run()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # also what the user's code raises to stop the process
         if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
             raise MemoryError(str(error)) from error
         raise Refused(told(error)) from error
+
+
+def relative(costs: Mapping[str, float], entry: str) -> float:
+    """What a step of an entry costs, as a multiple of the mean over entries; 1 if it is not known."""
+    return costs[entry] * len(costs) / sum(costs.values()) if entry in costs else 1.0
 
 
 class Population:
@@ -66,10 +79,16 @@ class Population:
     """
 
     def __init__(
-        self, problem: Problem, plan: Plan, entries: Mapping[str, Entry], tasks: Sequence[Task], apart: bool
+        self,
+        problem: Problem,
+        plan: Plan,
+        entries: Mapping[str, Entry],
+        tasks: Sequence[Task],
+        apart: bool,
+        costs: Mapping[str, float],
     ) -> None:
         self._problem = problem = drawn(problem, plan, tasks[0])
-        self._plan = plan
+        self._plan, self._costs = plan, costs
         self.sessions = [_Session(problem, plan, entries[task.entry], task) for task in tasks]
         model = problem.fresh()
         model.train()
@@ -109,9 +128,10 @@ class Population:
                 session.columns["train_loss"][:1] = [float(loss)]
             for session in self.sessions:
                 session.step += 1
-        share = (stopwatch.seconds() - began) / len(self.sessions)
-        for session in self.sessions:
-            session.seconds += share
+        parts = [relative(self._costs, session.entry.name) for session in self.sessions]
+        share = (stopwatch.seconds() - began) / sum(parts)
+        for session, part in zip(self.sessions, parts, strict=True):
+            session.seconds += share * part
         return [float(total) for total in totals]
 
     def _mark(self, train_losses: Sequence[float]) -> None:

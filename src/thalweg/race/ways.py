@@ -19,7 +19,7 @@ from thalweg.problems.chance import reproducible
 from thalweg.problems.problem import CHUNK
 from thalweg.race.entry import Entry
 from thalweg.race.plan import Task, marks, seed_for
-from thalweg.race.population import Population
+from thalweg.race.population import Population, relative
 from thalweg.race.training import _Session, drawn
 from thalweg.store import Plan
 
@@ -49,6 +49,7 @@ class Way:
         apart: whether each run's loss is computed by itself.
         step: the seconds that a step of a run takes, on one core.
         mark: the seconds that an evaluation of a run takes.
+        costs: the seconds that a step of each entry takes alone, by name.
         why: why runs are done one at a time, or empty.
     """
 
@@ -57,6 +58,7 @@ class Way:
     apart: bool = False
     step: float = 0.0
     mark: float = 0.0
+    costs: Mapping[str, float] = field(default_factory=dict[str, float])
     why: str = ""
 
     def seconds(self, plan: Plan, entry: str, runs: int) -> float:
@@ -65,7 +67,8 @@ class Way:
             return runs * plan.seconds
         of = plan.entry(entry)
         share = of.batch_size / plan.problem.batch_size if of.batch_size > plan.problem.batch_size else 1.0
-        return runs * (of.steps * self.step * share + len(marks(of.steps, of.batch_size, plan.examples)) * self.mark)
+        step = self.step * relative(self.costs, entry)
+        return runs * (of.steps * step * share + len(marks(of.steps, of.batch_size, plan.examples)) * self.mark)
 
 
 ONE_BY_ONE = Way()
@@ -113,8 +116,9 @@ def choose(
     few = sum(plan.entry(task.entry).steps for task in tasks) < _LEAST and wanted == "auto"
     if not together or plan.seconds or (few and not asked):
         return ONE_BY_ONE
-    own = _alone(problem, plan, entries, _spread(together, 3))
-    plain = Way(step=own.step, mark=own.mark)
+    tried_alone = {task.key: task for task in (*_spread(together, 3), *_one_each(together))}
+    own = _alone(problem, plan, entries, [*tried_alone.values()])
+    plain = Way(step=own.step, mark=own.mark, costs=own.costs)
     if wanted == "never" or few or len(together) < 2 or not own.ends:
         return plain
     if own.step > _LONG and wanted == "auto":
@@ -147,22 +151,24 @@ class _Alone:
     """What runs alone come to after `STEPS` steps, twice.
 
     Attributes:
-        step: the seconds of a step.
+        step: the seconds of a step, the mean over entries.
         mark: the seconds of an evaluation.
         memory: about how many bytes a run needs at once.
         ends: of each run, by its key, the sum of its losses, its weights, and its predictions; empty if the user's
             code raised an error, which is for the runs to tell.
+        costs: the seconds of a step of each entry, by name.
     """
 
     step: float = 0.0
     mark: float = 0.0
     memory: float = math.inf
     ends: Mapping[str, Sequence[Tensor]] = field(default_factory=dict[str, Sequence[Tensor]])
+    costs: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 def _alone(problem: Problem, plan: Plan, entries: Mapping[str, Entry], tasks: Sequence[Task]) -> _Alone:
     ends: dict[str, Sequence[Tensor]] = {}
-    steps: list[float] = []
+    costs: dict[str, float] = {}
     marks: list[float] = []
     saved = size = 0
 
@@ -182,7 +188,8 @@ def _alone(problem: Problem, plan: Plan, entries: Mapping[str, Entry], tasks: Se
                     first = session._train(model, optimizer, batches, x, y, range(STEPS))
                 before = session.seconds
                 second = session._train(model, optimizer, batches, x, y, range(STEPS))
-                steps.append((session.seconds - before) / STEPS)
+                step = (session.seconds - before) / STEPS
+                costs[task.entry] = min(step, costs.get(task.entry, step))
                 began = time.perf_counter()
                 optimizer.eval()
                 prediction = session.problem.predict(model, session.problem.tensors("validation")[0])
@@ -191,7 +198,7 @@ def _alone(problem: Problem, plan: Plan, entries: Mapping[str, Entry], tasks: Se
                 marks.append(time.perf_counter() - began)
                 ends[task.key] = [torch.tensor([first, second]), prediction, *model.parameters()]
                 size = sum(p.nbytes for p in model.parameters())
-            if steps[0] > _LONG:
+            if step > _LONG:
                 break
     except KeyboardInterrupt:
         raise
@@ -199,7 +206,8 @@ def _alone(problem: Problem, plan: Plan, entries: Mapping[str, Entry], tasks: Se
         return _Alone()
     # Weights, gradients, state and what is made on the way; what is saved for gradients, or is in an evaluation.
     rows = max(1.0, CHUNK / plan.entry(tasks[0].entry).batch_size)
-    return _Alone(min(steps), min(marks), 8 * size + saved / STEPS / len(ends) * (2 + rows), ends)
+    mean = sum(costs.values()) / len(costs)
+    return _Alone(mean, min(marks), 8 * size + saved / STEPS / len(ends) * (2 + rows), ends, costs)
 
 
 def _free() -> float:
@@ -219,6 +227,11 @@ def _sentence(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:200].rsplit(' ', 1)[0]} …"
 
 
+def _one_each(tasks: Sequence[Task]) -> list[Task]:
+    """A task of each entry."""
+    return [*{task.entry: task for task in tasks}.values()]
+
+
 def _spread(tasks: Sequence[Task], n: int) -> list[Task]:
     """So many of these tasks, evenly spread."""
     return [tasks[i] for i in np.linspace(0, len(tasks) - 1, min(n, len(tasks))).astype(int)]
@@ -232,7 +245,7 @@ def _together(
     for apart in (False, True):
         try:
             with reproducible(seed_for(plan, tasks[0], "model")):
-                population = Population(problem, plan, entries, tasks, apart)
+                population = Population(problem, plan, entries, tasks, apart, {})
                 first, before = population.train(STEPS), population.sessions[0].seconds
                 totals = [first, population.train(STEPS)]
                 step = (population.sessions[0].seconds - before) / STEPS
@@ -253,6 +266,6 @@ def _together(
                 ends = [losses, predictions[i], *model.parameters()]
                 same = same and all(map(_same, ends, own.ends[task.key]))
         if same:
-            return Way(len(tasks), 2, apart, step, mark)
+            return Way(len(tasks), 2, apart, step, mark, own.costs)
         said = "runs that advance together differ in the last bits from runs alone"
     return said

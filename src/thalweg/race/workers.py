@@ -115,7 +115,7 @@ class Job:
         halved = self.plan.halving and tasks[0].phase == "tune"
         if self.way.least <= len(tasks) <= self.way.most:
             try:
-                return population.train(problem, self.plan, self.entries, tasks, self.way.apart)
+                return population.train(problem, self.plan, self.entries, tasks, self.way.apart, self.way.costs)
             except MemoryError:
                 half = len(tasks) // 2
                 if not halved:
