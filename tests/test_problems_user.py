@@ -31,7 +31,7 @@ CASES = {
     "cannot be parsed": ("x = 1\ndef make(:\n", "make", r", line 2: the file raises SyntaxError: invalid syntax"),
     "imports what is not there": ("import no_such_thing", "make", r", line 1: .*ModuleNotFoundError"),
     "raises": ("def make():\n    y = {}\n    return y['k']", "make", r", line 3: make\(\) raises KeyError"),
-    "wants arguments": ("def make(size): ...", "make", r"make\(\) raises TypeError: make\(\) missing 1"),
+    "wants arguments": ("def make(size, more): ...", "make", r"make\(\) raises TypeError: make\(\) missing 2"),
     "returns nothing": ("def make(): ...", "make", r"make\(\) returns a NoneType; wanted is a thalweg.Problem"),
     "returns another": ("def make(): return {}", "make", r"make\(\) returns a dict"),
     "an empty data set": (

@@ -13,7 +13,7 @@ from thalweg import Entry, Problem, Switch, schedules
 from thalweg.race import course
 from thalweg.race import plan as planning
 from thalweg.rule import Linear, Log
-from thalweg.rules import SGD, Adam, Lion
+from thalweg.rules import SGD, Adam, Lion, Momentum
 from thalweg.store import EntryPlan, Plan
 
 TRAIN = (torch.arange(120.0).reshape(40, 3), torch.arange(40.0)[:, None])
@@ -374,3 +374,18 @@ def test_an_entry_may_have_another_rule_for_all_but_hidden_matrices(text: str, o
 def test_a_switch_has_no_rule_for_others():
     with pytest.raises(ValueError, match=r"switches for all parameters; leave others=.* out"):
         Entry(Switch(Adam(), SGD(lr=0.1), 5), others="adam")
+
+
+@pytest.mark.parametrize(
+    ("text", "rule", "options"),
+    [
+        ("adamw", Adam(), {"weight_decay": 0.01, "decay_form": "scaled"}),
+        ("adamw(weight_decay=0.1, beta2=0.95)", Adam(beta2=0.95), {"weight_decay": 0.1, "decay_form": "scaled"}),
+        ("sgd(momentum=0.9)", Momentum(momentum=0.9), {}),
+        ("SGD(momentum=0.5, nesterov=True)", Momentum(momentum=0.5, nesterov="correction"), {}),
+    ],
+)
+def test_torchs_names_are_entries(text: str, rule: Any, options: dict[str, Any]):
+    entry = Entry(text)
+    assert (entry.rule, entry.options, list(entry.search)) == (rule, options, ["lr"])
+    assert entry.name == text

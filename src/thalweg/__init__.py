@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from thalweg.optimizer import Optimizer
     from thalweg.printers.latex import latex
     from thalweg.problems import Problem
-    from thalweg.race import Entry, Race
+    from thalweg.race import Entry, Race, TrainingRun, current_run
     from thalweg.rule import Rule
     from thalweg.switch import Switch
 
@@ -24,6 +24,8 @@ _HOMES = {
     "Race": "thalweg.race",
     "Rule": "thalweg.rule",
     "Switch": "thalweg.switch",
+    "TrainingRun": "thalweg.race",
+    "current_run": "thalweg.race",
     "latex": "thalweg.printers.latex",
 }
 _PACKAGES = (
@@ -54,6 +56,8 @@ __all__ = [  # noqa: RUF022 -- what a newcomer meets first stands first
     "Problem",
     "problems",
     "Race",
+    "TrainingRun",
+    "current_run",
     "Entry",
     "verdict",
     "report",

@@ -95,6 +95,9 @@ _RACE = _examples(
             "thalweg race digits --rules sgd,adam,soap --seconds 0.5 --out races/seconds",
         "several problems, and a verdict over all": "thalweg race digits,logistic --rules sgd,adam",
         "your own: make() returns a thalweg.Problem": "thalweg race my_problem.py:make --rules sgd,adam",
+        "your own training, whatever it is: train(run) is given a thalweg.TrainingRun":
+            "thalweg race init loop\n"
+            "thalweg race my_training.py:train --rules adamw,muon,\"sgd(momentum=0.9)\" --seconds 60",
     },
 )  # fmt: skip
 
@@ -107,7 +110,16 @@ def race(
             metavar="PROBLEM",
             show_default=False,
             help="[bold]digits[/], [bold]logistic[/], [bold]mnist[/] …, with settings if wanted, as in "
-            "[bold]'digits(dropout=0.2)'[/]; or your own, [bold]FILE.py:FUNCTION[/]; several, separated by commas.",
+            "[bold]'digits(dropout=0.2)'[/]; or your own, [bold]FILE.py:FUNCTION[/]; several, separated by commas; or "
+            "[bold]init[/], which writes a file to start from.",
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="KIND",
+            show_default=False,
+            help="After [bold]init[/]: tensors, loader, loop, lightning or transformers.",
         ),
     ] = None,
     rules: Annotated[
@@ -150,6 +162,9 @@ def race(
     populations: Annotated[
         str, _option("WHEN", "Whether runs advance together: auto tries what is faster; always; never.", "auto")
     ] = "auto",
+    patience: Annotated[
+        float | None, _option("X", "Seconds after which a training that reports nothing has failed.")
+    ] = None,
     mix_versions: Annotated[
         bool, typer.Option("--mix-versions", help="Go on though torch, Python or thalweg had another version then.")
     ] = False,
@@ -166,12 +181,20 @@ def race(
     run is kept: after an interruption the same command continues, and
     with more rules, trials or seeds it adds them.
     """
+    if problem == "init":
+        from thalweg.cli import starting
+
+        starting.init(kind, out)
+        return
+    if kind is not None:
+        raise typer.BadParameter(f"{kind} is one argument too many; several problems are separated by commas")
     from thalweg.cli import racing
 
     racing.race(
         problem, rules, suite=suite, data=data, trials=trials, seeds=seeds, finalists=finalists, steps=steps,
         seconds=seconds, seed=seed, out=out, workers=workers, schedules=schedule or (), splits=splits,
-        halving=halving, until=until, margin=margin, populations=populations, mix_versions=mix_versions,
+        halving=halving, until=until, margin=margin, populations=populations, patience=patience,
+        mix_versions=mix_versions,
     )  # fmt: skip
 
 
@@ -185,6 +208,71 @@ def report(
     from thalweg.cli import racing
 
     racing.report(folder)
+
+
+_TRY = _examples(
+    "Examples",
+    {
+        "three short runs with the default rule": "thalweg try my_training.py:train",
+        "with another, and longer": "thalweg try my_training.py:train --rule muon --steps 200",
+    },
+)
+
+_FUNCTION = Annotated[
+    str,
+    typer.Argument(metavar="FILE.py:FUNCTION", help="A function that trains, as for a race.", show_default=False),
+]
+_PATIENCE = Annotated[float | None, _option("X", "Seconds after which one that reports nothing has failed.")]
+
+
+@app.command(name="try", epilog=_TRY)
+def try_(
+    function: _FUNCTION,
+    rule: Annotated[str, _option("RULE", "The rule, with settings if wanted.", "adam")] = "adam",
+    steps: Annotated[
+        int, _option("N", "Steps of a run; more if there are no two reports by then.", "30", min=3, max=10**6)
+    ] = 30,
+    patience: _PATIENCE = None,
+) -> None:
+    """Look at your training before you race it, in three short runs.
+
+    Shows what a step takes and what of it the optimizer, what a race
+    would take, whether runs of one seed are equal bit for bit and seeds
+    differ, whether the metric moves, and which gradients are missing or
+    not finite.
+    """
+    from thalweg.cli import looking
+
+    looking.try_(function, rule, steps=steps, patience=patience)
+
+
+_RANGE = _examples(
+    "Examples",
+    {
+        "from a tenth of Adam's search space to ten times as far": "thalweg range my_training.py:train",
+        "between rates of yours": "thalweg range my_training.py:train --rule sgd --low 1e-3 --high 10 --steps 300",
+    },
+)
+
+
+@app.command(name="range", epilog=_RANGE)
+def range_(
+    function: _FUNCTION,
+    rule: Annotated[str, _option("RULE", "The rule, with settings if wanted.", "adam")] = "adam",
+    steps: Annotated[int, _option("N", "Steps of a run.", "100", min=10, max=10**6)] = 100,
+    low: Annotated[float | None, _option("X", "The first learning rate.", "a tenth of the rule's lowest")] = None,
+    high: Annotated[float | None, _option("X", "The last learning rate.", "ten times the rule's highest")] = None,
+    runs: Annotated[int, _option("N", "Runs, each with another seed.", "3", min=1, max=100)] = 3,
+    patience: _PATIENCE = None,
+) -> None:
+    """Show losses against learning rates, and a space to race on.
+
+    The rate rises from step to step by the same factor.  The loss is
+    what your function calls backward on.
+    """
+    from thalweg.cli import looking
+
+    looking.range_(function, rule, steps=steps, low=low, high=high, runs=runs, patience=patience)
 
 
 _CALIBRATE = _examples(

@@ -18,7 +18,7 @@ from thalweg.race import Entry, Race, Results, RunError, WorkerError
 from thalweg.report import overall as overall_page
 from thalweg.report.page import put
 from thalweg.rule import nearest
-from thalweg.store import StoreError
+from thalweg.store import Run, StoreError
 from thalweg.verdict.overall import overall, to_csv
 from thalweg.verdict.standing import over_all, standing
 
@@ -100,6 +100,7 @@ def _race(
     halving: bool = False,
     until: str | None = None,
     margin: float | None = None,
+    patience: float | None = None,
     mix_versions: bool = False,
 ) -> Results:
     """Do the remaining runs of a race, store them, write the report and print the outcome."""
@@ -123,7 +124,7 @@ def _race(
         entries = (_entry(text, schedules) for text in texts)
         contest = Race(
             problem, entries, seed=seed, splits=splits, halving=halving, margin=margin, store=folder / RECORDS,
-            workers=workers, populations=populations, data=data, mix_versions=mix_versions,
+            workers=workers, populations=populations, data=data, patience=patience, mix_versions=mix_versions,
             **{name: value for name, value in given.items() if value is not None},
         )  # fmt: skip
     for doubt in doubts:
@@ -151,11 +152,16 @@ def _say_what_failed(results: Results) -> None:
     lost = [run for run in results.runs if run.status in ("diverged", "failed")]
     if not any(run.phase == "final" and run.status == "finished" for run in results.runs):
         of = f"{len(lost):,} of {len(results.runs):,} runs were lost"
-        raise Mistake(f"no entry has a result: {of}, the first, of {lost[0].entry}: {lost[0].message}")
+        raise Mistake(f"no entry has a result: {of}, the first, of {lost[0].entry}: {_first_line(lost[0])}")
     if failed := [run for run in lost if run.status == "failed"]:
         of = f"{len(failed):,} of {len(results.runs):,} runs failed"
-        said = f"Warning: {of}, the first, of {failed[0].entry}: {failed[0].message}"
+        said = f"Warning: {of}, the first, of {failed[0].entry}: {_first_line(failed[0])}"
         Console(stderr=True, highlight=False).print(readable(said), style="yellow", markup=False)
+
+
+def _first_line(run: Run) -> str:
+    """What is to say about a lost run, without its traceback."""
+    return run.message.partition("\n")[0]
 
 
 def report(folder: Path) -> None:

@@ -15,10 +15,11 @@ from thalweg.problems.problem import Problem
 from thalweg.problems.surfaces import Surface, path, surfaces
 from thalweg.problems.synthetic import noisy_quadratic, quadratic_deep, sparse_logistic
 from thalweg.problems.text import lstm, transformer
+from thalweg.problems.training import Training
 from thalweg.problems.user import is_file, load_user
 from thalweg.rule import nearest
 
-__all__ = ["SUITES", "Problem", "Surface", "get", "load_user", "names", "path", "surfaces"]
+__all__ = ["SUITES", "Problem", "Surface", "Training", "get", "load_user", "names", "path", "surfaces"]
 
 _BUILT_IN: dict[str, Callable[..., Problem]] = {
     "digits": digits,
@@ -46,8 +47,10 @@ def names() -> dict[str, str]:
     return {name: inspect.getdoc(make) or "" for name, make in _BUILT_IN.items()}
 
 
-def get(text: str, *, data: Path | None = None) -> Problem:
+def get(text: str, *, data: Path | None = None) -> Problem | Training:
     """A problem from text: a built-in one, with settings if wanted, or the user's own as ``file.py:function``.
+
+    A function of the user's returns a problem, or is itself a training, if it takes one argument.
 
     Args:
         text: ``digits``, ``mnist(hidden=(128, 64), dropout=0.2)``, ``my_problem.py:make``.  Nothing is evaluated.

@@ -42,3 +42,31 @@ class Chance:
 def reproducible(seed: int) -> AbstractContextManager[None]:
     """Seed all random number generators and use one thread; restore both after."""
     return Chance(seed).used()
+
+
+@contextmanager
+def seeded(seed: int) -> Generator[None]:
+    """Seed the global random numbers of the CPU, of NumPy and of Python; restore them after."""
+    state = get_state()
+    torch.default_generator.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        set_state(state)
+
+
+def get_state() -> tuple[Any, ...]:
+    """The states of the global random number generators: of the CPU, of NumPy, of Python and of GPUs in use."""
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return torch.default_generator.get_state(), np.random.get_state(), random.getstate(), gpus
+
+
+def set_state(state: tuple[Any, ...]) -> None:
+    """Restore what `get_state` returned."""
+    torch.default_generator.set_state(state[0])
+    np.random.set_state(state[1])
+    random.setstate(state[2])
+    if state[3]:
+        torch.cuda.set_rng_state_all(state[3])

@@ -1,4 +1,4 @@
-"""The user's own problem: a function in a Python file that returns a `Problem`."""
+"""The user's own: a function in a Python file that returns a `Problem`, or one that trains."""
 
 import os
 import traceback
@@ -9,6 +9,7 @@ from typing import Any
 from thalweg.problems import sources
 from thalweg.problems.blame import line_of
 from thalweg.problems.problem import Problem
+from thalweg.problems.training import Training, is_script, of_function, of_script, trains
 from thalweg.rule import nearest
 
 
@@ -17,24 +18,35 @@ def is_file(text: str) -> bool:
     return text.rpartition(":")[0].endswith(".py") or text.endswith(".py")
 
 
-def load_user(text: str) -> Problem:
-    """The problem returned by ``path/to/file.py:function``.  The file is run as by ``python file.py``.
+def load_user(text: str) -> Problem | Training:
+    """The problem returned by ``path/to/file.py:function``, or the training that the function is.
+
+    A function of one argument is a training.  The file is run as by ``python file.py``.  A file without a function is
+    a training, too, if it asks for its run with `thalweg.current_run`.
 
     Raises:
         ValueError: one sentence that names the file, the line where there is one, and what was expected.
     """
     file, _, function = text.rpartition(":")
+    script = Path(text).expanduser()
+    if text.endswith(".py") and script.is_file() and is_script(script):
+        return of_script(text)
     if not file.endswith(".py") or not function.isidentifier():
-        raise ValueError(f"{text!r} names no function; write the file and the function, as in my_problem.py:make")
+        raise ValueError(
+            f"{text!r} names no function; write the file and the function, as in my_problem.py:make; a file that "
+            "trains as a whole asks for its run with thalweg.current_run()"
+        )
     path = Path(file).expanduser()
     if not path.is_file():
-        raise ValueError(f"there is no file {file}; wanted is a Python file with a function {function}()")
+        raise ValueError(f"there is no file {file}; wanted is a Python file with a function {function}")
     module = _run(file, path.resolve())
     make = getattr(module, function, None)
     if not callable(make):
         known = [name for name, thing in vars(module).items() if callable(thing) and not name.startswith("_")]
         is_what = "has no" if make is None else f"has a {type(make).__name__}, not a"
         raise ValueError(f"{file} {is_what} function {function}{nearest(function, known)}")
+    if trains(make):
+        return of_function(make, file)
     try:
         problem = make()
     except KeyboardInterrupt:

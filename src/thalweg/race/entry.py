@@ -45,7 +45,8 @@ class Entry:
     is tuned, while ``adam(lr=0.01)`` runs at 0.01, in a single trial because there is nothing to tune.  In
     ``switch(adam(lr=0.01), sgd, at=0.5)`` only the rate of the second rule, ``then.lr``, is tuned.  Text may give the
     spaces to search: ``adam(lr=1e-4..1, eps=1e-10..1)``, on a logarithmic scale where the lower end is positive, or
-    ``momentum(momentum=0.5..0.99:linear)``.
+    ``momentum(momentum=0.5..0.99:linear)``.  As in torch, ``adamw`` is Adam with a decoupled weight decay of 0.01, and
+    ``sgd(momentum=0.9)`` is momentum.
 
     Args:
         rule: a rule, a `thalweg.Switch`, or text such as ``adam(beta2=0.99)``, which may set the options below as well:
@@ -242,7 +243,7 @@ def _read_switch(text: str) -> _Read:
 
 
 def _read(text: str) -> _Read:
-    call = parse_nested(_quoted(text))
+    call = _as_torch(parse_nested(_quoted(text)))
     own = rules.built(rules.bare(_fixed(call)))
     settings = {**own.numbers, **own.options}
     options = {n: x for n, x in call.settings.items() if n in OPTIONS and n not in settings}
@@ -255,6 +256,18 @@ def _read(text: str) -> _Read:
     given = rules.given(call, rule)
     spaces = {n: _space(text, n, x) for n, x in given.items() if _is_space(x)}
     return rule, given.keys() - spaces.keys(), options, spaces
+
+
+def _as_torch(call: Call) -> Call:
+    """A call of what torch has under other names: ``adamw``, and ``sgd(momentum=0.9)``, as the rule that it is."""
+    name, settings = call.name.lower(), dict(call.settings)
+    if name == "adamw":
+        return call._replace(name="adam", settings={"weight_decay": 0.01, "decay_form": "scaled", **settings})
+    if name == "sgd" and "momentum" in settings:
+        if settings.get("nesterov") is True:
+            settings["nesterov"] = "correction"
+        return call._replace(name="momentum", settings=settings)
+    return call
 
 
 def _fixed(call: Call) -> Call:

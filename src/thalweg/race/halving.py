@@ -54,7 +54,7 @@ def stops(plan: Plan, sessions: Sequence[_Session], before: int, now: int) -> li
     if not kept:
         return []
     most = max(math.ceil(min(kept) * count), plan.finalists)
-    order = sorted(range(len(sessions)), key=lambda i: (sessions[i].best, sessions[i].task.trial))
+    order = sorted(range(len(sessions)), key=lambda i: (sessions[i].recording.best, sessions[i].task.trial))
     return sorted(order[most:])
 
 

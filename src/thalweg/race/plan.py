@@ -12,8 +12,9 @@ from typing import Any, cast
 import torch
 
 from thalweg import __version__, schedules
-from thalweg.problems import Problem
+from thalweg.problems import Problem, Training
 from thalweg.problems.fingerprint import fingerprint, rule_code
+from thalweg.problems.trial import SPLITS
 from thalweg.race.entry import Choice, Entry
 from thalweg.rule import Linear, Log, range_of
 from thalweg.schedules import timed
@@ -50,7 +51,7 @@ class Task:
 
 
 def make(
-    problem: Problem,
+    problem: Problem | Training,
     entries: Sequence[Entry],
     *,
     trials: int,
@@ -87,19 +88,35 @@ def make(
     twice = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
     if twice:
         raise ValueError(f"two entries are named {twice[0]!r}; leave one out, or name it: Entry(rule, name='another')")
-    sizes = {split: len(problem.tensors(split)[0]) for split in ("train", "validation", "test")}
-    batch_size = min(problem.batch_size, sizes["train"])
+    sizes = dict.fromkeys(SPLITS, 0)  # unknown, of a training function
+    batch_size = problem.batch_size
+    if isinstance(problem, Problem):
+        sizes = {split: len(problem.tensors(split)[0]) for split in SPLITS}
+        batch_size = min(batch_size, sizes["train"])
+    else:
+        _check_of_function(problem, entries, splits, halving)
     examples = 0 if seconds is not None else steps * batch_size
+    counted = not isinstance(problem, Training) or problem.even
     parts = problem.parts() if parts is None else parts
     about = ProblemPlan(
         problem.name, fingerprint(parts), problem.metric_name, problem.higher_is_better, batch_size,
         **sizes, target=problem.target, source=problem.source, parts=dict(parts),
     )  # fmt: skip
-    planned = tuple(_entry(entry, sizes["train"], batch_size, examples, trials) for entry in entries)
+    budget = examples if counted else 0  # of which nobody knows how many steps it is
+    planned = tuple(_entry(entry, sizes["train"], batch_size, budget, trials) for entry in entries)
     return Plan(
         about, planned, trials, seeds, 0 if seconds else steps, examples, seed, finalists, GROWTHS, splits,
         margin or 0.0, float(seconds or 0), halving, versions(),
     )  # fmt: skip
+
+
+def _check_of_function(training: Training, entries: Sequence[Entry], splits: bool, halving: bool) -> None:
+    if halving:
+        raise ValueError(f"{training.name} cannot stop and go on between evaluations; leave halving out")
+    if splits:
+        raise ValueError(f"{training.name} reads its data by itself, so no race can draw them anew; leave splits out")
+    if sized := [entry.name for entry in entries if entry.batch_size is not None]:
+        raise ValueError(f"{training.name} makes its batches by itself; leave the batch_size of {sized[0]} out")
 
 
 def versions() -> dict[str, str]:
@@ -161,8 +178,10 @@ def changes(plan: Plan, entries: Mapping[str, Entry], parts: Mapping[str, str]) 
 
 def doubts(plan: Plan, entries: Sequence[Entry]) -> Iterator[str]:
     """One sentence for each schedule that does not fit its entry's steps, and each switch that comes too late."""
-    for entry in entries if plan.steps else ():
+    for entry in entries:
         steps = plan.entry(entry.name).steps
+        if not steps:
+            continue
         for text in entry.schedules:
             if mismatch := schedules.parse(text).mismatch(steps):
                 yield f"the schedule {text} of {entry.name} does not fit its {steps:,} steps: {mismatch}"

@@ -8,7 +8,6 @@ go on without it.
 # pyright: reportPrivateUsage=false
 # A population does to many sessions what each does to itself.
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -22,8 +21,9 @@ from thalweg.problems.problem import CHUNK, Problem, Split
 from thalweg.race import halving, stopwatch
 from thalweg.race.entry import Entry
 from thalweg.race.plan import Task, marks, seed_for
+from thalweg.race.recording import Diverged
 from thalweg.race.stacked import Stack
-from thalweg.race.training import Diverged, _Session, drawn
+from thalweg.race.training import _Session, drawn
 from thalweg.store import Plan, Run
 
 
@@ -103,7 +103,7 @@ class Population:
         """Do all steps; the records of the runs."""
         session = self.sessions[0]
         planned = self._plan.entry(session.entry.name)
-        self._mark([math.nan] * len(self.sessions))
+        self._mark([None] * len(self.sessions))
         for start, end in pairwise(marks(planned.steps, session.size, self._plan.examples)):
             if not self.sessions:
                 break
@@ -125,7 +125,7 @@ class Population:
             self._together.step()
             totals += losses
             for session, loss in zip(self.sessions, losses, strict=True) if self.sessions[0].step == 0 else ():
-                session.columns["train_loss"][:1] = [float(loss)]
+                session.recording.columns["train_loss"][:1] = [float(loss)]
             for session in self.sessions:
                 session.step += 1
         parts = [relative(self._costs, session.entry.name) for session in self.sessions]
@@ -134,7 +134,7 @@ class Population:
             session.seconds += share * part
         return [float(total) for total in totals]
 
-    def _mark(self, train_losses: Sequence[float]) -> None:
+    def _mark(self, train_losses: Sequence[float | None]) -> None:
         """Evaluate all runs; those that have diverged leave."""
         predictions = self.predict("validation")
         left: list[int] = []

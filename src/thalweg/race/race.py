@@ -6,19 +6,23 @@ import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from thalweg import lifelines
-from thalweg.problems import Problem
+from thalweg.problems import Problem, Training
+from thalweg.problems.training import of_function
 from thalweg.problems.trial import SPLITS
-from thalweg.race import course, ways
+from thalweg.race import course, trying, ways
 from thalweg.race import plan as planning
 from thalweg.race import workers as places
+from thalweg.race.checkpoints import forget
 from thalweg.race.entry import Entry
 from thalweg.race.plan import Task
+from thalweg.race.progress import Progress, Shown, shell
 from thalweg.race.results import Results
+from thalweg.race.session import TrainingRun
 from thalweg.race.training import machine
 from thalweg.rule import Rule, check
 from thalweg.store import Plan, Run, Store, claim
@@ -29,29 +33,6 @@ Populations = Literal["auto", "always", "never"]
 FINALISTS = 3
 _LIGHT = 2**24
 """Bytes of data up to which workers are sent a built-in problem: to load digits they would import scikit-learn."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The progress of a race.
-
-    Attributes:
-        run: the run that has just ended; None at the start, when only stored runs count.
-        done: the number of runs that have ended.
-        total: the number of runs in the race; an entry without a finished trial has no final runs.
-        best: the best trial so far of the run's entry.
-        together: the most runs that advance together; 1 if they are done one at a time.
-        why: why they are, or empty.
-        left: the seconds that the race is expected to take from now on; nan if nothing is known.
-    """
-
-    run: Run | None
-    done: int
-    total: int
-    best: Run | None
-    together: int = 1
-    why: str = ""
-    left: float = math.nan
 
 
 class Race:
@@ -69,7 +50,8 @@ class Race:
     entries.  The same plan gives the same numbers on the same machine, with any number of workers.
 
     Args:
-        problem: a problem, or its text for `thalweg.problems.get`.
+        problem: a problem, or its text for `thalweg.problems.get`; or a function that trains, which is given a
+            `thalweg.TrainingRun`.
         entries: the contenders, each an `Entry`, a rule, a `thalweg.Switch`, or text such as ``"adam(beta2=0.99)"``,
             ``"sgd(batch_size=full)"`` or ``"switch(adam, sgd, at=0.5)"``.  They are read after the problem, so that a
             text may name a rule of the problem's file.
@@ -97,6 +79,7 @@ class Race:
             steps and takes the faster one, ``always`` takes populations even if they are slower, ``never`` takes none.
             The numbers are the same: a population whose runs differ from runs alone in a single bit is not used.
         data: the folder that belongs to a problem given as text.
+        patience: the most seconds that a training function may take from one report to the next; None for any number.
         mix_versions: continue a stored race even if the versions of torch, Python or thalweg have changed.
 
     Attributes:
@@ -114,7 +97,7 @@ class Race:
 
     def __init__(
         self,
-        problem: Problem | str,
+        problem: Problem | Training | Callable[[TrainingRun], Any] | str,
         entries: Iterable[Entry | Rule | Switch | str],
         *,
         trials: int = 16,
@@ -130,6 +113,7 @@ class Race:
         workers: int | None = None,
         populations: Populations = "auto",
         data: Path | None = None,
+        patience: float | None = None,
         mix_versions: bool = False,
     ) -> None:
         check("the race's populations", populations, Populations)
@@ -141,14 +125,21 @@ class Race:
             raise ValueError(f"the race halves trials, and has {seconds!r} seconds; give it steps as its budget")
         if isinstance(entries, str):
             raise ValueError(f"the race's entries are {entries!r}; give a list of them, as in ['sgd', 'adam']")
+        if patience is not None and not (isinstance(cast(Any, patience), int | float) and 0 < patience < math.inf):
+            raise ValueError(f"the race's patience is {patience!r}; allowed is a positive number of seconds")
+        if not isinstance(problem, Problem | Training | str):
+            problem = of_function(problem)
         self._source = places.Source(problem, data)
         with lifelines.holding():
             self._problem = self._source.load()
-            if self._problem.folder is None and _size(self._problem) <= _LIGHT:
+            if isinstance(self._problem, Problem) and self._problem.folder is None and _size(self._problem) <= _LIGHT:
                 self._source = places.Source(self._problem)
             given = [entry if isinstance(entry, Entry) else Entry(entry) for entry in entries]
             parts = self._problem.parts()  # before anything of it has run, as in the workers
-            self._problem.check(e.batch_size for e in given if isinstance(e.batch_size, int))
+            if isinstance(self._problem, Training):
+                self._problem = trying.tried(self._source, self._problem, given, parts, steps or seconds, patience)
+            else:
+                self._problem.check(e.batch_size for e in given if isinstance(e.batch_size, int))
         parts |= self._problem.files()  # with those that were imported when it ran
         steps = self._problem.steps if steps is None else steps
         self.plan = planning.make(
@@ -157,7 +148,8 @@ class Race:
         )  # fmt: skip
         for doubt in planning.doubts(self.plan, given):
             warnings.warn(doubt, stacklevel=2)
-        self._job = places.Job(self.plan, {entry.name: entry for entry in given})
+        self._folder = _beside(store)
+        self._job = places.Job(self.plan, {entry.name: entry for entry in given}, self._folder, patience)
         self._store, self._workers, self._mix = store, workers, mix_versions
         self._populations: Populations = populations
 
@@ -165,7 +157,7 @@ class Race:
         """Do all runs that are not in the store yet.
 
         Args:
-            progress: called at the start and after every run, in this thread.
+            progress: called at the start and after every run, in this thread; by default notebooks show it.
 
         Raises:
             StoreError: the store contains another race, or cannot be used.
@@ -181,8 +173,9 @@ class Race:
             Store.open(place, self.plan, machine(), mix_versions=self._mix) as store,
             lifelines.holding(),
         ):
-            ahead = _Course(self.plan, store, progress or (lambda _: None))
-            if ahead.queue:
+            shown = progress or (Shown(self.plan) if shell() else None)
+            ahead = _Course(self.plan, store, shown or (lambda _: None), self._folder)
+            if ahead.queue and isinstance(self._problem, Problem):
                 way = ways.choose(
                     self._problem,
                     self.plan,
@@ -190,7 +183,7 @@ class Race:
                     ahead.queue,
                     self._processes(),
                     self._populations,
-                    progress is not None,
+                    shown is not None,
                 )
                 self._job = replace(self._job, way=way)
                 ahead.clock = _Clock(way, self.plan, self._processes())
@@ -199,7 +192,8 @@ class Race:
 
     def _do(self, tasks: deque[Task], keep: Callable[[Run], None]) -> None:
         wanted = self._processes()
-        packed = places.pack(self._source, self._job) if wanted > 1 else None
+        alone = isinstance(self._problem, Training)  # its code may do anything, and does it in other processes
+        packed = places.pack(self._source, self._job) if wanted > 1 or alone else None
         if packed:
             places.apart(self._source, self._job, packed, wanted, tasks, keep)
         elif wanted > 1 and self._workers:
@@ -218,8 +212,10 @@ class Race:
 class _Course:
     """The finished and remaining runs; more are known when all that are known have ended."""
 
-    def __init__(self, plan: Plan, store: Store, progress: Callable[[Progress], None]) -> None:
-        self.plan, self.store, self.progress = plan, store, progress
+    def __init__(
+        self, plan: Plan, store: Store, progress: Callable[[Progress], None], checkpoints: Path | None
+    ) -> None:
+        self.plan, self.store, self.progress, self.checkpoints = plan, store, progress, checkpoints
         self.runs = {run.key: run for run in store.runs()}
         self.queue: deque[Task] = deque()
         self.known: dict[str, Task] = {}
@@ -243,6 +239,8 @@ class _Course:
 
     def _keep(self, run: Run) -> None:
         self.store.add(run)
+        if self.checkpoints is not None:
+            forget(self.checkpoints, run.key)
         self.runs[run.key] = run
         self.left -= 1
         if not self.left:
@@ -295,6 +293,13 @@ class _Clock:
         if not self._done:
             return expected / self._workers
         return expected * (time.monotonic() - self._began) / self._done
+
+
+def _beside(store: str | Path | None) -> Path | None:
+    """The folder for checkpoints: beside a store in a file."""
+    if store is None or "://" in str(store):
+        return None
+    return Path(store).resolve().parent / "checkpoints"
 
 
 def _size(problem: Problem) -> int:

@@ -1,16 +1,21 @@
 """The results of a race, with table, verdict and report."""
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 
 from thalweg import store, verdict
 from thalweg.race import course
+from thalweg.race.progress import Page
+from thalweg.store import Run
 from thalweg.verdict.standing import standing
+
+if TYPE_CHECKING:
+    import pandas
 
 _WIDTH = 110
 _NOTEBOOK = '<pre style="font-family: monospace; line-height: normal">{code}</pre>'
@@ -46,10 +51,25 @@ class Results(store.Results):
         return verdict.Course(self).complete
 
     def report(self, path: str | Path = "report.html") -> Path:
-        """Write the report, one HTML file that needs no network, and return its path; `OSError` if that fails."""
+        """Write the report, one HTML file that needs no network, and return its path; `OSError` if that fails.
+
+        Notebooks show the page in place of the path.
+        """
         from thalweg import report  # Plotly takes a second to load, and workers do not need it
 
-        return report.write(self, path)
+        return Page(report.write(self, path))
+
+    def frame(self, *, curves: bool = False) -> "pandas.DataFrame":
+        """The runs as a table of pandas, with a row for every run, or with `curves` for every point of its curve.
+
+        Its columns are the fields of `thalweg.store.Run` and the settings of the rules.  pandas must be installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("frame() makes a table of pandas, which is missing; pip install pandas") from None
+        rows = [{**_row(run), **point} for run in self.runs for point in (_points(run) if curves else [_ended(run)])]
+        return pandas.DataFrame(rows)
 
     def __repr__(self) -> str:
         console = Console(file=io.StringIO(), width=_WIDTH, color_system=None)
@@ -61,3 +81,20 @@ class Results(store.Results):
         console = Console(file=io.StringIO(), width=_WIDTH, record=True)
         console.print(standing(self, console))
         return console.export_html(inline_styles=True, code_format=_NOTEBOOK)
+
+
+def _row(run: Run) -> dict[str, Any]:
+    about = {name: getattr(run, name) for name in ("entry", "phase", "trial", "seed", "status")}
+    return {**about, **run.settings}
+
+
+def _ended(run: Run) -> dict[str, Any]:
+    names = ("best_step", "validation_metric", "validation_loss", "test_metric", "test_loss", "seconds", "message")
+    return {name: getattr(run, name) for name in (*names, "key")}
+
+
+def _points(run: Run) -> list[dict[str, Any]]:
+    names = [f.name for f in fields(run.curve)]
+    return [
+        dict(zip(names, values, strict=True)) for values in zip(*(getattr(run.curve, n) for n in names), strict=True)
+    ]

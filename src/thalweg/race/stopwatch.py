@@ -11,7 +11,12 @@ def seconds() -> float:
     and is left out: a budget in seconds then buys as many steps beside other programs as alone, but for what they take
     of caches and memory.  Elsewhere nothing is left out.
     """
-    return time.perf_counter() - _waited()
+    waited = _waited()
+    while True:
+        now, before = time.perf_counter(), waited
+        waited = _waited()
+        if waited == before:  # otherwise it has waited in between, which the time has or has not in it
+            return now - waited
 
 
 def _waited() -> float:

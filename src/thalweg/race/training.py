@@ -4,7 +4,7 @@ import math
 import platform
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,31 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thalweg import __version__, schedules
-from thalweg.groups import hidden_matrices
-from thalweg.optimizer import Optimizer, switching
+from thalweg import __version__
+from thalweg.optimizer import Optimizer
 from thalweg.problems.blame import told, where
 from thalweg.problems.chance import Chance, reproducible
-from thalweg.problems.problem import Problem, Split
-from thalweg.race import stopwatch
-from thalweg.race.entry import DEFAULTS, Entry
+from thalweg.problems.problem import Problem
+from thalweg.problems.trial import SPLITS, Split
+from thalweg.race import steering, stopwatch
+from thalweg.race.entry import Entry
 from thalweg.race.plan import EVALUATIONS, Task, marks, seed_for
-from thalweg.schedules import timed
-from thalweg.store import Curve, Plan, Run, Status
-from thalweg.switch import Switch
-
-_NEVER = 2**40
-"""The step of a switch whose time is not known yet."""
-RUNAWAY = 1000.0
-"""A run has diverged if its validation loss has grown by this many times 1 + |the initial loss|."""
+from thalweg.race.recording import Diverged, Measured, Recording
+from thalweg.store import Plan, Run, Status
 
 
 class RunError(RuntimeError):
     """A run that failed for a reason outside the model, the loss and the metric."""
-
-
-class Diverged(Exception):
-    """The loss diverged; the message says which loss, and when."""
 
 
 class _Raised(Exception):
@@ -118,18 +108,15 @@ class _Session:
         self.problem, self.plan, self.entry, self.task = problem, plan, entry, task
         self.step, self.seconds = 0, 0.0
         self.began: float | None = None
-        self.share = 0.0
-        self.switch_at: float | None = None
-        self.columns: dict[str, list[Any]] = {f.name: [] for f in fields(Curve)}
-        self.best = (math.inf, math.inf)
-        self.measured: dict[str, Any] = {}
+        self.budget = steering.Budget(plan, entry, task)
+        self.recording = Recording(problem.metric_name, problem.higher_is_better)
         self.size = plan.entry(entry.name).batch_size
         self.evaluate: Callable[[nn.Module, Split], tuple[float, float]] = problem.evaluate
 
     def ended(self, status: Status, message: str = "") -> Run:
         """The record of the run, which has ended."""
-        curve = Curve(**{name: tuple(column) for name, column in self.columns.items()})
-        measured = self.measured if status in ("finished", "stopped") else {}
+        measured = self.recording.measured if status in ("finished", "stopped") else {}
+        curve = self.recording.curve
         return record(self.entry, self.task, status, **measured, curve=curve, seconds=self.seconds, message=message)
 
     def run(self) -> Iterator[int]:
@@ -140,8 +127,8 @@ class _Session:
             self._warm(x[: self.size], y[: self.size])
         model, optimizer = self._begin()
         batches = self._batches()
-        self._mark(model, optimizer, math.nan)
-        for steps in self._budget(planned.steps):
+        self._mark(model, optimizer, None)
+        for steps in self._parts(planned.steps):
             before = self.step
             total = self._train(model, optimizer, batches, x, y, steps)
             if self.step > before:  # otherwise the one before has taken its time
@@ -159,32 +146,23 @@ class _Session:
         generator = torch.Generator().manual_seed(seed_for(self.plan, self.task, "order"))
         return stream(len(self.problem.tensors("train")[0]), self.size, generator)
 
-    def _mark(self, model: nn.Module, optimizer: Optimizer, train_loss: float) -> None:
-        """Evaluate the run, and let schedules that follow the loss know."""
-        loss = self._point(model, optimizer, train_loss)
-        if self.step == 0:
-            self.limit = loss + RUNAWAY * (1 + abs(loss))
-            return
-        optimizer.observe(loss)
-        if loss > self.limit:
-            raise self._diverged(f"the validation loss has grown to {loss:.3g}")
+    def _mark(self, model: nn.Module, optimizer: Optimizer, train_loss: float | None) -> None:
+        """Add a point to the curve, measure the run on test data if it is the best so far, and tell schedules."""
+        validation, test = (partial(self._evaluated, model, optimizer, split) for split in SPLITS[1:])
+        self.recording.point(
+            self.step, self.step * self.size, self.seconds, train_loss, validation,
+            test if self.task.phase == "final" else None,
+        )  # fmt: skip
+        if self.step:
+            optimizer.observe(self.recording.columns["validation_loss"][-1])
+            self.recording.check_growth(self.step)
+
+    def _evaluated(self, model: nn.Module, optimizer: Optimizer, split: Split) -> Measured:
+        with steering.evaluating([optimizer]), self._users():
+            return self.evaluate(model, split)
 
     def _optimizer(self, model: nn.Module) -> Optimizer:
-        planned = self.plan.entry(self.entry.name)
-        rule, options = self.entry.set(self.task.tuned)
-        if isinstance(rule, Switch):
-            if self.plan.seconds and isinstance(rule.at, float):
-                self.switch_at = rule.at
-            rule = rule.resolve(_NEVER if self.plan.seconds else planned.steps)
-        if "schedule" in options:
-            schedule = schedules.parse(options["schedule"])
-            options["schedule"] = (
-                timed.over(schedule, lambda: self.share) if self.plan.seconds else schedule.resolve(planned.steps)
-            )
-        options.setdefault("decay_form", DEFAULTS["decay_form"])
-        others = options.pop("others", None)
-        params: Any = [p for p in model.parameters() if p.requires_grad]
-        return Optimizer(hidden_matrices(model, rule, others) if others else params, rule, **options)
+        return steering.optimizer(self.entry, self.task, model, self.budget)
 
     def _warm(self, x: Tensor, y: Tensor) -> None:
         """Two steps of another model, in which kernels are compiled, before the time begins."""
@@ -197,7 +175,7 @@ class _Session:
                 self.problem.loss(model(x), y).backward()  # pyright: ignore[reportUnknownMemberType]
                 optimizer.step()
 
-    def _budget(self, steps: int) -> Iterator[Iterable[object]]:
+    def _parts(self, steps: int) -> Iterator[Iterable[object]]:
         """The steps between two evaluations, to be counted or timed, until the budget is used up."""
         if not self.plan.seconds:
             for start, end in pairwise(marks(steps, self.size, self.plan.examples)):
@@ -206,10 +184,9 @@ class _Session:
         for k in range(1, EVALUATIONS + 1):
             yield self._until(self.plan.seconds * k / EVALUATIONS)
 
-    def _until(self, seconds: float) -> Iterator[None]:
+    def _until(self, seconds: float) -> Iterator[float]:
         while (spent := self._spent()) < seconds:
-            self.share = spent / self.plan.seconds
-            yield
+            yield spent / self.plan.seconds
 
     def _spent(self) -> float:
         """The seconds of training so far."""
@@ -227,50 +204,21 @@ class _Session:
         """So many steps; the sum of their losses."""
         total = torch.zeros((), dtype=torch.float64)
         self.began = stopwatch.seconds()
-        for _ in steps:
+        for share in steps:
             at = next(batches)
             optimizer.zero_grad()
             with self._users():
                 loss = self.problem.loss(model(x), y) if at is None else self.problem.loss(model(x[at]), y[at])
                 loss.backward()  # pyright: ignore[reportUnknownMemberType] -- torch leaves it untyped
-            if self.switch_at is not None and self.share >= self.switch_at:
-                switching.hurry(optimizer.param_groups)
-                self.switch_at = None
+            if isinstance(share, float):
+                self.budget.used(share, [optimizer])
             optimizer.step()
             total += loss.detach()
             if self.step == 0:  # the loss at the start, for the first point of the curve
-                self.columns["train_loss"][0] = float(total)
+                self.recording.columns["train_loss"][0] = float(total)
             self.step += 1
         self.seconds, self.began = self._spent(), None
         return float(total)
-
-    def _point(self, model: nn.Module, optimizer: Optimizer, train_loss: float) -> float:
-        """Add a point to the curve, measure the model if it is the best so far, and return the validation loss."""
-        row = [self.step, self.step * self.size, self.seconds, train_loss, math.nan, math.nan]
-        for column, value in zip(self.columns.values(), row, strict=True):
-            column.append(value)
-        if self.step and not math.isfinite(train_loss):
-            raise self._diverged(f"the training loss is {train_loss}")
-        loss, metric = self._evaluated(model, optimizer, "validation")
-        self.columns["validation_loss"][-1], self.columns["validation_metric"][-1] = loss, metric
-        score = (-metric if self.problem.higher_is_better else metric, loss)
-        if score < self.best:
-            self.best = score
-            self.measured = {"best_step": self.step, "validation_loss": loss, "validation_metric": metric}
-            if self.task.phase == "final":
-                test_loss, test_metric = self._evaluated(model, optimizer, "test")
-                self.measured |= {"test_loss": test_loss, "test_metric": test_metric}
-        return loss
-
-    def _evaluated(self, model: nn.Module, optimizer: Optimizer, split: Split) -> tuple[float, float]:
-        optimizer.eval()
-        with self._users():
-            loss, metric = self.evaluate(model, split)
-        optimizer.train()
-        for name, value in (("loss", loss), (self.problem.metric_name, metric)):
-            if not math.isfinite(value):
-                raise self._diverged(f"the {split} {name} is {value}")
-        return loss, metric
 
     @contextmanager
     def _users(self) -> Generator[None]:
@@ -283,9 +231,6 @@ class _Session:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise _Raised(told(error, f" at step {self.step:,}")) from error
-
-    def _diverged(self, what: str) -> Diverged:
-        return Diverged(f"{what} at step {self.step:,}")
 
 
 def stream(n: int, size: int, generator: torch.Generator) -> Generator[Tensor | None]:

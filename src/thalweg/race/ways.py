@@ -183,7 +183,7 @@ def _alone(problem: Problem, plan: Plan, entries: Mapping[str, Entry], tasks: Se
                 session = _Session(drawn(problem, plan, task), plan, entries[task.entry], task)
                 model, optimizer = session._begin()
                 batches, (x, y) = session._batches(), session.problem.tensors("train")
-                session.columns["train_loss"] = [math.nan]
+                session.recording.columns["train_loss"] = [math.nan]
                 with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
                     first = session._train(model, optimizer, batches, x, y, range(STEPS))
                 before = session.seconds

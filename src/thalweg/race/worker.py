@@ -1,5 +1,6 @@
 """A worker process: receives tasks, answers with runs, and ends with its parent, together with its own children."""
 
+import dataclasses
 import os
 import pickle
 import sys
@@ -8,7 +9,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from thalweg import lifelines
-from thalweg.problems import Problem
+from thalweg.problems import Problem, Training
 from thalweg.race.channel import Channel
 from thalweg.race.workers import Fault, Job, Source, WorkerError
 
@@ -43,11 +44,11 @@ def main() -> None:
         channel.send(answer)
 
 
-def _prepared(inbox: "SimpleQueue[Any]") -> tuple[Problem, Job]:
+def _prepared(inbox: "SimpleQueue[Any]") -> tuple[Problem | Training, Job]:
     sys.path[:] = pickle.loads(inbox.get())
     source: Source = pickle.loads(inbox.get())
     problem = source.load()
-    job: Job = pickle.loads(inbox.get())
+    job: Job = dataclasses.replace(pickle.loads(inbox.get()), apart=True)
     job.compare(source, problem)
     return problem, job
 

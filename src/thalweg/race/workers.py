@@ -8,6 +8,7 @@ pool, and a worker whose parent was killed sees its pipe close and ends.  Each l
 processes started by the user's code end with it.
 """
 
+import copy
 import json
 import os
 import pickle
@@ -19,22 +20,23 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
 import cloudpickle
 
 from thalweg import lifelines, problems
-from thalweg.problems import Problem, sources
-from thalweg.race import halving, population
+from thalweg.problems import Problem, Training, sources
+from thalweg.race import functions, halving, isolated, population
 from thalweg.race import plan as planning
 from thalweg.race.channel import Channel
 from thalweg.race.entry import Entry
+from thalweg.race.inspecting import Trial
 from thalweg.race.plan import Task
-from thalweg.race.training import train
+from thalweg.race.training import record, train
 from thalweg.race.ways import ONE_BY_ONE, Way, alike
-from thalweg.store import Plan, Run
+from thalweg.store import Plan, Run, Status
 
 ATTEMPTS = 3
 """How many times a run is started, each time by a new worker, before the race stops because it kills them."""
@@ -57,15 +59,15 @@ class WorkerError(ValueError):
 class Source:
     """The source of a problem: the problem itself, or the text and folder for `thalweg.problems.get`."""
 
-    def __init__(self, problem: Problem | str, data: Path | None = None) -> None:
+    def __init__(self, problem: Problem | Training | str, data: Path | None = None) -> None:
         self.problem, self.data = problem, data
         self.paths = [path for path in sys.path if isinstance(cast(Any, path), str)]  # without the problem's folder
 
-    def load(self) -> Problem:
+    def load(self) -> Problem | Training:
         """The problem."""
         return problems.get(self.problem, data=self.data) if isinstance(self.problem, str) else self.problem
 
-    def parts(self, problem: Problem, planned: Mapping[str, str]) -> dict[str, str]:
+    def parts(self, problem: Problem | Training, planned: Mapping[str, str]) -> dict[str, str]:
         """The parts of the problem in this process that may differ from the plan, as `Problem.parts` names them.
 
         If the problem itself was sent, these are only the modules that it was sent without.
@@ -81,11 +83,23 @@ class Source:
 
 @dataclass(frozen=True)
 class Job:
-    """The data that all runs of a race share."""
+    """The data that all runs of a race share.
+
+    Attributes:
+        plan: the plan of the race.
+        entries: its entries by name.
+        folder: where training functions save checkpoints; None for nowhere.
+        patience: the most seconds between two reports of a training function; None for any number.
+        way: how runs on a problem are done.
+        apart: whether this is a worker process, which may do each run of a training function in a process of its own.
+    """
 
     plan: Plan
     entries: Mapping[str, Entry]
+    folder: Path | None = None
+    patience: float | None = None
     way: Way = ONE_BY_ONE
+    apart: bool = False
 
     def take(self, tasks: deque[Task], workers: int) -> list[Task]:
         """Take the next runs to do together: so many that all workers have as much to do."""
@@ -110,8 +124,10 @@ class Job:
         tasks.extend(left)
         return taken
 
-    def do(self, problem: Problem, tasks: Sequence[Task]) -> list[Run]:
+    def do(self, problem: Problem | Training, tasks: Sequence[Task]) -> list[Run]:
         """Do runs that may advance together; those that cannot are done one after another."""
+        if isinstance(problem, Training):
+            return [self._trained(problem, task) for task in tasks]
         halved = self.plan.halving and tasks[0].phase == "tune"
         if self.way.least <= len(tasks) <= self.way.most:
             try:
@@ -126,7 +142,18 @@ class Job:
             return halving.train(problem, self.plan, self.entries, tasks)
         return [train(problem, self.plan, self.entries[task.entry], task) for task in tasks]
 
-    def compare(self, source: Source, problem: Problem) -> None:
+    def called(self, training: Training, task: Task, trial: Trial | None = None) -> tuple[Status, dict[str, Any]]:
+        """Call a training function, in a process of its own if this is a worker process."""
+        about = (training, self.plan, self.entries[task.entry], task)
+        if self.apart and isolated.possible():
+            return functions.apart(*about, self.folder, self.patience, trial)
+        return functions.run(*about, folder=self.folder, trial=trial)
+
+    def _trained(self, training: Training, task: Task) -> Run:
+        status, known = self.called(training, task)
+        return record(self.entries[task.entry], task, status, **known)
+
+    def compare(self, source: Source, problem: Problem | Training) -> None:
         """Raise `WorkerError` if the problem, formulas or versions in this process differ from the plan."""
         changes = planning.changes(self.plan, self.entries, source.parts(problem, self.plan.problem.parts))
         if changes:
@@ -164,7 +191,19 @@ def pack(source: Source, job: Job) -> list[bytes] | None:
         return None
 
 
-def here(job: Job, problem: Problem, tasks: deque[Task], keep: Callable[[Run], None]) -> None:
+@dataclass(frozen=True)
+class TrialJob(Job):
+    """A run of a training function in which a race finds out what it must know to be planned."""
+
+    trial: Trial = field(default_factory=Trial)
+
+    def do(self, problem: Problem | Training, tasks: Sequence[Task]) -> list[Any]:
+        """How each run ended, and what is known of it, with what was found out."""
+        assert isinstance(problem, Training)
+        return [self.called(problem, task, copy.deepcopy(self.trial)) for task in tasks]
+
+
+def here(job: Job, problem: Problem | Training, tasks: deque[Task], keep: Callable[[Run], None]) -> None:
     """Do all tasks in this process; `keep` may add further ones."""
     while tasks:
         for run in job.do(problem, job.take(tasks, 1)):

@@ -258,14 +258,14 @@ def wins_needed(n: int, entries: int) -> int | None:
 def resolution(values: ArrayLike, examples: int) -> float:
     """The step of a scale on which all `values` lie, such as an accuracy's: 1 or 100 divided by the examples.
 
-    If they lie on none, it is the largest rounding that a metric may have, which models predict and most metrics
-    compute in float32: in sums, divisions and scalings.
+    If they lie on none, or the number of examples is not known, which is then 0, it is the largest rounding that a
+    metric may have, which models predict and most metrics compute in float32: in sums, divisions and scalings.
     """
     x: Any = np.asarray(values, dtype=float)
     x = x[np.isfinite(x)]
     most = float(np.abs(x).max()) if len(x) else 0.0
     rounding = 8 * float(np.finfo(np.float32).eps) * most
-    for whole in (100.0, 1.0):
+    for whole in (100.0, 1.0) if examples else ():
         step = whole / examples
         if most and step > 100 * rounding and abs(x - step * (x / step).round()).max() <= rounding:
             return step

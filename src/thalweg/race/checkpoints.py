@@ -1,0 +1,59 @@
+"""Checkpoints in the middle of a run, from which it goes on after its process was killed."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def forget(folder: Path, key: str) -> None:
+    """Remove the checkpoint of a run that is recorded, and the folder with the last one."""
+    (folder / f"{key}.pt").unlink(missing_ok=True)
+    with suppress(OSError):  # there are others, or there is no folder
+        folder.rmdir()
+
+
+class Checkpoint:
+    """The checkpoint of one run, in a file of its own; without a file nothing is saved.
+
+    Attributes:
+        asked: what the training function wants to be saved beside what the run knows, until it is saved.
+        found: what was loaded; None if there was nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.asked: dict[str, Any] | None = None
+        self.found: dict[str, Any] | None = None
+
+    def load(self) -> dict[str, Any] | None:
+        """Read the file; None if there is none."""
+        if self.path is not None and self.path.is_file():
+            # Written by this race in its own folder; it contains whatever the user's function gave to `save`.
+            self.found = torch.load(self.path, map_location="cpu", weights_only=False)
+        return self.found
+
+    def restore(self, kind: str, thing: Any, index: int) -> None:
+        """Set a model, an optimizer or a loader back, by its number, if something was loaded."""
+        saved: list[Any] = [] if self.found is None else self.found[kind]
+        if index < len(saved):
+            thing.load_state_dict(saved[index])
+
+    def write(self, known: dict[str, Any]) -> None:
+        """Write what was asked for and what the run knows, all at once or not at all."""
+        state, self.asked = self.asked, None
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_suffix(f".{os.getpid()}")
+        try:
+            torch.save({**known, "state": {name: _plain(x) for name, x in (state or {}).items()}}, beside)
+            os.replace(beside, self.path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def _plain(thing: Any) -> Any:
+    return thing.state_dict() if hasattr(thing, "state_dict") else thing
