@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from test_race import X, Y, line
 from thalweg import Entry, Problem, Race, schedules
-from thalweg.race import Progress, Results, steering, stopwatch
+from thalweg.race import Progress, Results, stopwatch, training
 from thalweg.schedules import timed
 from thalweg.store import Plan, StoreError
 from thalweg.verdict import judge
@@ -29,7 +29,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(steering, "stopwatch", found)
+    monkeypatch.setattr(training, "stopwatch", found)
     return found
 
 

@@ -65,7 +65,7 @@ def test_a_killed_race_goes_on_in_the_middle_of_a_run(tmp_path: Path):
             assert not (folder / "checkpoints").exists()
             runs = read(folder / "race.db").runs
             assert [run.status for run in runs] == ["finished", "finished"]
-            found.append([(run.key, run.curve.validation_metric, run.validation_metric) for run in runs])
+            found.append([(run.curve.validation_metric, run.validation_metric) for run in runs])
     assert found[0] == found[1]
     taken = (tmp_path / "killed" / "steps.txt").read_text().splitlines()
     assert taken.count("tune 1") == 1
