@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import json
 import os
 import re
 import signal
@@ -64,7 +65,7 @@ def test_split_is_the_inverse_of_joining(parts: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("--help",), ("race", "--help"), ("rules", "-h"), ("surfaces", "-h"), ("report", "-h")]
+    "arguments", [(), ("--help",), ("race", "--help"), ("rules", "-h"), ("play", "-h"), ("report", "-h")]
 )
 def test_help(thalweg: Command, arguments: tuple[str, ...]) -> None:
     ended = thalweg(*arguments)
@@ -74,7 +75,7 @@ def test_help(thalweg: Command, arguments: tuple[str, ...]) -> None:
 
 def test_every_example_of_the_help_is_a_command_that_can_be_read(thalweg: Command) -> None:
     """Options and rules are parsed; no race runs."""
-    for command in ("race", "surfaces"):
+    for command in ("race", "play"):
         shown = re.sub(r"\\\s+", "", thalweg(command, "--help").out)
         known, examples = re.findall(r"│ (--\w+)", shown), re.findall(rf"thalweg {command} (\S+.*)", shown)
         assert len(examples) >= 4
@@ -181,13 +182,68 @@ def test_a_narrow_terminal_has_names_before_numbers(
     assert name.replace(" ", "") == "adam(lr=0.01,bias_correction=False)"
 
 
-def test_surfaces_writes_a_page(thalweg: Command, tmp_path: Path) -> None:
+MINE = """
+from typing import NamedTuple
+
+from thalweg.maths import cos
+from thalweg.problems import Surface
+from thalweg.rule import Rule
+
+
+def f(x, y):
+    return x * x + 10 * cos(y)
+
+
+def branching(x, y):
+    return x if x > y else y
+
+
+class Halving(Rule):
+    \"\"\"Half of gradient descent.\"\"\"
+
+    lr: float = 0.1
+
+    def update(h, p, g, s, t):
+        return p - 0.5 * h.lr * g, s
+
+
+number = 3
+"""
+
+
+def test_play_writes_a_page_or_opens_one(thalweg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
     ended = thalweg(
-        "surfaces", "saddle", "--rules", "sgd,adam(lr=0.1)", "--start", "-1.5,2e-3", "--steps", "5", "--noise", "0.1"
-    )
+        "play", "mine.py:f", "--rules", "sgd,adam(lr=0.125)", "--start", "-1.5,2e-3", "--noise", "0.25",
+        "--schedule", "cosine(40)", "--export", "deep/mine.html",
+    )  # fmt: skip
     assert (ended.code, ended.err) == (0, "")
-    assert "races/surfaces/saddle.html" in ended.out
-    assert "sgd" in (tmp_path / "races/surfaces/saddle.html").read_text(encoding="utf-8")
+    assert "deep/mine.html" in ended.out
+    page = (tmp_path / "deep/mine.html").read_text(encoding="utf-8")
+    start = json.loads(page.split("const START = ")[1].split(";\n")[0])
+    assert start == {
+        "s": "f", "d": 0, "n": 0.25,
+        "r": [{"r": "sgd", "h": {}, "o": {}, "b": [-1.5, 0.002]},
+              {"r": "adam", "h": {"lr": 0.125}, "o": {}, "b": [-1.5, 0.002]}],
+    }  # fmt: skip
+    assert '"cosine(40)"' in page
+
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("tempfile.mkdtemp", lambda prefix: str(tmp_path / prefix))  # pyright: ignore
+    ended = thalweg("play", "mine.py:Halving", "--rules", "sgd")
+    assert (ended.code, ended.err) == (0, "")
+    assert opened == [(tmp_path / "thalweg-/play.html").as_uri()]
+    assert '"Halving()"' in (tmp_path / "thalweg-/play.html").read_text(encoding="utf-8")
+
+    for name, said in (
+        ("branching", "the rule branches on a value"), ("number", "is a int; wanted is a function f(x, y)"),
+        ("g", "mine.py has no g"), ("", "names nothing in a file"),
+    ):  # fmt: skip
+        ended = thalweg("play", f"mine.py:{name}", "--export", "no.html")
+        assert ended.code == 2
+        assert said in ended.err
+    assert not (tmp_path / "no.html").exists()
 
 
 PROBLEM = """
@@ -243,11 +299,11 @@ MISTAKES = {
     "a folder that cannot be written": (("race", "digits", "--out", "file/races", *TINY), "file/races"),
     "a store that is none": (("race", "digits", "--out", "other", *TINY), "race.db"),
     "a report of nothing": (("report", "nowhere"), "there is no store nowhere/race.db"),
-    "a surface": (("surfaces", "ravin"), "there is no surface 'ravin'; did you mean 'ravine'"),
-    "a start": (("surfaces", "bowl", "--start", "1;2"), "--start is '1;2'"),
-    "a start at infinity": (("surfaces", "bowl", "--start", "inf,0"), "two finite numbers"),
-    "noise": (("surfaces", "bowl", "--noise", "-1"), "--noise"),
-    "a page that cannot be written": (("surfaces", "bowl", "--out", "file/bowl.html"), "file"),
+    "a surface": (("play", "ravin"), "there is no surface 'ravin'; did you mean 'ravine'"),
+    "a start": (("play", "bowl", "--start", "1;2"), "--start is '1;2'"),
+    "a start at infinity": (("play", "bowl", "--start", "inf,0"), "two finite numbers"),
+    "noise": (("play", "bowl", "--noise", "-1"), "--noise"),
+    "a page that cannot be written": (("play", "bowl", "--export", "file/bowl.html"), "file"),
     "a rule to show": (("rules", "adma"), "did you mean 'adam'"),
 }  # fmt: skip
 

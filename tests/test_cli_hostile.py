@@ -78,7 +78,7 @@ OPTIONS = {
         ("digits",),
         ("--rules", "--schedule", "--data", "--trials", "--seeds", "--steps", "--seed", "--out", "--workers"),
     ),
-    "surfaces": (("bowl", "--steps", "2"), ("--rules", "--start", "--noise", "--seed", "--steps", "--out")),
+    "play": (("bowl", "--export", "play.html"), ("--rules", "--start", "--noise", "--seed", "--schedule", "--export")),
     "schedule": (("cosine(5)", "--total", "10"), ("--total", "--base", "--out")),
     "bench": (("--quick",), ("--workloads", "--rules", "--threads", "--rounds", "--saved")),
     "convert": (("torch.optim.SGD(lr=0.1)",), ("--to",)),
@@ -90,8 +90,9 @@ CASES = [(command, option) for command, (_, options) in OPTIONS.items() for opti
 def test_whatever_an_option_is_given(
     command: str, option: str, thalweg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No race or bench runs; a value is refused before that, in one short sentence."""
+    """No race or bench runs, no page is made; a value is refused before that, in one short sentence."""
     monkeypatch.setattr("thalweg.race.Race.run", lambda *_: _stop())  # pyright: ignore
+    monkeypatch.setattr("thalweg.playground.printed.module", lambda *_: _stop())  # pyright: ignore
     monkeypatch.setattr("thalweg.cli.benching._measure", lambda *_: _stop())  # pyright: ignore
     for value in VALUES:
         before = set(tmp_path.iterdir())
@@ -113,7 +114,7 @@ def _stop() -> None:
 
 
 @pytest.mark.parametrize("argument", VALUES)
-@pytest.mark.parametrize("command", ["race", "report", "rules", "surfaces", "schedule", "convert"])
+@pytest.mark.parametrize("command", ["race", "report", "rules", "play", "schedule", "convert"])
 def test_whatever_an_argument_is(command: str, argument: str, thalweg: Command, tmp_path: Path) -> None:
     code, _, err = thalweg(command, argument, *(("--total", "9") if command == "schedule" else ()))
     assert code == 2

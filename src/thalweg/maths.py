@@ -272,6 +272,8 @@ def full_like(p: V, value: float) -> V:
         # Added rather than filled in: under vmap `value` may be a traced tensor.
         zeros = torch.zeros_like(p, memory_format=torch.preserve_format)
         return cast(Any, zeros + (value * complex(1, 1) if p.is_complex() else value))
+    if isinstance(value, Symbol):  # a setting, when what a state begins with is printed
+        return value
     return cast(Any, Symbol("const", (value,), "value", p.axes)) if isinstance(p, Symbol) else value
 
 

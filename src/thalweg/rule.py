@@ -361,15 +361,16 @@ def gathered(like: Any, find: Callable[[str, Any], Any]) -> Any:
 
 def range_of(annotation: Any) -> Range:
     """The range in the annotation of a number."""
-    for choice in _choices(annotation):
+    for choice in choices(annotation):
         if typing.get_origin(choice) is Annotated and isinstance(choice.__metadata__[0], Range):
             return choice.__metadata__[0]
     raise KeyError(f"{annotation} is of no number")
 
 
-def _choices(annotation: Any) -> tuple[Any, ...]:
+def choices(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of an annotation: ranges as ``Annotated`` types, literals as they are, ``bool`` and None."""
     if typing.get_origin(annotation) in (Union, types.UnionType):
-        return tuple(c for a in typing.get_args(annotation) for c in _choices(a))
+        return tuple(c for a in typing.get_args(annotation) for c in choices(a))
     if typing.get_origin(annotation) is Literal:
         return typing.get_args(annotation)
     return (Annotated[float, Range()] if annotation in (float, int) else annotation,)
@@ -377,7 +378,7 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
 
 def allowed(annotation: Any) -> list[str]:
     """The alternatives that `check` accepts, in words."""
-    return [_words(choice) for choice in _choices(annotation)]
+    return [_words(choice) for choice in choices(annotation)]
 
 
 def _words(choice: Any) -> str:
@@ -392,7 +393,7 @@ def _words(choice: Any) -> str:
 
 def check(name: str, value: Any, annotation: Any) -> Any:
     """`value` converted to its annotated type; otherwise ``ValueError`` names the value and what is allowed."""
-    for choice in _choices(annotation):
+    for choice in choices(annotation):
         if typing.get_origin(choice) is Annotated:
             kind = choice.__metadata__[0]
             read = _within(kind, value) if isinstance(kind, Range) else kind.read(value)

@@ -379,37 +379,45 @@ def schedule(
     scheduling.schedule(texts, total=total, base=base, out=out)
 
 
-_SURFACES = _examples(
+_PLAY = _examples(
     "Examples",
     {
-        "momentum swings, and is the first along the ravine": "thalweg surfaces ravine",
+        "momentum swings, and is the first along the ravine": "thalweg play",
         "plain descent zigzags where its rate is near the limit":
-            'thalweg surfaces ravine --rules "sgd(lr=0.97),momentum"',
-        "plain descent is stuck at the saddle": "thalweg surfaces saddle",
-        "… until there is noise": "thalweg surfaces saddle --noise 0.1 --seed 1",
-        "one rule at two rates, from a start of yours":
-            'thalweg surfaces rosenbrock --rules "sgd(lr=1e-4),sgd(lr=1e-3)" --start -1.5,2',
+            'thalweg play ravine --rules "sgd(lr=0.97),momentum"',
+        "plain descent is stuck at the saddle … until there is noise": "thalweg play saddle --noise 0.1 --seed 1",
+        "a page to send to somebody, with a schedule of yours to choose":
+            'thalweg play rosenbrock --schedule "warmup(50).then(cosine(450))" --export play.html',
+        "your own surface f(x, y), or your own rule": "thalweg play my_surface.py:f\nthalweg play my_rule.py:MyRule",
     },
 )  # fmt: skip
 
 
-@app.command(epilog=_SURFACES)
-def surfaces(
-    name: Annotated[
+@app.command(epilog=_PLAY)
+def play(
+    what: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="bowl, ravine, saddle, plateau, hills, rosenbrock, beale or himmelblau."),
-    ],
-    rules: Annotated[str, _option("RULES", f"What walks: rules {_SYNTAX}.", WALKERS)] = WALKERS,
+        typer.Argument(
+            metavar="WHAT",
+            show_default=False,
+            help="A surface, such as [bold]ravine[/], or your own surface or rule, [bold]FILE.py:NAME[/].",
+        ),
+    ] = "ravine",
+    rules: Annotated[str | None, _option("RULES", f"What walks: rules {_SYNTAX}.", WALKERS)] = None,
     start: Annotated[str | None, _option("X,Y", "Where all begin.", "the surface's own")] = None,
-    noise: Annotated[float, _option("σ", "Standard deviation of the noise on a gradient.", "0", min=0)] = 0.0,
-    seed: Annotated[int, _option("N", "Where the noise comes from.", "0", min=0, max=2**63 - 1)] = 0,
-    steps: Annotated[int | None, _option("N", "Steps to show.", min=1, max=10_000)] = None,
-    out: Annotated[Path | None, _place("FILE", "The page to write.", "races/surfaces/NAME.html")] = None,
+    noise: Annotated[float | None, _option("σ", "Standard deviation of the noise on a gradient.", min=0)] = None,
+    seed: Annotated[int, _option("N", "Where the noise comes from.", "0", min=0, max=2**31)] = 0,
+    schedule: Annotated[list[str] | None, _option("TEXT", "A schedule to offer, over 500 steps; may repeat.")] = None,
+    export: Annotated[Path | None, _place("FILE", "Write the page here instead of opening it.")] = None,
 ) -> None:
-    """Animate rules walking down a surface, in 3-D and from above."""
-    from thalweg.cli import drawing
+    """Watch rules walk down a surface, in the browser: change, click, compare.
 
-    drawing.surfaces(name, rules, start=start, noise=noise, seed=seed, steps=steps, out=out)
+    The page is one file that needs no network: rules and surfaces run
+    in it, printed from the same formulas as the kernels.
+    """
+    from thalweg.cli import playing
+
+    playing.play(what, rules, start=start, noise=noise, seed=seed, schedules=schedule or (), export=export)
 
 
 app.command(epilog=EXAMPLES)(bench)

@@ -95,8 +95,14 @@ class Printer:
 
     def lines(self, rule: Rule) -> list[tuple[str, str]]:
         """The update as pairs of a left and a right side, each using those above it: of a matrix, if that matters."""
-        rule = rule.fit(rule.shown_for)
-        traced = trace.rule(rule)
+        return [(left, right) for _, left, right in self.rows(rule.fit(rule.shown_for), 2)]
+
+    def rows(self, rule: Rule, ndim: int) -> list[tuple[Symbol | None, str, str]]:
+        """As `lines`, for a rule as it is for a shape of `ndim` axes; with the node of each line in `trace.rule`.
+
+        The line that says where a lookahead method takes the gradient has no node.
+        """
+        traced = trace.rule(rule, ndim)
         self.inside = tuple(_bases(rule))
         names: dict[Symbol, str] = {}
         shared = iter(_SHARED)
@@ -108,11 +114,12 @@ class Printer:
             worth = _size(node) > (7 if node.kind == "number" else 2) and node.op != "unfold"
             if uses[node] > 1 and worth and node not in names and node.op not in COMPARISONS:
                 names[node] = self.letter(next(shared, f"x_{len(names)}"), "t")
-        ahead = trace.point(rule)
-        taken = [] if ahead is None else [
-            (self.letter("g", "t"), self.operations["nabla"].format(self.show(ahead.outputs["p"], {})[0]))
-        ]  # fmt: skip
-        return taken + [(names[node], self.show(node, names, top=True)[0]) for node in traced.nodes if node in names]
+        ahead = trace.point(rule, ndim)
+        rows: list[tuple[Symbol | None, str, str]] = []
+        if ahead is not None:
+            taken = self.operations["nabla"].format(self.show(ahead.outputs["p"], {})[0])
+            rows.append((None, self.letter("g", "t"), taken))
+        return rows + [(n, names[n], self.show(n, names, top=True)[0]) for n in traced.nodes if n in names]
 
     def show(self, node: Symbol, names: Mapping[Symbol, str], top: bool = False) -> Text:
         """The text of a node, and how tightly it binds."""

@@ -129,6 +129,36 @@ class Lowered:
                 found.append((self.names[node], _expression(node, syntax, kind, use)))
         return found
 
+    def unrolled(self, syntax: Syntax, elements: int) -> list[tuple[str, str]]:
+        """Names and expressions of the whole graph, in order, for arrays of a few elements.
+
+        A value has a line, and a name, for each element (see `element`); a sum is the sum of these.
+        """
+        found: list[tuple[str, str]] = []
+        for node in self.graph.nodes:
+            if node.op == "input":
+                continue
+            if node.op == "const":
+                found.append((self.names[node], syntax.constant(node.args[0])))
+            elif node.op in ("sum", "sum_over"):
+                parts = [self.element(node.args[0], k) for k in range(elements)]
+                found.append((self.names[node], " + ".join(parts)))
+            elif node.op in ("size", "size_over"):
+                found.append((self.names[node], syntax.constant(float(elements))))
+            elif node.op == "total":
+                found.append((self.names[node], self.names[node.args[0]]))
+            elif node.kind == "number":
+                found.append((self.names[node], _expression(node, syntax, None, self.names.__getitem__)))
+            else:
+                for k in range(elements):
+                    text = _expression(node, syntax, None, lambda x, k=k: self.element(x, k))
+                    found.append((self.element(node, k), text))
+        return found
+
+    def element(self, node: Symbol, k: int) -> str:
+        """The name of an element of a node in `unrolled`; of a number, its only name."""
+        return self.names[node] if node.kind == "number" else f"{self.names[node]}_{k}"
+
     def results(self) -> list[str]:
         """What the host hands on, by name: the scalars in order, then the new numbers of the state."""
         return [self.names[n] for n in (*self.scalars, *self.kept.values())]
@@ -149,7 +179,8 @@ def _squares(node: Symbol, exponent: Symbol) -> bool:
     return node.op == "pow" and node.args[1] is exponent and exponent.op == "const" and exponent.args[0] == 2
 
 
-def _expression(node: Symbol, syntax: Syntax, kind: str, use: Callable[[Symbol], str]) -> str:
+def _expression(node: Symbol, syntax: Syntax, kind: str | None, use: Callable[[Symbol], str]) -> str:
+    """The text of an operation; `kind`: of the operands that are computed beside it, or None if all are."""
     if node.op == "pow" and _squares(node, node.args[1]):
         base = use(node.args[0])
         return syntax.formats["mul"].format(base, base)
@@ -157,7 +188,7 @@ def _expression(node: Symbol, syntax: Syntax, kind: str, use: Callable[[Symbol],
     for i, operand in enumerate(node.args):
         text = use(operand)
         # A truth value is a condition in `where`, and a number everywhere else; the host hands numbers over as floats.
-        truth = operand.op in COMPARISONS and operand.kind == kind
-        condition = node.op == "where" and i == 0
+        truth = operand.op in COMPARISONS and kind in (operand.kind, None)
+        condition = node.op in ("where", "when") and i == 0
         parts.append(syntax.truth.format(text) if truth and not condition else text)
     return syntax.formats[node.op].format(*parts)

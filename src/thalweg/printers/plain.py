@@ -3,6 +3,7 @@
 from thalweg import trace
 from thalweg.printers.formula import Printer
 from thalweg.rule import Rule
+from thalweg.symbols import Symbol
 
 GREEK = {
     "theta": "θ", "eta": "η", "beta": "β", "mu": "μ", "tau": "τ", "rho": "ρ", "epsilon": "ε", "psi": "ψ",
@@ -84,3 +85,9 @@ def symbol(name: str) -> str:
 def plain(rule: Rule) -> list[str]:
     """The update of a rule with its options, one line per quantity, derived from its trace."""
     return [f"{left} = {right}" for left, right in _Plain().lines(rule)]
+
+
+def rows(rule: Rule, ndim: int) -> tuple[list[Symbol | None], list[tuple[str, str]]]:
+    """The lines of an update as left and right sides, and the node of each in `trace.rule`; see `Printer.rows`."""
+    found = _Plain().rows(rule, ndim)
+    return [node for node, _, _ in found], [(left, right) for _, left, right in found]

@@ -12,14 +12,17 @@ from thalweg.parsing import parse_call
 from thalweg.problems.digits import digits, logistic
 from thalweg.problems.images import fashion_mnist, mnist, mnist_autoencoder, mnist_cnn
 from thalweg.problems.problem import Problem
-from thalweg.problems.surfaces import Surface, path, surfaces
+from thalweg.problems.surfaces import Surface, path, surface_of, surfaces
 from thalweg.problems.synthetic import noisy_quadratic, quadratic_deep, sparse_logistic
 from thalweg.problems.text import lstm, transformer
 from thalweg.problems.training import Training
-from thalweg.problems.user import is_file, load_user
+from thalweg.problems.user import is_file, load_named, load_user
 from thalweg.rule import nearest
 
-__all__ = ["SUITES", "Problem", "Surface", "Training", "get", "load_user", "names", "path", "surfaces"]
+__all__ = [
+    "SUITES", "Problem", "Surface", "Training", "get", "is_file", "load_named", "load_user", "names", "path",
+    "surface_of", "surfaces",
+]  # fmt: skip
 
 _BUILT_IN: dict[str, Callable[..., Problem]] = {
     "digits": digits,

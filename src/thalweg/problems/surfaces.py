@@ -1,11 +1,11 @@
 """Two-dimensional surfaces to watch a rule on, written once in the words of `thalweg.maths`.
 
-Run on float64 tensors they are differentiated by autograd; run on symbols they can be printed as code for a browser.
+Run on symbols they are differentiated exactly (`thalweg.derivative`), and printed as code for a browser.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from thalweg import derivative
 from thalweg.maths import Value, cos, exp
 from thalweg.rule import Rule
+from thalweg.trace import Graph, evaluate, graph, number
 
 Point = tuple[float, float]
 
@@ -24,12 +26,13 @@ class Surface:
     """A function of two parameters, with its minima and the part of it to show.
 
     Attributes:
-        name: as in ``thalweg surfaces NAME``.
+        name: as in ``thalweg play --surface NAME``.
         f: the height at ``(x, y)``: tensors, floats or symbols.
-        minima: the points of its global minimum, from the literature or solved numerically.
+        minima: the points of its global minimum, from the literature or solved numerically; none if it has no lowest.
         window: the ranges of x and y to show.
         start: the default start of paths.
         lr: a learning rate at which plain gradient descent shows the surface's characteristics.
+        noise: the standard deviation of the noise on each component of its gradient, where noise belongs to it.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Surface:
     window: tuple[Point, Point]
     start: Point
     lr: float
+    noise: float = 0.0
 
     @property
     def doc(self) -> str:
@@ -49,6 +53,24 @@ class Surface:
         at = (torch.as_tensor(np.asarray(values, dtype=np.float64)) for values in (x, y))
         return self.f(*at).numpy()
 
+    @cached_property
+    def derivatives(self) -> Graph:
+        """The height ``f``, its gradient ``gx``, ``gy`` and its second derivatives ``hxx``, ``hxy``, ``hyy``, traced.
+
+        Raises:
+            TraceError: the function branches on a value, or uses what `thalweg.maths` does not have.
+        """
+        x, y = number("x"), number("y")
+        height = graph({"f": self.f(x, y)}).outputs["f"]
+        gx, gy = derivative.gradient(height, (x, y))
+        hxx, hxy = derivative.gradient(gx, (x, y))
+        (hyy,) = derivative.gradient(gy, (y,))
+        return graph({"f": height, "gx": gx, "gy": gy, "hxx": hxx, "hxy": hxy, "hyy": hyy})
+
+    @cached_property
+    def _slope(self) -> Graph:
+        return graph({name: self.derivatives.outputs[name] for name in ("gx", "gy")})
+
     def gradient(self, x: float, y: float) -> Point:
         """The exact gradient at a point, in float64."""
         g = self.gradient_at(torch.tensor([x, y], dtype=torch.float64))
@@ -56,33 +78,18 @@ class Surface:
 
     def gradient_at(self, point: Tensor) -> Tensor:
         """The exact gradient at a float64 point of shape (2,), in the same shape."""
-        at = point.detach().requires_grad_()
-        with torch.enable_grad():
-            return torch.autograd.grad(self.f(at[0], at[1]), at)[0]
+        at = point.detach()
+        found = evaluate(self._slope, {"x": at[0], "y": at[1]})
+        return torch.stack([torch.as_tensor(found[name], dtype=torch.float64) for name in ("gx", "gy")])
 
-    def suggest(self, rule: Rule, steps: int = 200) -> float:
-        """A learning rate to suit this surface, so that rules with very different steps can be shown side by side.
 
-        A rule whose steps, or first step, are proportional to the gradient gets `lr`.  A rule that rescales gradients
-        gets the rate at which a constant gradient carries it across the window in `steps` steps.  Both properties are
-        determined by running the rule.
-        """
-        probe = rule.replace(lr=1.0)
-        far = _travel(probe, 1.0, steps)
-        if any(_travel(probe, 2.0, n) > 1.5 * _travel(probe, 1.0, n) for n in (1, steps)):
-            return self.lr
-        (left, right), (low, high) = self.window
-        span = max(right - left, high - low)
-        rate = span / far
-        if span / 2 < _travel(rule.replace(lr=rate), 1.0, steps) < 2 * span:
-            return rate
-        # The steps are not proportional to the rate either, as where they are proportional to the parameter.
-        least, most = 1e-6, 1.0
-        for _ in range(30):
-            rate = math.sqrt(least * most)
-            short = _travel(rule.replace(lr=rate), 1.0, steps) < span
-            least, most = (rate, most) if short else (least, rate)
-        return rate
+def surface_of(f: Callable[[Any, Any], Any], name: str | None = None) -> Surface:
+    """A surface from a function of x and y in the words of `thalweg.maths`, in the window from -5 to 5.
+
+    Nothing is known of its minima; give a `Surface` to say where they are, what to show and where to start.
+    """
+    called = name or getattr(f, "__name__", "surface").strip("<>")
+    return Surface(called, f, (), ((-5.0, 5.0), (-5.0, 5.0)), (-3.5, 3.0), 0.01)
 
 
 def path(
@@ -92,7 +99,8 @@ def path(
 
     Args:
         start: the first point; the surface's own start if None.
-        noise: the standard deviation of the Gaussian noise in each component of the gradient.
+        noise: the standard deviation of the Gaussian noise in each component of the gradient; the surface's own if
+            None.
         seed: of the noise; the same seed gives every rule the same noise.
 
     Returns:
@@ -103,6 +111,7 @@ def path(
         ValueError: the noise is negative or not finite, the start is not finite, or `steps` is negative.
     """
     start = surface.start if start is None else start
+    noise = surface.noise if noise is None else noise
     if not 0 <= noise < float("inf"):
         raise ValueError(f"noise is {noise!r}; allowed is a finite number >= 0")
     if len(start) != 2 or not np.isfinite(start).all():
@@ -132,16 +141,6 @@ def _shaped(rule: Rule, p: Tensor) -> tuple[Rule, Tensor]:
         return rule.fit((*p.shape, 1)), p.unsqueeze(1)
 
 
-def _travel(rule: Rule, gradient: float, steps: int) -> float:
-    """How far a constant gradient carries a parameter, away from zero."""
-    rule, p = _shaped(rule, torch.full((1,), -1.0, dtype=torch.float64))
-    g = torch.full_like(p, gradient)
-    state = rule.init(p)
-    for t in range(1, steps + 1):
-        p, state = rule.update(p, g, state, t)
-    return abs(float(p) + 1)
-
-
 def _bowl(x: Value, y: Value) -> Value:
     """A round bowl: the easiest surface there is."""
     return 0.5 * (x * x + y * y)
@@ -165,6 +164,22 @@ def _plateau(x: Value, y: Value) -> Value:
 def _hills(x: Value, y: Value) -> Value:
     """Rolling hills with many local minima around the global one, after Rastrigin 1974, gentler."""
     return 0.15 * (x * x + y * y) + 0.5 * (2 - cos(2.5 * x) - cos(2.5 * y))
+
+
+def _basins(x: Value, y: Value) -> Value:
+    """A local and a global minimum: descent ends in the basin that it starts in, unless something carries it over."""
+    return 0.05 * (x * x - 4) * (x * x - 4) + 0.2 * x + 0.5 * y * y
+
+
+def _monkey(x: Value, y: Value) -> Value:
+    """A monkey saddle, x³ − 3xy² near the origin, where the curvature vanishes, too, with three minima around."""
+    r = x * x + y * y
+    return x * x * x - 3 * x * y * y + 0.25 * r * r
+
+
+def _noisy(x: Value, y: Value) -> Value:
+    """A quadratic seen through noise, as mini-batches see a loss: the last steps are a walk around the minimum."""
+    return 0.5 * (x * x + 10 * y * y)
 
 
 def _rosenbrock(x: Value, y: Value) -> Value:
@@ -198,9 +213,13 @@ surfaces: dict[str, Surface] = {
         Surface("saddle", _saddle, ((0.0, 2**0.5), (0.0, -(2**0.5))), ((-2.0, 2.0), (-2.0, 2.0)), (-1.6, 1e-6), 0.01),
         Surface("plateau", _plateau, ((0.0, 0.0),), ((-4.0, 4.0), (-4.0, 4.0)), (-2.8, 2.2), 0.3),
         Surface("hills", _hills, ((0.0, 0.0),), ((-6.0, 6.0), (-6.0, 6.0)), (-5.0, 4.4), 0.02),
+        Surface("basins", _basins, ((-2.114907541476755, 0.0),), ((-4.0, 4.0), (-3.0, 3.0)), (3.4, 2.0), 0.08),
+        Surface("monkey", _monkey, ((-3.0, 0.0), (1.5, 6.75**0.5), (1.5, -(6.75**0.5))), ((-4.0, 4.0), (-4.0, 4.0)),
+                (1.4, 1e-3), 0.02),
+        Surface("noisy", _noisy, ((0.0, 0.0),), ((-4.0, 4.0), (-3.0, 3.0)), (-3.5, 2.4), 0.05, noise=1.0),
         Surface("rosenbrock", _rosenbrock, ((1.0, 1.0),), ((-2.0, 2.0), (-1.0, 3.0)), (-1.2, 1.0), 0.001),
         Surface("beale", _beale, ((3.0, 0.5),), ((-1.0, 4.5), (-2.0, 2.0)), (1.0, 1.5), 0.002),
         Surface("himmelblau", _himmelblau, _HIMMELBLAU, ((-5.0, 5.0), (-5.0, 5.0)), (0.0, -4.0), 0.01),
     )
-}
+}  # fmt: skip
 """Every surface by name."""

@@ -12,10 +12,35 @@ from thalweg.problems.problem import Problem
 from thalweg.problems.training import Training, is_script, of_function, of_script, trains
 from thalweg.rule import nearest
 
+_PROBLEM = "a thalweg.Problem"
+
 
 def is_file(text: str) -> bool:
     """Whether the text names a Python file rather than a built-in problem."""
     return text.rpartition(":")[0].endswith(".py") or text.endswith(".py")
+
+
+def load_named(text: str, wanted: str) -> Any:
+    """What has a name in a file, from ``path/to/file.py:name``.  The file is run as by ``python file.py``.
+
+    Args:
+        text: the file and the name.
+        wanted: what it should be, for the messages.
+
+    Raises:
+        ValueError: one sentence that names the file, the line where there is one, and what was expected.
+    """
+    file, _, name = text.rpartition(":")
+    if not file.endswith(".py") or not name.isidentifier():
+        raise ValueError(f"{text!r} names nothing in a file; write the file and the name, as in my_file.py:name")
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise ValueError(f"there is no file {file}; wanted is a Python file with {name}: {wanted}")
+    module = _run(file, path.resolve(), wanted)
+    if not hasattr(module, name):
+        known = [other for other in vars(module) if not other.startswith("_")]
+        raise ValueError(f"{file} has no {name}{nearest(name, known)}; wanted is {wanted}")
+    return getattr(module, name)
 
 
 def load_user(text: str) -> Problem | Training:
@@ -61,13 +86,13 @@ def load_user(text: str) -> Problem | Training:
     return problem
 
 
-def _run(file: str, path: Path) -> ModuleType:
+def _run(file: str, path: Path, wanted: str = _PROBLEM) -> ModuleType:
     try:
         return sources.run(f"thalweg_user_{path.stem}", path)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise _failure(file, path, "the file", error) from error
+        raise _failure(file, path, "the file", error, wanted) from error
 
 
 def _at(file: str, function: Any) -> str:
@@ -75,7 +100,7 @@ def _at(file: str, function: Any) -> str:
     return file + place[place.index(",") :] if place else file
 
 
-def _failure(file: str, path: Path, what: str, error: BaseException) -> ValueError:
+def _failure(file: str, path: Path, what: str, error: BaseException, wanted: str = _PROBLEM) -> ValueError:
     if isinstance(error, SyntaxError) and error.filename == os.fspath(path):
         line = error.lineno
     else:
@@ -83,4 +108,4 @@ def _failure(file: str, path: Path, what: str, error: BaseException) -> ValueErr
         line = lines[-1] if lines else None
     where = f"{file}, line {line}" if line else file
     said = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
-    return ValueError(f"{where}: {what} raises {type(error).__name__}: {said}; wanted is a thalweg.Problem")
+    return ValueError(f"{where}: {what} raises {type(error).__name__}: {said}; wanted is {wanted}")

@@ -5,6 +5,7 @@ text and figures alike.
 """
 
 from collections.abc import Sequence
+from importlib.resources import files
 
 LECTURES = {
     "sgd": "var(--cyan)",
@@ -14,11 +15,12 @@ LECTURES = {
     "adam": "var(--blue)",
 }
 OTHERS = tuple(f"var(--{name})" for name in ("orange", "violet", "yellow", "red", "teal", "brown", "pink", "olive"))
-MARKS = ("circle", "diamond", "square", "cross", "x")
-"""Markers that Plotly has in 2-D and 3-D, so that methods can be told apart without colours."""
-
-
 DASHES = ("solid", "dot", "dash", "dashdot", "longdash", "longdashdot")
+
+
+def styles() -> str:
+    """The style sheet that says what the colours are, in light and in dark mode."""
+    return (files("thalweg.report") / "templates" / "colours.css").read_text(encoding="utf-8")
 
 
 def colours(rules: Sequence[str]) -> list[str]:
