@@ -97,7 +97,7 @@ _RACE = _examples(
         "your own: make() returns a thalweg.Problem": "thalweg race my_problem.py:make --rules sgd,adam",
         "your own training, whatever it is: train(run) is given a thalweg.TrainingRun":
             "thalweg race init loop\n"
-            "thalweg race my_training.py:train --rules adamw,muon,\"sgd(momentum=0.9)\" --seconds 60",
+            'thalweg race my_training.py:train --rules "adamw,muon,sgd(momentum=0.9)" \\\n    --seconds 60',
     },
 )  # fmt: skip
 
