@@ -93,7 +93,12 @@ def surface_of(f: Callable[[Any, Any], Any], name: str | None = None) -> Surface
 
 
 def path(
-    surface: Surface, rule: Rule, start: Point | None = None, steps: int = 200, noise: float = 0.0, seed: int = 0
+    surface: Surface,
+    rule: Rule,
+    start: Point | None = None,
+    steps: int = 200,
+    noise: float | None = None,
+    seed: int = 0,
 ) -> NDArray[np.float64]:
     """The path of θ under `rule` in float64: an array of shape (steps + 1, 2), beginning with the start.
 
