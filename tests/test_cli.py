@@ -267,7 +267,7 @@ def mismatch(): return make(model=lambda: nn.Linear(7, 1))
 """
 
 MISTAKES = {
-    "a command": (("raze",), "No such command 'raze'. Did you mean 'race'?"),
+    "a command": (("raze",), "No such command 'raze'. Did you mean 'race', 'range'?"),
     "an option": (("race", "digits", "--ruels", "sgd"), "No such option: --ruels"),
     "no problem named": (("race",), "a race needs a problem, as in thalweg race digits"),
     "no number": (("race", "digits", "--trials", "many"), "--trials"),

@@ -28,7 +28,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "stable_baselines": {"TIMESTEPS": 512},
     "language_model": {"eval_iters": 1, "eval_interval": 10},
 }
-STEPS = {"stable_baselines": 2, "skorch_net": 3, "mnist": 44, "accelerate_loop": 88}
+STEPS = {"start_loop": 100, "stable_baselines": 2, "skorch_net": 3, "mnist": 44, "accelerate_loop": 88}
 _WAS = re.compile(r"^( *)# was: (.*)\n.*\n", re.MULTILINE)
 
 LIBRARIES = ("lightning", "transformers", "accelerate", "stable_baselines3", "gymnasium", "skorch", "torch", "pygame")
@@ -57,7 +57,7 @@ def test_a_file_to_start_from_runs_as_it_is(kind: str, tmp_path: Path, capsys: p
     if kind != "tensors":
         raced(path, "train")
         return
-    made = problems.get(f"{path}:make")
+    made = problems.read(f"{path}:make")
     assert isinstance(made, Problem)
     made.check()
 
@@ -66,7 +66,7 @@ def raced(file: Path, function: str, **small: Any) -> None:
     """A run of a few steps finishes with a finite metric, after steps of the run's own optimizer."""
     if (needed := NEEDS.get(file.stem, file.stem.removeprefix("start_"))) in NEEDS.values():
         pytest.importorskip(needed, reason=f"{needed} is not installed; it comes with the extra 'clients'")
-    training = problems.get(f"{file}:{function}")
+    training = problems.read(f"{file}:{function}")
     assert isinstance(training, Training)
     training.function.__globals__.update(small)
     entry = Entry("adamw(lr=0.01)")

@@ -91,6 +91,7 @@ def test_changes_are_seen(change: Callable[[list[Tensor]], None]) -> None:
     params = parameters()
     looked = Parameters([params])
     asked = looked.look()
+    assert asked is not None
     assert asked == list(range(5))
     assert looked.examine(asked) == 5 * [2]
     looked.records["home"] = 1

@@ -53,7 +53,7 @@ def as_it_was(monkeypatch: pytest.MonkeyPatch):
 def test_a_file_makes_a_problem_the_same_every_time(tmp_path: Path):
     (tmp_path / "mine.py").write_text(GOOD)
     (tmp_path / "neighbour.py").write_text("WIDTH = 3")
-    made = problems.get(f"{tmp_path / 'mine.py'}:make")
+    made = problems.read(f"{tmp_path / 'mine.py'}:make")
     made.check()
     assert made.name == "mine"
     assert made.tensors("train")[0].shape == (8, 3)
@@ -64,9 +64,9 @@ def test_the_fingerprint_is_the_same_in_another_process(tmp_path: Path):
     (tmp_path / "mine.py").write_text(GOOD)
     (tmp_path / "neighbour.py").write_text("WIDTH = 3")
     text = f"{tmp_path / 'mine.py'}:make"
-    code = "import sys; from thalweg import problems; print(problems.get(sys.argv[1]).fingerprint())"
+    code = "import sys; from thalweg import problems; print(problems.read(sys.argv[1]).fingerprint())"
     there = subprocess.run([sys.executable, "-c", code, text], capture_output=True, text=True, check=True).stdout
-    assert there.strip() == problems.get(text).fingerprint()
+    assert there.strip() == problems.read(text).fingerprint()
 
 
 def test_another_loss_is_another_fingerprint(tmp_path: Path):
@@ -76,7 +76,7 @@ def test_another_loss_is_another_fingerprint(tmp_path: Path):
         file = tmp_path / f"mine{power}.py"
         loss = f"def loss(p, y):\n    return ((p - y) ** {power}).mean()\n"
         file.write_text(loss + GOOD.replace("1), torch.nn.functional.mse_loss", "1), loss"))
-        made = problems.get(f"{file}:make")
+        made = problems.read(f"{file}:make")
         made.check()
         prints.add(made.fingerprint())
     assert len(prints) == 2
@@ -88,7 +88,7 @@ def test_a_file_that_gives_no_problem_gets_a_sentence(case: str, tmp_path: Path)
     file = tmp_path / "mine.py"
     file.write_text(text)
     with pytest.raises(ValueError, match=said) as caught:
-        problems.get(f"{file}:{function}")
+        problems.read(f"{file}:{function}")
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(str(file))
 
@@ -96,14 +96,14 @@ def test_a_file_that_gives_no_problem_gets_a_sentence(case: str, tmp_path: Path)
 @pytest.mark.parametrize("text", ["mine.py", "mine.py:", "mine.py:make()", "mine.py:make(width=3)"])
 def test_a_file_without_a_function_gets_a_sentence(text: str):
     with pytest.raises(ValueError, match=r"write the file and the function, as in my_problem.py:make"):
-        problems.get(text)
+        problems.read(text)
 
 
 def test_a_file_that_is_not_there_is_named():
     with pytest.raises(ValueError, match=r"there is no file nowhere/mine\.py; wanted is a Python file with"):
-        problems.get("nowhere/mine.py:make")
+        problems.read("nowhere/mine.py:make")
 
 
 def test_a_file_brings_its_own_data(tmp_path: Path):
     with pytest.raises(ValueError, match=r"brings its own data"):
-        problems.get("mine.py:make", data=tmp_path)
+        problems.read("mine.py:make", data=tmp_path)

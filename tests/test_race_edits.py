@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from thalweg import Race, problems, verdict
-from thalweg.race import RunError, WorkerError, training
+from thalweg.race import RunError, WorkerError, steering
 from thalweg.race import plan as planning
 from thalweg.store import StoreError, read
 
@@ -204,7 +204,7 @@ def test_an_error_of_the_system_is_not_recorded(error: Exception, folder: Path, 
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(training, "Optimizer", broken)
+        patched.setattr(steering, "Optimizer", broken)
         with pytest.raises(RunError, match=type(error).__name__):
             contest(folder).run()
     assert read(folder / "race.db").runs == ()
@@ -215,5 +215,5 @@ def test_lazy_layers_are_given_their_shapes(folder: Path):
     edit(folder, "mine.py", "self.last = nn.Linear(1, 1)", "self.last = nn.LazyLinear(1)")
     edit(folder, "mine.py", "self.last.bias.requires_grad_(True)", "pass")
     assert contest(folder).run().complete
-    made = problems.get(f"{folder / 'mine.py'}:make")
-    assert made.parts() == problems.get(f"{folder / 'mine.py'}:make").parts()
+    made = problems.read(f"{folder / 'mine.py'}:make")
+    assert made.parts() == problems.read(f"{folder / 'mine.py'}:make").parts()

@@ -118,14 +118,14 @@ def raced(tmp_path_factory: pytest.TempPathFactory) -> Any:
     (folder / "temporary").mkdir()
     (folder / "mine.py").write_text(MINE, encoding="utf-8")
     entries = [Entry(f"sgd(lr={(1000 + k) / 1e6})", name) for k, name in enumerate(KINDS)]
-    before = {**os.environ}
+    before, others = {**os.environ}, tree(os.getpid())
     os.environ["TMPDIR"] = str(folder / "temporary")
     try:
         with adopting():
             contest = Race(f"{folder / 'mine.py'}:train", entries, trials=1, seeds=1, workers=2, patience=PATIENCE,
                            store=folder / "race.db")  # fmt: skip
             results = contest.run()
-            left = tree(os.getpid())
+            left = tree(os.getpid()) - others
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -7,7 +7,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from thalweg import conventions, curvature, groups, optim, problems, report, rules, schedules, trace, verdict
+    from thalweg import (
+        conventions,
+        curvature,
+        groups,
+        optim,
+        playground,
+        problems,
+        report,
+        rules,
+        schedules,
+        trace,
+        verdict,
+    )
     from thalweg.optimizer import Optimizer
     from thalweg.printers.latex import latex
     from thalweg.problems import Problem

@@ -1,14 +1,12 @@
 """``thalweg calibrate``."""
 
-from typing import cast
-
 from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from thalweg import Problem, problems
+from thalweg import problems
 from thalweg.cli.exits import Mistake, stoppable
 from thalweg.race import Entry, retuning
 from thalweg.race.race import FINALISTS
@@ -52,7 +50,7 @@ def _trained(races: int, seed: int, stderr: Console) -> list[Measured]:
     """How often a rule that is tuned twice differs from itself, with real training on several problems."""
     found: list[Measured] = []
     for name, size in _SIZES.items():
-        runs = retuning.run(cast(Problem, problems.get(name)), Entry("adam"), **_TRAINED, **size)
+        runs = retuning.run(problems.get(name), Entry("adam"), **_TRAINED, **size)
         total, hidden = _TRAINED["trials"] * sum(size.values()), not stderr.is_terminal
         done = list(track(runs, f"Training, {name}", total, console=stderr, transient=True, disable=hidden))
         found += retuning.measure(done[0][0], [one for _, one in done], REPLICATES, races, seed)

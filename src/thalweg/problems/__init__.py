@@ -1,6 +1,6 @@
 """Problems to race on: images, the user's own, and surfaces to look at.
 
-``problems.get("digits")``, ``problems.get("digits(dropout=0.2)")``, ``problems.get("my_problem.py:make")``.
+``problems.get("digits")``, ``problems.get("digits(dropout=0.2)")``, ``problems.read("my_problem.py:make")``.
 """
 
 import inspect
@@ -21,7 +21,7 @@ from thalweg.rule import nearest
 
 __all__ = [
     "SUITES", "Problem", "Surface", "Training", "get", "is_file", "load_named", "load_user", "names", "path",
-    "surface_of", "surfaces",
+    "read", "surface_of", "surfaces",
 ]  # fmt: skip
 
 _BUILT_IN: dict[str, Callable[..., Problem]] = {
@@ -50,22 +50,31 @@ def names() -> dict[str, str]:
     return {name: inspect.getdoc(make) or "" for name, make in _BUILT_IN.items()}
 
 
-def get(text: str, *, data: Path | None = None) -> Problem | Training:
-    """A problem from text: a built-in one, with settings if wanted, or the user's own as ``file.py:function``.
+def read(text: str, *, data: Path | None = None) -> Problem | Training:
+    """What is raced, from text: a problem as of `get`, or the user's own as ``file.py:function``.
 
     A function of the user's returns a problem, or is itself a training, if it takes one argument.
 
+    Raises:
+        ValueError: as `get` and `load_user`.
+    """
+    if not is_file(text):
+        return get(text, data=data)
+    if data is not None:
+        raise ValueError(f"{text} brings its own data; leave --data {data} out")
+    return load_user(text)
+
+
+def get(text: str, *, data: Path | None = None) -> Problem:
+    """A problem from text: a built-in one, with settings if wanted.
+
     Args:
-        text: ``digits``, ``mnist(hidden=(128, 64), dropout=0.2)``, ``my_problem.py:make``.  Nothing is evaluated.
+        text: ``digits``, ``mnist(hidden=(128, 64), dropout=0.2)``.  Nothing is evaluated.
         data: the folder or the file to read, for those that read any.
 
     Raises:
         ValueError: no such problem or setting (the nearest is named), or data that cannot be read.
     """
-    if is_file(text):
-        if data is not None:
-            raise ValueError(f"{text} brings its own data; leave --data {data} out")
-        return load_user(text)
     head, bracket, settings = text.partition("(")
     name, given = parse_call(head.replace("-", "_") + bracket + settings)
     name = name.lower().replace("_", "-")

@@ -65,7 +65,7 @@ class Source:
 
     def load(self) -> Problem | Training:
         """The problem."""
-        return problems.get(self.problem, data=self.data) if isinstance(self.problem, str) else self.problem
+        return problems.read(self.problem, data=self.data) if isinstance(self.problem, str) else self.problem
 
     def parts(self, problem: Problem | Training, planned: Mapping[str, str]) -> dict[str, str]:
         """The parts of the problem in this process that may differ from the plan, as `Problem.parts` names them.
