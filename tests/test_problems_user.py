@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from thalweg import problems
+from thalweg import Problem, problems
 
 GOOD = """
 import torch, thalweg
@@ -50,14 +50,20 @@ def as_it_was(monkeypatch: pytest.MonkeyPatch):
         sys.modules.pop(name, None)
 
 
+def problem(text: str) -> Problem:
+    found = problems.load_user(text)
+    assert isinstance(found, Problem)
+    return found
+
+
 def test_a_file_makes_a_problem_the_same_every_time(tmp_path: Path):
     (tmp_path / "mine.py").write_text(GOOD)
     (tmp_path / "neighbour.py").write_text("WIDTH = 3")
-    made = problems.read(f"{tmp_path / 'mine.py'}:make")
+    made = problem(f"{tmp_path / 'mine.py'}:make")
     made.check()
     assert made.name == "mine"
     assert made.tensors("train")[0].shape == (8, 3)
-    assert problems.load_user(f"{tmp_path / 'mine.py'}:make").fingerprint() == made.fingerprint()
+    assert problem(f"{tmp_path / 'mine.py'}:make").fingerprint() == made.fingerprint()
 
 
 def test_the_fingerprint_is_the_same_in_another_process(tmp_path: Path):
@@ -66,7 +72,7 @@ def test_the_fingerprint_is_the_same_in_another_process(tmp_path: Path):
     text = f"{tmp_path / 'mine.py'}:make"
     code = "import sys; from thalweg import problems; print(problems.read(sys.argv[1]).fingerprint())"
     there = subprocess.run([sys.executable, "-c", code, text], capture_output=True, text=True, check=True).stdout
-    assert there.strip() == problems.read(text).fingerprint()
+    assert there.strip() == problem(text).fingerprint()
 
 
 def test_another_loss_is_another_fingerprint(tmp_path: Path):
@@ -76,7 +82,7 @@ def test_another_loss_is_another_fingerprint(tmp_path: Path):
         file = tmp_path / f"mine{power}.py"
         loss = f"def loss(p, y):\n    return ((p - y) ** {power}).mean()\n"
         file.write_text(loss + GOOD.replace("1), torch.nn.functional.mse_loss", "1), loss"))
-        made = problems.read(f"{file}:make")
+        made = problem(f"{file}:make")
         made.check()
         prints.add(made.fingerprint())
     assert len(prints) == 2
