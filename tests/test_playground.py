@@ -187,8 +187,9 @@ MATRICES = ("muon", "shampoo")
 
 # Cosines, cube roots and powers of two libraries differ in their last bit, and these walks seem to enlarge that: so
 # many steps agree.
-FEWER = {("adadelta", "hills"): 50, ("rmsprop", "hills"): 200, ("madgrad", "rosenbrock"): 300}
-FEWER |= {(name, surface): steps for name, steps in (("lamb", 120), ("soap", 120)) for surface in surfaces}
+FEWER = {("adadelta", "hills"): 50, ("rmsprop", "hills"): 200, ("madgrad", "rosenbrock"): 300} | {
+    (name, surface): 120 for name in ("lamb", "soap") for surface in surfaces
+}
 
 
 def test_rules_that_need_a_matrix_are_left_out_with_the_reason(play: Opened) -> None:
