@@ -266,6 +266,11 @@ def test_the_logistic_problem_is_convex():
         ("mnist(dropout=-1)", r"mnist's dropout is -1"),
         ("digits(", r"cannot be read"),
         ("", r"cannot be read"),
+        (
+            "my-folder/mine.py:make",
+            r"my-folder/mine\.py:make is a file, not the name of a problem; read it by problems\.read",
+        ),
+        ("my folder/noisy-quadratic", r"'my folder/noisy-quadratic' cannot be read"),
     ],
 )
 def test_a_problem_that_is_not_there_gets_a_sentence(text: str, said: str):

@@ -238,7 +238,7 @@ def test_a_script_that_asks_for_its_run_is_raced_as_a_whole(tmp_path: Path):
         "adam(lr=0.01)",
         "adam(lr=0.01, weight_decay=0.5, decay_form=scaled)",
     ):
-        training, entry = problems.get(str(tmp_path / "script.py")), Entry(text)
+        training, entry = problems.read(str(tmp_path / "script.py")), Entry(text)
         assert isinstance(training, Training)
         training = replace(training, metric_name="val_loss", higher_is_better=False)
         status, known = functions.run(training, plan_of(training, entry, steps=8), entry, final(entry))

@@ -4,7 +4,7 @@ import ast
 import re
 from typing import Any, NamedTuple
 
-_CALL = re.compile(r"\s*([A-Za-z_]\w*)\s*(\(.*\))?\s*", re.DOTALL)
+_CALL = re.compile(r"\s*([A-Za-z_][\w-]*)\s*(\(.*\))?\s*", re.DOTALL)
 
 
 class Call(NamedTuple):

@@ -73,10 +73,11 @@ def get(text: str, *, data: Path | None = None) -> Problem:
         data: the folder or the file to read, for those that read any.
 
     Raises:
-        ValueError: no such problem or setting (the nearest is named), or data that cannot be read.
+        ValueError: no such problem or setting (the nearest is named), a file's name, or data that cannot be read.
     """
-    head, bracket, settings = text.partition("(")
-    name, given = parse_call(head.replace("-", "_") + bracket + settings)
+    if is_file(text):
+        raise ValueError(f"{text} is a file, not the name of a problem; read it by problems.read")
+    name, given = parse_call(text)
     name = name.lower().replace("_", "-")
     if name not in _BUILT_IN:
         raise ValueError(f"there is no problem {name!r}{nearest(name, _BUILT_IN)}; there are {', '.join(_BUILT_IN)}")
