@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from operator import is_
 from typing import Any, cast
 
 import numpy as np
@@ -31,6 +32,7 @@ class Kernel:
         values = self._values if self._owners is None else self._values[owners]
         self._own = {name: k for k, name in enumerate(source.numbers) if _is_own(name)}
         self._nothing = dict.fromkeys(self._own, 0.0)
+        self._last: list[tuple[Any, ...]] = [(None,) * 5] * groups
         self._sources = [_source(name) for name in source.numbers]
         self.summed = source.sums
         self._folded = source.folded
@@ -50,7 +52,10 @@ class Kernel:
             for group in self._groups:
                 work = works[group]
                 held = (work.numbers, work.before, work.after, work.scalars, self._nothing)
-                self._values[group] = [cast(Any, held[i])[key] for i, key in self._sources]
+                # These are replaced as a whole, never changed in place.
+                if not all(map(is_, held, self._last[group])):
+                    self._values[group] = [cast(Any, held[i])[key] for i, key in self._sources]
+                    self._last[group] = held
         if self._owners is not None:
             self._job.groups[:] = self._values[self._owners]
             for name, column in self._own.items():
@@ -67,6 +72,8 @@ class Kernel:
 
     def sums(self) -> dict[str, NDArray[np.float64]]:
         """What was summed up, per member of the bucket: whatever the threads, in one order."""
+        if not self.summed:
+            return {}
         bucket = self._bucket
         columns: list[Any] = [np.bincount(bucket.owner, x, len(bucket.members)) for x in self._job.totals.T]
         return dict(zip(self.summed, columns, strict=True))

@@ -15,6 +15,8 @@ from thalweg.conventions.meaning import Convention
 from thalweg.kernels import Work, eager
 from thalweg.optimizer import Optimizer, checkpoint
 from thalweg.optimizer.hooks import hooked, uncompiled
+from thalweg.optimizer.optimizer import Around
+from thalweg.optimizer.settings import immutable
 from thalweg.rule import Rule
 
 _step: Callable[..., Any] = inspect.unwrap(Optimizer.step)
@@ -87,7 +89,7 @@ class DropIn(Optimizer):
             return self._read[i][2]
         ours = self._translated(i, group)
         # The same objects are the same values, unless they can be changed in place.
-        self._values[i] = values if all(map(_immutable, values[:-1])) else None
+        self._values[i] = values if all(map(immutable, values[:-1])) else None
         return ours
 
     def _translated(self, i: int, group: dict[str, Any]) -> dict[str, Any]:
@@ -109,8 +111,8 @@ class DropIn(Optimizer):
         self._read[i] = theirs, settings, ours
         return ours
 
-    def _work(self, i: int, group: dict[str, Any]) -> Work:
-        work = super()._work(i, group)
+    def _work(self, i: int, group: dict[str, Any], first: int, around: Around) -> Work:
+        work = super()._work(i, group, first, around)
         work.densify = self.convention.sparse
         return work
 
@@ -195,13 +197,6 @@ class DropIn(Optimizer):
             for p in group["params"]:
                 if p in self.state and isinstance(self.state[p], dict):
                     yield self.state[p], rule
-
-
-def _immutable(x: Any) -> bool:
-    """Whether a setting's value is what it is as long as it is the same object."""
-    if type(x) is tuple:
-        return all(map(_immutable, cast("tuple[Any, ...]", x)))
-    return type(x) in (float, int, bool, str, type(None))
 
 
 def _plain(x: Any) -> Any:

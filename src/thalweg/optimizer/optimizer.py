@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, cast, overload
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -11,34 +12,15 @@ from torch.optim.optimizer import ParamsT
 
 from thalweg import kernels
 from thalweg.kernels import States, Work
-from thalweg.optimizer import checkpoint, points, switching
-from thalweg.optimizer.course import KEY, Course, of
-from thalweg.optimizer.decay import form_of
-from thalweg.optimizer.following import advance, by_name, follow, observe, upcoming
+from thalweg.optimizer import checkpoint, gradients, points, switching
+from thalweg.optimizer.course import of
+from thalweg.optimizer.following import advance, by_name, observe, upcoming
 from thalweg.optimizer.hooks import hooked, profiler_enabled, uncompiled, unguarded
-from thalweg.rule import Decay, Positive, Rate, Rule, check
+from thalweg.optimizer.settings import RANGES, Nonfinite, check_parameters, check_rates, immutable, settle
+from thalweg.rule import Rule, check
 from thalweg.schedules import Schedule
 from thalweg.stages import DecayForm, Scalars, Stages
 from thalweg.switch import Switch, read
-
-Nonfinite = Literal["propagate", "skip", "raise"]
-
-Squares = Callable[..., Any]
-"""A backend's ``squares``."""
-
-RANGES: dict[str, Any] = {
-    "weight_decay": Rate,
-    "decay_form": DecayForm,
-    "clip_norm": cast(Any, Positive) | None,
-    "clip_eps": Rate,
-    "clip_in": Literal["float64", "float32"],
-    "clip_each": cast(Any, Positive) | None,
-    "clip_value": cast(Any, Positive) | None,
-    "ema": cast(Any, Decay) | None,
-    "nonfinite": Nonfinite,
-    "maximize": bool,
-}
-"""The allowed values of `Optimizer`'s arguments around a rule; see `thalweg.rule.check`."""
 
 _CONFIGURATION = (
     "rule", "schedule", "clip_norm", "clip_eps", "clip_in", "clip_each", "clip_value", "ema", "nonfinite",
@@ -46,6 +28,32 @@ _CONFIGURATION = (
 )  # fmt: skip
 
 _add_param_group = unguarded(TorchOptimizer.add_param_group)
+
+
+class Around(NamedTuple):
+    """The services around the rule in a step: which there are, and the numbers that are the same for all groups."""
+
+    scale: float
+    clip_each: bool
+    clip_value: float | None
+    clip_norm: bool
+    ema: float | None
+
+
+class Held(NamedTuple):
+    """What was found out about a group in an earlier step.
+
+    Attributes:
+        key: what its formula and its place depend on.
+        work: what is to be done to it.
+        read: reads all its settings that a step depends on.
+        state: all of these and what else `work` was made from, or None if that may change unseen.
+    """
+
+    key: Any
+    work: Work
+    read: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+    state: Any
 
 
 class Optimizer(TorchOptimizer):
@@ -184,7 +192,7 @@ class Optimizer(TorchOptimizer):
         if hasattr(self, "_states"):
             self._states.hand_over()
         self._engine = kernels.backend(self.backend)
-        self._works: dict[int, tuple[Any, Work]] = {}
+        self._works: dict[int, Held] = {}
         # The numbers of the first parameter and of this optimizer, where several step together.
         self._first, self._member = 0, 0
         self._switching = any(map(switching.pending, getattr(self, "param_groups", ())))
@@ -204,43 +212,15 @@ class Optimizer(TorchOptimizer):
         if isinstance(rule, Switch):
             rule, schedules = switching.begin(group, rule, schedules)
             self._switching = True
-        settings = {**rule.numbers, **rule.options}
-        rule = rule.replace(**{name: group.pop(name) for name in settings if name in group})
-        if "split" in group:
-            raise ValueError(
-                f"a group has split={group['split']!r}, and {type(rule).__name__} splits no matrices; give these "
-                "parameters a rule with a setting split, or leave it out"
-            )
-        group.update(rule.numbers)
-        group["weight_decay"] = check(
-            "weight_decay", group.get("weight_decay", self.defaults["weight_decay"]), RANGES["weight_decay"]
-        )
-        group["decay_form"] = form_of(group, self.defaults["decay_form"], rule, schedules)
-        group["maximize"] = check("maximize", group.get("maximize", self.defaults["maximize"]), RANGES["maximize"])
-        group["rule"] = rule
-        course: Course = group.setdefault(KEY, Course())
-        if group["decay_form"] == "independent":
-            course.base_lr = check("base_lr", group.pop("base_lr", group["lr"]), Rate)
-        follow(group, schedules)
-        _add_param_group(self, group)
-
+        _add_param_group(self, settle(group, rule, schedules, self.defaults))
         added = self.param_groups[-1]
-        for foreign in self.rule.numbers.keys() - rule.numbers.keys():
+        for foreign in self.rule.numbers.keys() - added["rule"].numbers.keys():
             del added[foreign]
-        for i, p in enumerate(added["params"]):
-            if not (p.is_floating_point() or p.is_complex()):
-                self.param_groups.pop()
-                raise ValueError(
-                    f"can't optimize a tensor of dtype {p.dtype} (parameter {checkpoint.name_of(added, i)}); "
-                    "only floating-point and complex tensors have gradients"
-                )
-            try:
-                if rule.fits and p.is_complex():
-                    raise ValueError(f"{type(rule).__name__} does not support complex parameters")
-                rule.fit(tuple(p.shape))
-            except ValueError as error:
-                self.param_groups.pop()
-                raise ValueError(f"parameter {checkpoint.name_of(added, i)}: {error}") from None
+        try:
+            check_parameters(added)
+        except ValueError:
+            self.param_groups.pop()
+            raise
 
     @overload
     def step(self, closure: None = None, *, zero_grad: bool = False) -> None: ...
@@ -287,8 +267,14 @@ class Optimizer(TorchOptimizer):
         """What a step is to do to each group."""
         self._scale = float(getattr(self, "grad_scale", None) or 1.0)
         self._upcoming = [upcoming(group) for group in self.param_groups]
-        works = [self._work(i, group) for i, group in enumerate(self.param_groups)]
-        _check_rates(works)
+        around = Around(self._scale, self.clip_each is not None, self.clip_value, self.clip_norm is not None, self.ema)
+        works: list[Work] = []
+        first, self._changed = self._first, False
+        for i, group in enumerate(self.param_groups):
+            works.append(self._work(i, group, first, around))
+            first += len(group["params"])
+        if self._changed:
+            check_rates(works)
         return works
 
     def _watch(self, works: list[Work]) -> None:
@@ -322,31 +308,40 @@ class Optimizer(TorchOptimizer):
                 for p in group:
                     p.grad = None
 
-    def _work(self, i: int, group: dict[str, Any]) -> Work:
-        """What is to be done to a group."""
+    def _work(self, i: int, group: dict[str, Any], first: int, around: Around) -> Work:
+        """What is to be done to a group, whose first parameter has this number, with these services around its rule."""
         group = self._settings(i, group)
+        base_lr, dtype = of(group).base_lr, self._number_dtype()
+        held = self._works.get(i)
+        if held is not None and not self._upcoming[i] and not held.work.looks_ahead:
+            state = (held.read(group), id(group["params"]), first, around, base_lr, dtype)
+            if state == held.state:  # as in most steps; a step of a small model takes as long as to find this out
+                return held.work
         rule: Rule = group["rule"]
         decay = float(group["weight_decay"])
         decays = decay or "weight_decay" in self._upcoming[i]
-        form = (self._scale != 1.0, self.clip_each is not None, self.clip_value is not None,
-                self.clip_norm is not None, group["maximize"], group["decay_form"] if decays else None,
-                self.ema is not None)  # fmt: skip
-        first = self._first + sum(len(before["params"]) for before in self.param_groups[:i])
+        form = Stages(self._scale != 1.0, around.clip_each, around.clip_value is not None, around.clip_norm,
+                      group["maximize"], group["decay_form"] if decays else None, self.ema is not None)  # fmt: skip
         key = (rule, id(group["params"]), first, form)
-        if self._works.get(i, (None,))[0] != key:
-            made = Work(rule, Stages(*form), group["params"], first, self._member, self.state_dtype, self.seed)
-            self._works[i] = key, made
-        work = self._works[i][1]
+        if held is None or held.key != key:
+            made = Work(rule, form, group["params"], first, self._member, self.state_dtype, self.seed)
+            held = Held(
+                key, made, itemgetter("rule", "lr", "weight_decay", "decay_form", "maximize", *made.names), None
+            )
+        work = held.work
         work.numbers = {name: float(group[name]) for name in work.names}
         work.after = work.numbers
         if work.looks_ahead:
             work.after = {name: self._upcoming[i].get(name, x) for name, x in work.numbers.items()}
         work.before = points.made_with(group, work.numbers)
         value = math.inf if self.clip_value is None else self.clip_value
-        base_lr = of(group).base_lr
         base_lr = float(group["lr"] if base_lr is None else base_lr) or 1.0
         work.scalars = Scalars(1.0 / self._scale, value, decay, base_lr, self.ema or 0.0)
-        work.number_dtype = self._number_dtype()
+        work.number_dtype = dtype
+        values = held.read(group)
+        fixed = all(map(immutable, values[1:]))  # a tensor may have another value in the next step
+        state = (values, id(group["params"]), first, around, of(group).base_lr, dtype) if fixed else None
+        self._works[i], self._changed = held._replace(state=state), True
         return work
 
     def _number_dtype(self) -> torch.dtype:
@@ -357,48 +352,15 @@ class Optimizer(TorchOptimizer):
         """The settings of group `i` under our names, for classes that call them otherwise."""
         return group
 
-    def _clip_each(self, works: list[Work], squares: Squares) -> None:
+    def _clip_each(self, works: list[Work], squares: gradients.Squares) -> None:
         """Clip each gradient by its own norm."""
-        if self.clip_each is not None:
-            own = squares(works, clipped=False, strict=False)
-            for work in works:
-                work.clip_each(own, self.clip_each)
+        gradients.clip_each(works, squares, self)
 
-    def _look(self, works: list[Work], squares: Squares) -> bool:
-        """Look at all gradients together: clip by their norm; False where the step is to be left out."""
-        decomposed = next((work.template for work in works if type(work.template).decomposes), None)
-        if self.clip_norm is None and self.nonfinite == "propagate" and decomposed is None:
-            return True
-        strict = self.nonfinite != "propagate" or decomposed is not None
-        after = works[-1].first + len(works[-1].params) if works else 0
-        own = squares(works, clipped=True, strict=strict)[self._first : after]
-        norm = math.sqrt(own.sum())
-        if self.clip_norm is not None:
-            factor = self.clip_norm / max(norm + self.clip_eps, self.clip_norm)
-            if self.clip_in == "float32":
-                norms = torch.from_numpy(own[own > 0]).sqrt().float()
-                bounded = norms.square().sum().sqrt() + self.clip_eps
-                factor = min((self.clip_norm / bounded).item(), 1.0)
-            for work in works:
-                work.scalars = work.scalars._replace(clip_norm=factor)
-        if math.isfinite(norm) or (self.nonfinite == "propagate" and decomposed is None):
-            return True
-        if self.nonfinite == "propagate":
-            raise RuntimeError(
-                f"the gradient of {self._nonfinite()} is not finite, and {type(decomposed).__name__} decomposes "
-                "matrices made from gradients; nothing was changed; nonfinite='skip' leaves such steps out"
-            )
-        if self.nonfinite == "raise":
-            raise RuntimeError(f"the gradient of {self._nonfinite()} is not finite; nothing was changed")
-        self.skipped_steps += 1
-        return False
-
-    def _nonfinite(self) -> str:
-        for group in self.param_groups:
-            for i, p in enumerate(group["params"]):
-                if p.grad is not None and not bool(torch.isfinite(p.grad).all()):
-                    return f"parameter {checkpoint.name_of(group, i)}"
-        return "all parameters together, their norm,"
+    def _look(self, works: list[Work], squares: gradients.Squares) -> bool:
+        """Look at all gradients together: clip by their norm; False where the step is left out, which is counted."""
+        takes = gradients.look(works, squares, self, self.param_groups, self._first)
+        self.skipped_steps += not takes
+        return takes
 
     @uncompiled
     def eval(self) -> None:
@@ -498,15 +460,3 @@ class Optimizer(TorchOptimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), **{name: getattr(self, name) for name in _CONFIGURATION}}
-
-
-def _check_rates(works: list[Work]) -> None:
-    """Raise ``ValueError`` where groups have different rates and their rule estimates one for all."""
-    for cls in {type(work.template) for work in works if type(work.template).one_rate}:
-        rates = {work.numbers["lr"] for work in works if type(work.template) is cls} - {0.0}
-        if len(rates) > 1:
-            said = ", ".join(f"{rate:g}" for rate in sorted(rates))
-            raise ValueError(
-                f"the groups' rates are {said}; {cls.__name__} estimates one rate for all parameters together, so "
-                "allowed is one value of lr, or 0 for groups that do not move"
-            )

@@ -7,6 +7,7 @@ another, as in ``"cautious(adam)"``.
 
 import importlib
 import pkgutil
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from thalweg.parsing import Call, parse_nested
@@ -99,12 +100,27 @@ def wrappers() -> dict[str, tuple[type[Rule], dict[str, Any]]]:
 
 
 def _known() -> dict[str, tuple[type[Rule], dict[str, Any]]]:
-    found: dict[str, tuple[type[Rule], dict[str, Any]]] = {}
-    for name, cls in all().items():
-        for said, preset in _said(name, cls):
-            if not _is_ours(found.get(said, (None,))[0]):
-                found[said] = (cls, preset)
+    ours = _ours()
+    found = dict(ours)
+    for cls in _theirs():
+        found.update({said: (cls, preset) for said, preset in _said(cls.__name__, cls) if said not in ours})
     return found
+
+
+@cache
+def _ours() -> dict[str, tuple[type[Rule], dict[str, Any]]]:
+    """The library's own part of what is known, which does not change."""
+    found: dict[str, tuple[type[Rule], dict[str, Any]]] = {}
+    for cls in filter(_is_ours, _classes()):
+        for said, preset in _said(cls.__name__, cls):
+            found.setdefault(said, (cls, preset))
+    return found
+
+
+def _theirs() -> list[type[Rule]]:
+    """Every rule that is not the library's own."""
+    ours = {cls for cls, _ in _ours().values()}
+    return [cls for cls in _classes() if cls not in ours]
 
 
 def _missing(cls: type[Rule], preset: dict[str, Any]) -> bool:
@@ -137,8 +153,8 @@ def _find(name: str, inside: int = 0) -> tuple[type[Rule], dict[str, Any]]:
         raise ValueError(f"there is no rule {name!r}{nearest(name, known)}; the rules are {', '.join(sorted(known))}")
     cls, preset = known[name.lower()]
     if _is_ours(cls):
-        for other in _classes():
-            if not _is_ours(other) and name.lower() in dict(_said(other.__name__, other)):
+        for other in _theirs():
+            if name.lower() in dict(_said(other.__name__, other)):
                 raise ValueError(
                     f"{name!r} means {_place(cls)} and {_place(other)}; rename your class, or give the rule itself"
                 )

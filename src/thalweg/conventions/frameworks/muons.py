@@ -276,6 +276,11 @@ _TIMMS = {
     "capturable": inert(False),
     "verbose": inert(False),
 }
+_LIONS = {
+    "lr": number(1e-4, "lr"),
+    "betas": several((0.9, 0.99), "beta1", "beta2"),
+    "weight_decay": number(0.0, "weight_decay"),
+}
 _CAUTION = {
     "caution": switch(False, "cautious", "mean", False),
     "corrected_weight_decay": refused(False, "weight decay is proportional to the rate, not to its square"),
@@ -332,12 +337,7 @@ TIMM = Framework(
         "Lion": Convention(
             Lion,
             "timm.optim.Lion",
-            {
-                "lr": number(1e-4, "lr"),
-                "betas": several((0.9, 0.99), "beta1", "beta2"),
-                "weight_decay": number(0.0, "weight_decay"),
-                **_CAUTION,
-            },
+            {**_LIONS, **_CAUTION},
             SCALED,
             counted=False,
             saved=True,
@@ -371,11 +371,7 @@ C_OPTIM = Framework(
         "Lion": Convention(
             Lion,
             "kyleliang919/C-Optim, c_lion.Lion",
-            {
-                "lr": number(1e-4, "lr"),
-                "betas": several((0.9, 0.99), "beta1", "beta2"),
-                "weight_decay": number(0.0, "weight_decay"),
-            },
+            _LIONS,
             {"cautious": "count", **SCALED},
             counted=False,
             saved=True,
