@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         conventions,
         curvature,
         groups,
+        landscape,
         optim,
         playground,
         problems,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         trace,
         verdict,
     )
+    from thalweg.landscape import Trajectory
     from thalweg.optimizer import Optimizer
     from thalweg.printers.latex import latex
     from thalweg.problems import Problem
@@ -37,6 +39,7 @@ _HOMES = {
     "Rule": "thalweg.rule",
     "Switch": "thalweg.switch",
     "TrainingRun": "thalweg.race",
+    "Trajectory": "thalweg.landscape",
     "current_run": "thalweg.race",
     "latex": "thalweg.printers.latex",
 }
@@ -44,6 +47,7 @@ _PACKAGES = (
     "conventions",
     "curvature",
     "groups",
+    "landscape",
     "optim",
     "playground",
     "problems",
@@ -75,6 +79,8 @@ __all__ = [  # noqa: RUF022 -- what a newcomer meets first stands first
     "Entry",
     "verdict",
     "report",
+    "Trajectory",
+    "landscape",
 ]
 
 

@@ -165,6 +165,10 @@ def race(
     patience: Annotated[
         float | None, _option("X", "Seconds after which a training that reports nothing has failed.")
     ] = None,
+    trajectory: Annotated[
+        bool,
+        typer.Option("--trajectory", help="Record the path of a run of each entry, and draw the loss around them."),
+    ] = False,
     mix_versions: Annotated[
         bool, typer.Option("--mix-versions", help="Go on though torch, Python or thalweg had another version then.")
     ] = False,
@@ -194,7 +198,7 @@ def race(
         problem, rules, suite=suite, data=data, trials=trials, seeds=seeds, finalists=finalists, steps=steps,
         seconds=seconds, seed=seed, out=out, workers=workers, schedules=schedule or (), splits=splits,
         halving=halving, until=until, margin=margin, populations=populations, patience=patience,
-        mix_versions=mix_versions,
+        mix_versions=mix_versions, trajectory=trajectory,
     )  # fmt: skip
 
 
@@ -418,6 +422,65 @@ def play(
     from thalweg.cli import playing
 
     playing.play(what, rules, start=start, noise=noise, seed=seed, schedules=schedule or (), export=export)
+
+
+_LANDSCAPE = _examples(
+    "Examples",
+    {
+        "the paths of a race's entries, from one start, on one plane":
+            "thalweg race digits --rules sgd,momentum,adam --trajectory\n"
+            "thalweg landscape races/digits --side 65",
+        "your own run, recorded by thalweg.Trajectory, on a problem of your own":
+            "thalweg landscape runs/first --problem my_problem.py:make",
+        "two runs on one plane, on all test data":
+            "thalweg landscape runs/first runs/second --problem my_problem.py:make \\\n    --split test --samples 0",
+        "random directions around the last weights": "thalweg landscape races/digits --directions random",
+    },
+)  # fmt: skip
+
+
+@app.command(epilog=_LANDSCAPE)
+def landscape(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN…",
+            show_default=False,
+            parser=place,
+            help="The folder of a trajectory, or of a race that was run with --trajectory; several for one plane.",
+        ),
+    ],
+    problem: Annotated[
+        str | None,
+        _option("PROBLEM", "The model and its data, as for a race: a name, or FILE.py:FUNCTION.", "the run's own"),
+    ] = None,
+    data: Annotated[Path | None, _place("DIR", "The folder with the problem's data files, or a file.")] = None,
+    directions: Annotated[
+        str, _option("KIND", "principal: the path's principal components; random: filter-normalised.", "principal")
+    ] = "principal",
+    side: Annotated[int, _option("N", "Points on a side of the grid: 5, 9, 17, 33, 65 or 129.", "33", min=5)] = 33,
+    samples: Annotated[int, _option("N", "Samples to compute the loss on; 0 for all.", "2048", min=0)] = 2_048,
+    split: Annotated[str, _option("SPLIT", "Of which data: train, validation or test.", "train")] = "train",
+    statistics: Annotated[
+        str,
+        _option("HOW", "Statistics of batch normalisation at each place: recomputed or frozen.", "recomputed"),
+    ] = "recomputed",
+    seed: Annotated[int, _option("N", "Where samples and random directions come from.", "0", min=0)] = 0,
+    out: Annotated[Path | None, _place("FILE", "The page.", "RUN/landscape.html")] = None,
+) -> None:
+    """Draw the loss of a network around the path that its weights took.
+
+    The page has contours and the surface in 3-D, on the plane of the
+    path's first two principal components, and tells what such pictures
+    hide: how much of the path lies in the plane, how far it is from it,
+    and its true losses.  A coarse grid comes first, then finer ones.
+    """
+    from thalweg.cli import surveying
+
+    surveying.landscape(
+        runs, problem=problem, data=data, directions=directions, side=side, samples=samples, split=split,
+        statistics=statistics, seed=seed, out=out,
+    )  # fmt: skip
 
 
 app.command(epilog=EXAMPLES)(bench)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from thalweg import problems, verdict
 from thalweg import report as reports
-from thalweg.cli import contenders
+from thalweg.cli import contenders, surveying
 from thalweg.cli.exits import Interrupted, Mistake, readable, stoppable, users_input
 from thalweg.cli.live import Board
 from thalweg.race import Entry, Race, Results, RunError, WorkerError
@@ -102,6 +102,7 @@ def _race(
     margin: float | None = None,
     patience: float | None = None,
     mix_versions: bool = False,
+    trajectory: bool = False,
 ) -> Results:
     """Do the remaining runs of a race, store them, write the report and print the outcome."""
     if until not in (None, "decided"):
@@ -137,8 +138,21 @@ def _race(
         raise Interrupted(f"{str(stop) or 'interrupted'}; {kept}", getattr(stop, "code", 130)) from None
     except Mistake as mistake:
         raise Mistake(str(mistake) if isinstance(mistake.__cause__, StoreError) else f"{mistake}; {kept}") from None
+    if trajectory:
+        _record(contest, results, problem, data, folder)
     _publish(results, folder)
     return results
+
+
+def _record(contest: Race, results: Results, problem: str, data: Path | None, folder: Path) -> None:
+    """Record the path of the first replicate of each entry, and draw the loss around all of them."""
+    console = Console(highlight=False)
+    about = {"problem": problem, **({"data": str(data.resolve())} if data else {})}
+    with users_input((ValueError, RunError)):
+        for path in contest.paths(results, folder / surveying.PATHS, about):
+            said = "as in the race" if path.same else "its course is another than in the race"
+            console.print(f"recorded {path.run.entry}: {said}", markup=False)
+    surveying.draw(surveying.trajectories(folder), folder / surveying.PAGE, console, side=surveying.SIDE)
 
 
 def _entry(text: str, schedules: Sequence[str]) -> Entry:

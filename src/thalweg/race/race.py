@@ -5,7 +5,7 @@ import os
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -14,7 +14,7 @@ from thalweg import lifelines
 from thalweg.problems import Problem, Training
 from thalweg.problems.training import of_function
 from thalweg.problems.trial import SPLITS
-from thalweg.race import course, trying, ways
+from thalweg.race import course, paths, trying, ways
 from thalweg.race import plan as planning
 from thalweg.race import workers as places
 from thalweg.race.checkpoints import forget
@@ -189,6 +189,26 @@ class Race:
                 ahead.clock = _Clock(way, self.plan, self._processes())
             ahead.run(self._do)
             return Results(self.plan, course.ended(self.plan, store.runs()))
+
+    def paths(self, results: Results, folder: Path, about: dict[str, Any] | None = None) -> Iterator[paths.Recorded]:
+        """Do the first replicate of each entry once more, and record the path of its weights, one after another.
+
+        Args:
+            results: of this race.
+            folder: where each path gets a folder of its own; what was there of earlier ones is removed.
+            about: what to note with each path; see `thalweg.Trajectory`.
+
+        Raises:
+            ValueError: the race is one of a training function, which makes its model by itself.
+            RunError: as `run`.
+            OSError: the folder cannot be written.
+        """
+        if not isinstance(self._problem, Problem):
+            raise ValueError(
+                f"{self._problem.name} makes its model by itself, so its paths cannot be recorded from outside; record "
+                "them in it, with thalweg.Trajectory(model, folder) and its record() after each step"
+            )
+        return paths.record(self._problem, self.plan, self._job.entries, results, folder, about)
 
     def _do(self, tasks: deque[Task], keep: Callable[[Run], None]) -> None:
         wanted = self._processes()

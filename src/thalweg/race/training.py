@@ -33,14 +33,22 @@ class _Raised(Exception):
     """An error of the user's model, loss or metric, in words: the result of a run that failed."""
 
 
-def train(problem: Problem, plan: Plan, entry: Entry, task: Task) -> Run:
+Watch = Callable[[nn.Module, Optimizer], None]
+
+
+def train(problem: Problem, plan: Plan, entry: Entry, task: Task, watch: Watch | None = None) -> Run:
     """Do a run.  Errors of the user's model, loss or metric are recorded in it.
+
+    Args:
+        problem, plan, entry, task: what to do.
+        watch: called with the model and its optimizer before the first step, to add hooks.
 
     Raises:
         RunError: something else went wrong, which may not go wrong the next time: memory or a disk that is full, a
             folder that cannot be written, a rule that cannot step these parameters.
     """
     started = Started(problem, plan, entry, task)
+    started.session.watch = watch
     started.go_on()
     assert started.run is not None
     return started.run
@@ -112,6 +120,7 @@ class _Session:
         self.recording = Recording(problem.metric_name, problem.higher_is_better)
         self.size = plan.entry(entry.name).batch_size
         self.evaluate: Callable[[nn.Module, Split], tuple[float, float]] = problem.evaluate
+        self.watch: Watch | None = None
 
     def ended(self, status: Status, message: str = "") -> Run:
         """The record of the run, which has ended."""
@@ -126,6 +135,8 @@ class _Session:
         if self.plan.seconds:
             self._warm(x[: self.size], y[: self.size])
         model, optimizer = self._begin()
+        if self.watch is not None:
+            self.watch(model, optimizer)
         batches = self._batches()
         self._mark(model, optimizer, None)
         for steps in self._parts(planned.steps):

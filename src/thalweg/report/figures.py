@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.report import palette
-from thalweg.report.page import Figure
+from thalweg.report.page import Figure, html
 from thalweg.store import Curve, Results, Run
 from thalweg.verdict import Row
 
@@ -116,7 +116,7 @@ def sensitivity(results: Results, colours: Mapping[str, str], numbers: Mapping[s
         common = {
             "type": "scatter",
             "legendgroup": entry.name,
-            "hovertemplate": f"{_plain(entry.name)}<br>lr %{{x:.3g}}, %{{text}}<extra></extra>",
+            "hovertemplate": f"{html(entry.name)}<br>lr %{{x:.3g}}, %{{text}}<extra></extra>",
         }
         traces.append({
             **common, "mode": "lines+markers", "name": entry.name,
@@ -139,8 +139,3 @@ def sensitivity(results: Results, colours: Mapping[str, str], numbers: Mapping[s
         "yaxis2": {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True},
         "hovermode": "closest",
     }}  # fmt: skip
-
-
-def _plain(text: str) -> str:
-    """Text for a hover label, where Plotly reads some tags and its own ``%{…}``."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("%{", "% {")

@@ -63,6 +63,11 @@ def number(x: float) -> str:
     return (f"{x:,.0f}" if abs(x) >= 1e3 else f"{x:.4g}").replace("-", "−")
 
 
+def html(text: str) -> str:
+    """Text for a hover label, where Plotly reads some tags and its own ``%{…}``."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("%{", "% {")
+
+
 def _superscript(x: int) -> str:
     return str(x).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 

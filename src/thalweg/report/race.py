@@ -9,6 +9,9 @@ from thalweg.report import figures, page, palette
 from thalweg.store import EntryPlan, Results, Run
 from thalweg.verdict import Row, judge
 
+LANDSCAPE = "landscape.html"
+"""The page of the loss around the race's runs, where there is one beside the report."""
+
 
 def write(results: Results, path: Path | str) -> Path:
     """Write the report of a race, finished or not, and return its path.
@@ -40,6 +43,7 @@ def write(results: Results, path: Path | str) -> Path:
         budgets=sorted({budget for tuned in verdict.tuning for budget in tuned.expected}),
         winner=winner,
         code=snippet(winner, plan.entry(winner.entry)) if winner else "",
+        landscape=LANDSCAPE if (Path(path).parent / LANDSCAPE).exists() else "",
         versions=_versions(results.runs),
         document=json.dumps(plan.document, indent=2, ensure_ascii=False),
     )  # fmt: skip
