@@ -78,12 +78,21 @@ class Heights:
             return {}
         low, high = math.log10(self.low), math.log10(self.high)
         every = max(1, round((high - low) / 5))
-        whole = [float(k) for k in range(math.ceil(low), math.floor(high) + 1, every)]
-        values = whole if len(whole) > 1 else np.linspace(low, high, 4).tolist()
+        # Powers of ten or, over fewer than four of them, also their double and fivefold.
+        parts = (1, 2, 5) if high - low < 4 else (1,)
+        steps = range(math.floor(low), math.floor(high) + 1, every)
+        values = [x for k in steps for x in (k + math.log10(part) for part in parts) if low <= x <= high]
         return {"tickvals": values, "ticktext": [page.number(10**x) for x in values]}
+
+    @property
+    def powers(self) -> dict[str, Any]:
+        """The same for an axis that is logarithmic by itself."""
+        return self.ticks | {"tickvals": [10**x for x in self.ticks["tickvals"]]}
 
 
 _SCALE = [[0.0, "var(--deep)"], [0.5, "var(--slope)"], [1.0, "var(--peak)"]]
+
+_SOLID = [[0.0, "var(--contour)"], [0.6, "var(--deep)"], [1.0, "var(--slope)"]]
 
 
 def _contours(
@@ -101,8 +110,8 @@ def _contours(
         x, y = (_floats(column) for column in place.points.T)
         traces.append({
             "type": "scatter", "mode": "lines+markers", "x": x, "y": y, "line": {"color": colour, "width": 2.5},
-            "marker": {"color": colour, "size": [7, *[3] * (len(x) - 2), 11],
-                       "symbol": ["circle-open", *["circle"] * (len(x) - 2), "star"]},
+            "marker": {"color": colour, "size": [9, *[3] * (len(x) - 2), 13], "line": {"width": 0}, "opacity": 1,
+                       "symbol": ["circle", *["circle"] * (len(x) - 2), "star"]},
             "text": [f"{page.html(label)}, step {step:,}" for step in run.steps],
             "hovertemplate": "%{text}<extra></extra>",
         })  # fmt: skip
@@ -117,9 +126,10 @@ def _relief(
 ) -> Figure:
     grid = made.grid
     traces: list[dict[str, Any]] = [{
-        "type": "surface", "x": grid.x, "y": grid.y, "z": heights.drawn(grid.losses), "colorscale": _SCALE,
-        "showscale": False, "opacity": 0.95, "hoverinfo": "skip",
-        "contours": {"z": {"show": True, "color": "var(--contour)", "width": 1}},
+        "type": "surface", "x": grid.x, "y": grid.y, "z": heights.drawn(grid.losses), "colorscale": _SOLID,
+        "showscale": False, "hoverinfo": "skip",
+        "lighting": {"ambient": 0.75, "diffuse": 0.45, "specular": 0.03, "roughness": 0.9},
+        "contours": {axis: {"show": True, "color": "var(--muted)", "width": 1} for axis in "xy"},
     }]  # fmt: skip
     for place, walk, label, colour in zip(made.places, made.walks, labels, colours, strict=True):
         x, y = (_floats(column) for column in place.points[walk.snapshots].T)
@@ -133,7 +143,7 @@ def _relief(
     return {"data": traces, "layout": {"margin": {"l": 0, "r": 0, "t": 0, "b": 0}, "scene": {
         "xaxis": {"title": {"text": axes[0]}}, "yaxis": {"title": {"text": axes[1]}},
         "zaxis": {"title": {"text": "loss"}, **heights.ticks}, "aspectmode": "cube",
-        "camera": {"eye": {"x": 1.3, "y": -1.5, "z": 0.9}},
+        "camera": {"eye": {"x": -1.35, "y": -1.7, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.12}},
     }}}  # fmt: skip
 
 
@@ -156,11 +166,11 @@ def _along(made: Landscape, labels: Sequence[str], colours: Sequence[str], what:
                 "hovertemplate": f"%{{y:.4g}} {page.html(label)}, {name}<extra></extra>",
             })  # fmt: skip
     known = [y for trace in traces for y in trace["y"] if math.isfinite(y)]
-    steep = what == "losses" and known and min(known) > 0 and max(known) > _STEEP * min(known)
+    heights = Heights(min(known), max(known)) if what == "losses" and known else Heights(0, 1)
     return {"data": traces, "layout": {
         "xaxis": {"title": {"text": "step"}},
         "yaxis": {"title": {"text": "distance" if what == "distance" else "loss"},
-                  **({"type": "log", "exponentformat": "power"} if steep else {"rangemode": "tozero"})},
+                  **({"type": "log", **heights.powers} if heights.logarithmic else {"rangemode": "tozero"})},
         "hovermode": "x",
     }}  # fmt: skip
 
