@@ -65,7 +65,8 @@ def test_split_is_the_inverse_of_joining(parts: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("--help",), ("race", "--help"), ("rules", "-h"), ("play", "-h"), ("report", "-h")]
+    "arguments",
+    [(), ("--help",), ("race", "--help"), ("rules", "-h"), ("play", "-h"), ("landscape", "-h"), ("report", "-h")],
 )
 def test_help(thalweg: Command, arguments: tuple[str, ...]) -> None:
     ended = thalweg(*arguments)
@@ -75,7 +76,7 @@ def test_help(thalweg: Command, arguments: tuple[str, ...]) -> None:
 
 def test_every_example_of_the_help_is_a_command_that_can_be_read(thalweg: Command) -> None:
     """Options and rules are parsed; no race runs."""
-    for command in ("race", "play"):
+    for command in ("race", "play", "landscape"):
         shown = re.sub(r"\\\s+", "", thalweg(command, "--help").out)
         known, examples = re.findall(r"│ (--\w+)", shown), re.findall(rf"thalweg {command} (\S+.*)", shown)
         assert len(examples) >= 4

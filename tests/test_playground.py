@@ -3,6 +3,7 @@
 # pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 
 import json
+import math
 import re
 import shutil
 import time
@@ -147,9 +148,17 @@ def at(play: Opened, state: dict[str, Any]) -> str:
 
 
 def reference(
-    rule: Rule, surface: Surface, start: tuple[float, float], steps: int, rate: Callable[[int], float] | None = None
+    rule: Rule,
+    surface: Surface,
+    start: tuple[float, float],
+    steps: int,
+    rate: Callable[[int], float] | None = None,
+    seen: Callable[[int, NDArray[np.float64]], NDArray[np.float64]] = lambda t, g: g,
 ) -> NDArray[np.float64]:
-    """The path of a rule in float64 by its formula on tensors, with the surface's exact gradient."""
+    """The path of a rule in float64 by its formula on tensors, with the surface's exact gradient.
+
+    `rate` gives the learning rate after t steps; `seen` the gradient that step t sees in place of the exact one.
+    """
     slope = graph({name: surface.derivatives.outputs[name] for name in ("gx", "gy")})
     p = torch.tensor(start, dtype=torch.float64)
     state = rule.init(p)
@@ -159,7 +168,7 @@ def reference(
         ahead = now.lookahead(state)
         x, y = (p if ahead is None else p + ahead).tolist()
         g = evaluate(slope, {"x": x, "y": y})
-        p, state = now.update(p, torch.tensor([g["gx"], g["gy"]], dtype=torch.float64), state, t)
+        p, state = now.update(p, torch.from_numpy(seen(t, np.array([g["gx"], g["gy"]], dtype=np.float64))), state, t)
         point = tuple(p.tolist())
         if not np.isfinite(point).all():
             break
@@ -185,11 +194,27 @@ FAMILIES: dict[str, Rule] = {
 }
 MATRICES = ("muon", "shampoo")
 
-# Cosines, cube roots and powers of two libraries differ in their last bit, and these walks seem to enlarge that: so
-# many steps agree.
-FEWER = {("adadelta", "hills"): 50, ("rmsprop", "hills"): 200, ("madgrad", "rosenbrock"): 300} | {
-    (name, surface): 120 for name in ("lamb", "soap") for surface in surfaces
-}
+
+def rounded_otherwise(seed: int) -> Callable[[int, NDArray[np.float64]], NDArray[np.float64]]:
+    """Gradients of which each component is off by one unit in the last place, up or down, or not at all."""
+    generator = np.random.default_rng(seed)
+    return lambda t, g: g * (1 + generator.choice([-1.0, 0.0, 1.0], 2) * 2.0**-52)
+
+
+def difference(path: Any, expected: NDArray[np.float64], surface: Surface) -> NDArray[np.float64]:
+    """How far two walks have been apart until each step, relative to the point or, near the origin, to the window."""
+    size = np.maximum(np.abs(expected).max(axis=1), np.ptp(surface.window[0]))
+    count = min(len(path), len(expected))
+    apart = np.full(len(expected), np.inf)
+    apart[:count] = np.abs(np.asarray(path)[:count] - expected[:count]).max(axis=1) / size[:count]
+    return np.maximum.accumulate(apart)
+
+
+AGREE = 1e-9
+ROUNDINGS = 2
+"""How many walks of the reference itself are taken where the page parts from it."""
+FACTOR = 30.0
+"""How much further apart than these the page may be: they are few, and every operation may round otherwise."""
 
 
 def test_rules_that_need_a_matrix_are_left_out_with_the_reason(play: Opened) -> None:
@@ -206,21 +231,31 @@ def test_rules_that_need_a_matrix_are_left_out_with_the_reason(play: Opened) -> 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name not in MATRICES])
 def test_500_steps_of_every_rule_form_and_surface_are_pythons(name: str, play: Opened) -> None:
-    """Every rule on every surface, and every form of it, but SOAP's, on one of them in turn."""
+    """Every rule on every surface, and every form of it on one of them in turn, to 1e-9.
+
+    Two libraries round cosines, cube roots and powers differently in the last place, and some walks are chaotic: they
+    enlarge that until it is as large as the walk.  Where the page parts from the reference, the reference must part
+    from itself as far, and as soon, when its gradients are rounded otherwise.
+    """
     forms = catalogue.forms(FAMILIES[name])
     names = list(surfaces)
     default, *others = forms
-    others = others if name != "soap" else []  # some of its forms need a matrix, and are not in the page
     cases = [(default, surface) for surface in names]
     cases += [(key, names[k % len(names)]) for k, key in enumerate(others)]
     for key, surface in cases:
         settings, path = play.run(WALK, [name, key, surface, STEPS])
-        expected = reference(forms[key].bind(settings), surfaces[surface], surfaces[surface].start, STEPS)
-        count = FEWER.get((name, surface), STEPS) + 1
-        assert len(path) == len(expected)
-        # Relative to the point or, near the origin, to the size of the window.
-        size = np.maximum(np.abs(expected).max(axis=1, keepdims=True), np.ptp(surfaces[surface].window[0]))
-        np.testing.assert_array_less((np.abs(path - expected) / size)[:count], 1e-9, err_msg=f"{key} {surface}")
+        about = forms[key].rule.bind(settings), surfaces[surface], surfaces[surface].start, STEPS
+        expected = reference(*about)
+        apart = difference(path, expected, surfaces[surface])
+        if apart[-1] <= AGREE and len(path) == len(expected):
+            continue
+        own = np.max([
+            difference(reference(*about, seen=rounded_otherwise(k)), expected, surfaces[surface])
+            for k in range(ROUNDINGS)
+        ], axis=0)  # fmt: skip
+        # Compared with a little later, since the roundings of one walk may begin to matter some steps before another's.
+        later = np.concatenate([own[5:], np.repeat(own[-1], 5)])
+        np.testing.assert_array_less(apart, np.maximum(AGREE, FACTOR * later), err_msg=f"{key} {surface}")
     assert not play.errors
 
 
@@ -316,6 +351,38 @@ def test_noise_is_normal_independent_and_the_same_for_a_seed(play: Opened) -> No
     assert (np.abs(noise) < 1).mean() == pytest.approx(0.6827, abs=0.01)
     assert (noise[:100] == play.run(drawn, [3, 100])).all()
     assert (noise[:100] != play.run(drawn, [4, 100])).all()
+    for seed in (0, 3, 2**31):
+        expected = [normals(seed, t) for t in range(1, 300)]
+        np.testing.assert_allclose(play.run(drawn, [seed, 299]), expected, rtol=1e-12, atol=1e-15)
+
+
+def mixed(h: int) -> int:
+    """The last steps of MurmurHash3."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        h = ((h ^ (h >> shift)) * factor) % 2**32
+    return h ^ (h >> 16)
+
+
+def normals(seed: int, t: int) -> tuple[float, float]:
+    """The page's noise of a step: two hashes of seed and step as uniform numbers, made normal by Box and Muller."""
+    first, second = (
+        (mixed((mixed(mixed((seed + 0x9E3779B9) % 2**32) ^ (2 * t + k + 0x7F4A7C15)) + t) % 2**32) + 0.5) / 2**32
+        for k in range(2)
+    )
+    radius = math.sqrt(-2 * math.log(first))
+    return radius * math.cos(2 * math.pi * second), radius * math.sin(2 * math.pi * second)
+
+
+@pytest.mark.parametrize("batch", [1, 16])
+def test_a_walk_in_noise_is_pythons(batch: int, play: Opened) -> None:
+    state = {"r": "adam", "h": {"lr": 0.05}, "m": batch}
+    at(play, {"s": "noisy", "n": 1.5, "d": 7, "r": [state], "p": STEPS})
+    expected = reference(
+        rules.parse("adam(lr=0.05)"), surfaces["noisy"], surfaces["noisy"].start, STEPS,
+        seen=lambda t, g: g + 1.5 / math.sqrt(batch) * np.array(normals(7, t)),
+    )  # fmt: skip
+    assert difference(play.world("world.runner.xs.map((x, k) => [x, world.runner.ys[k]])"), expected,
+                      surfaces["noisy"])[-1] < AGREE  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -645,6 +712,103 @@ def test_surface_window_noise_and_seed(play: Opened) -> None:
     assert not play.errors
 
 
+def test_the_rest_of_the_window_and_the_start(play: Opened) -> None:
+    page = play.page
+    page.locator("aside summary").first.click()
+    for id, value in (("window-right", "8"), ("window-low", "-3"), ("window-high", "3.5"), ("start-y", "1.5")):
+        page.fill(f"#{id}", value)
+        page.press(f"#{id}", "Enter")
+        page.locator(f"#{id}").blur()
+    assert play.world("world.window") == [-10, 8, -3, 3.5]
+    assert play.world("world.runners.map((runner) => runner.start[1])") == [1.5, 1.5]
+    page.fill("#window-right", "-11")  # left of the left edge
+    page.locator("#window-right").blur()
+    assert play.world("world.window") == [-10, 8, -3, 3.5]
+    page.locator("aside summary").first.click()
+    page.locator("summary", has_text="rules that cannot walk here").click()
+    assert page.locator("#left-out li").first.is_visible()
+    page.locator("summary", has_text="rules that cannot walk here").click()
+    page.locator("#losses-panel summary").click()
+    assert not page.locator("#losses").is_visible()
+    page.locator("#losses-panel summary").click()
+    assert page.locator("#losses").is_visible()
+    assert not play.errors
+
+
+def test_a_schedule_is_chosen_from_the_list_of_a_setting(play: Opened) -> None:
+    page = play.page
+    card = page.locator(".card").nth(1)
+    card.locator("summary").click()
+    card.get_by_label("schedule of lr of momentum").select_option("step(0.2, factor=0.5)")
+    card.get_by_label("schedule of momentum of momentum").select_option("anneal(0.5, 0.9, 0.5)")
+    schedules = [parse(text).resolve(STEPS) for text in ("step(0.2, factor=0.5)", "anneal(0.5, 0.9, 0.5)")]
+    for _ in range(130):
+        play.run("() => thalweg.page.world.advance()")
+    numbers = dict(
+        zip(play.world("world.runners[1].form.numbers"), play.world("world.runners[1].numbers"), strict=True)
+    )
+    assert numbers["lr"] == pytest.approx(0.5 * schedules[0](130), rel=1e-12)
+    assert numbers["momentum"] == pytest.approx(schedules[1](130), rel=1e-12)
+    card.get_by_label("schedule of lr of momentum").select_option("constant")
+    assert play.world("world.runners[1].numbers[world.runners[1].form.numbers.indexOf('lr')]") == 0.5
+    assert not play.errors
+
+
+def test_two_fingers_zoom_a_right_drag_pans_and_the_speed_is_dragged(play: Opened) -> None:
+    page = play.page
+    play.drawn()
+    x, y = middle(play, "#contour")
+    fingers = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *apart: float) -> None:
+        points = [{"x": x + side * d, "y": y, "id": k} for d in apart for k, side in enumerate((-1, 1))]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", 20)
+    for apart in (30, 40, 60):
+        touch("touchMove", apart)
+    touch("touchEnd")
+    left, right, low, high = play.world("world.window")
+    assert (right - left) / 20 == pytest.approx((high - low) / 8, rel=1e-9)
+    assert (right - left) / 20 == pytest.approx(1 / 3, rel=0.05)
+    assert play.world("world.runners.map((runner) => runner.start)") == [None, None]  # it was no click
+    at(play, {**CALM, "v": "relief"})
+    play.drawn()
+    before = play.world("thalweg.page.relief.view")
+    x, y = middle(play, "#relief")
+    page.mouse.move(x, y)
+    page.mouse.down(button="right")
+    page.mouse.move(x + 50, y + 20, steps=3)
+    page.mouse.up(button="right")
+    after = play.world("thalweg.page.relief.view")
+    moved = np.subtract(after, before)
+    assert np.abs(moved).max() > 0.01
+    np.testing.assert_allclose(moved[:3], moved[3:], atol=2e-3)  # the eye and what it looks at, alike
+    assert play.world("world.runners.map((runner) => runner.start)") == [None, None]
+    x, y = middle(play, "#speed")
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 500, y)
+    page.mouse.up()
+    assert play.world("world.speed") == 10
+    assert not play.errors
+
+
+def test_the_address_is_copied_and_a_key_goes_to_the_next_line(play: Opened) -> None:
+    page = play.page
+    page.locator("#steps summary").click()
+    page.locator("#now").click()
+    page.keyboard.press("l")
+    assert play.world("world.lit") == "p"
+    page.locator("#steps summary").click()
+    page.click("#step")
+    page.click("#link")
+    play.until("document.getElementById('export-said').textContent !== ''")
+    assert play.text("#export-said") in ("The address is copied.", "Copy it from the address bar.")
+    assert '"p":1,' in play.run("() => decodeURIComponent(thalweg.page.own)")
+    assert not play.errors
+
+
 def test_line_by_line_lights_the_symbol_and_its_arrow_and_then_steps(play: Opened) -> None:
     page = play.page
     page.locator(".card .name").nth(1).click()
@@ -781,7 +945,7 @@ def test_it_fits_wide_and_narrow_windows(width: int, height: int, scheme: str, b
     for id in ("#play", "#contour", "#relief", "#add-button"):
         assert made.page.locator(id).is_visible()
     unlabelled = """() => [...document.querySelectorAll("button, input, select, canvas")].filter((node) =>
-      !(node.getAttribute("aria-label") || node.textContent.trim() || node.labels?.length))
+      !(node.ariaHidden || node.ariaLabel || node.textContent.trim() || node.labels?.length))
       .map((node) => node.outerHTML)"""
     assert made.run(unlabelled) == []
     assert not made.world("world.playing")  # reduced motion

@@ -127,7 +127,7 @@ def _relief(
     grid = made.grid
     traces: list[dict[str, Any]] = [{
         "type": "surface", "x": grid.x, "y": grid.y, "z": heights.drawn(grid.losses), "colorscale": _SOLID,
-        "showscale": False, "hoverinfo": "skip",
+        "showscale": False, "hoverinfo": "skip", "opacity": 0.85,
         "lighting": {"ambient": 0.75, "diffuse": 0.45, "specular": 0.03, "roughness": 0.9},
         "contours": {axis: {"show": True, "color": "var(--muted)", "width": 1} for axis in "xy"},
     }]  # fmt: skip

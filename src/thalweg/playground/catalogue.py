@@ -9,7 +9,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, cast, get_origin
+from typing import Annotated, Any, NamedTuple, cast, get_origin
 
 import torch
 
@@ -65,19 +65,27 @@ def families(texts: Sequence[str] = (), own: Mapping[str, Rule] | None = None) -
     }
 
 
-def forms(rule: Rule, reasons: list[str] | None = None) -> dict[str, Rule]:
-    """The forms of a family as rules for a point of two numbers, by key: the places of the chosen options.
+class Form(NamedTuple):
+    """A choice of a family's options, as a rule for a point of two numbers and as the text of a JavaScript object."""
+
+    rule: Rule
+    text: str
+
+
+def forms(rule: Rule, reasons: list[str] | None = None) -> dict[str, Form]:
+    """The forms of a family that a page has, by key: the places of the chosen options.
 
     Args:
         rule: the rule with its default settings.
         reasons: receives why choices are missing: they do not go together, or the rule cannot step such a point.
     """
     options = _options(rule)
-    found: dict[str, Rule] = {}
+    found: dict[str, Form] = {}
     for chosen in _combinations(rule, options):
         try:
-            found[_key(options, chosen)] = _with(rule, chosen).fit(_SHAPE)
-        except ValueError as error:
+            fitted = _with(rule, chosen).fit(_SHAPE)
+            found[_key(options, chosen)] = Form(fitted, _printed(fitted))
+        except (ValueError, TraceError) as error:
             if reasons is not None:
                 reasons.append(_sentence(error))
     return found
@@ -113,14 +121,9 @@ class _Catalogue:
         found: dict[str, int] = {}
         reasons: list[str] = []
         for key, form in forms(rule, reasons).items():
-            try:
-                text = _printed(form)
-            except TraceError as error:
-                reasons.append(_sentence(error))
-                continue
-            found[key] = self._known.setdefault(text, len(self.forms))
+            found[key] = self._known.setdefault(form.text, len(self.forms))
             if found[key] == len(self.forms):
-                self.forms.append(text)
+                self.forms.append(form.text)
         if _key(options, {n: _choice(getattr(rule, n)) for n in options}) not in found:
             self.left_out[name] = reasons[0]
             return

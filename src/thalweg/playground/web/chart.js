@@ -1,6 +1,7 @@
 // Loss curves: the height above the lowest point against steps, on a logarithmic scale.
 import { colour, look } from "./palette.js";
 import { shown } from "./numbers.js";
+import { fitted } from "./signs.js";
 
 const MARGIN = { left: 58, right: 12, top: 10, bottom: 30 };
 const LEAST = 1e-12;
@@ -12,13 +13,9 @@ export class LossChart {
 
   draw() {
     const { canvas } = this;
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-    if (!width || !height) return;
-    const ratio = Math.min(devicePixelRatio || 1, 2);
-    if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
-      canvas.width = Math.round(width * ratio);
-      canvas.height = Math.round(height * ratio);
-    }
+    const fit = fitted(canvas);
+    if (!fit) return;
+    const { width, height, ratio } = fit;
     const context = canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     this.paint(context, width, height);

@@ -1,22 +1,13 @@
 // The surface from above: contours, trails, balls and arrows.  Drawn on a canvas, or as SVG for export.
 import { Ground } from "./ground.js";
-import { colour, look, outline, shade } from "./palette.js";
+import { colour, look, shade } from "./palette.js";
 import { shown } from "./numbers.js";
 import { listenToContour } from "./contour_input.js";
+import { arrowLength, drawBall, fitted, SIGN_COLOURS, traced } from "./signs.js";
 import { signs } from "./world.js";
 
 const GRID = 129;
 const MARGIN = { left: 46, right: 12, top: 12, bottom: 32 };
-export const SIGN_COLOURS = {
-  gradient: "sign-gradient",
-  momentum: "sign-momentum",
-  squares: "sign-squares",
-  step: "ink",
-  adjusted: "sign-adjusted",
-};
-
-// Lengths of arrows: logarithmic, since gradients differ by many orders of magnitude.
-export const arrowLength = (size) => 12 + 11 * Math.log10(1 + size / 1e-3);
 
 export class ContourView {
   constructor(canvas, world) {
@@ -59,14 +50,10 @@ export class ContourView {
 
   draw() {
     const { canvas } = this;
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-    if (!width || !height) return;
-    const ratio = Math.min(devicePixelRatio || 1, 2);
-    if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
-      canvas.width = Math.round(width * ratio);
-      canvas.height = Math.round(height * ratio);
-      this.backdrop = null;
-    }
+    const fit = fitted(canvas);
+    if (!fit) return;
+    const { width, height, ratio } = fit;
+    if (fit.changed) this.backdrop = null;
     if (!this.backdrop) {
       this.backdrop = document.createElement("canvas");
       [this.backdrop.width, this.backdrop.height] = [canvas.width, canvas.height];
@@ -98,11 +85,10 @@ export class ContourView {
     for (const { level, rings } of this.ground.contours()) {
       context.beginPath();
       for (const ring of rings) {
-        ring.forEach((point, k) => {
-          const [x, y] = this.project(point, plot);
-          if (k) context.lineTo(x, y);
-          else context.moveTo(x, y);
-        });
+        traced(
+          context,
+          ring.map((point) => this.project(point, plot)),
+        );
         context.closePath();
       }
       context.fillStyle = shade(level);
@@ -116,12 +102,12 @@ export class ContourView {
       if (!world.inside(...minimum)) continue;
       const [x, y] = this.project(minimum, plot);
       context.beginPath();
-      for (let k = 0; k < 10; k++) {
+      const star = Array.from({ length: 10 }, (_, k) => {
         const r = k % 2 ? 2.6 : 6;
         const angle = -Math.PI / 2 + (k * Math.PI) / 5;
-        if (k) context.lineTo(x + r * Math.cos(angle), y + r * Math.sin(angle));
-        else context.moveTo(x + r * Math.cos(angle), y + r * Math.sin(angle));
-      }
+        return [x + r * Math.cos(angle), y + r * Math.sin(angle)];
+      });
+      traced(context, star);
       context.closePath();
       context.fill();
     }
@@ -168,22 +154,9 @@ export class ContourView {
       world.runners.forEach((runner, k) => !runner.hidden && this.drawTrail(context, plot, runner, look(world, k)));
     if (world.runner && !world.runner.hidden) this.drawSigns(context, plot, world.runner);
     world.runners.forEach((runner, k) => {
-      if (runner.hidden) return;
-      const { colour: own, mark } = look(world, k);
       const [x, y] = this.project(runner.point, plot);
-      if (!(Math.abs(x) < 1e6 && Math.abs(y) < 1e6)) return;
-      context.fillStyle = own;
-      context.strokeStyle = colour("halo");
-      context.lineWidth = 1.5;
-      outline(context, mark, x, y, k === world.selected ? 7.5 : 6);
-      context.fill();
-      context.stroke();
-      if (k === world.selected) {
-        context.strokeStyle = colour("ink");
-        context.lineWidth = 1.2;
-        outline(context, "circle", x, y, 12);
-        context.stroke();
-      }
+      if (!runner.hidden && Math.abs(x) < 1e6 && Math.abs(y) < 1e6)
+        drawBall(context, look(world, k), x, y, k === world.selected);
     });
     if (world.pointer) this.drawCross(context, this.project(world.pointer, plot), colour("muted"));
     if (this.cursor) this.drawCross(context, this.project(this.cursor, plot), colour("ink"));
@@ -242,13 +215,13 @@ export class ContourView {
     context.lineWidth = 1.2;
     context.beginPath();
     for (const [a, b] of [
-      [-9, 0],
-      [3, 0],
-      [0, -9],
-      [0, 3],
+      [1, 0],
+      [-1, 0],
+      [0, 1],
+      [0, -1],
     ]) {
-      context.moveTo(x + a, y + b);
-      context.lineTo(x + a + (a ? 6 : 0) + (a === 3 ? 0 : 0), y + b + (b ? 6 : 0));
+      context.moveTo(x + 3 * a, y + 3 * b);
+      context.lineTo(x + 9 * a, y + 9 * b);
     }
     context.stroke();
   }

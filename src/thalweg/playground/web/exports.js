@@ -32,7 +32,7 @@ function composed(page, canvas, width = WIDTH, height = HEIGHT) {
     const { width: w, height: h } = view.canvas;
     const scale = Math.min(share / w, height / h);
     const corner = [k * share + (share - w * scale) / 2, (height - h * scale) / 2];
-    context.drawImage(view.canvas, ...corner, w * scale, h * scale);
+    for (const layer of view.layers ?? [view.canvas]) context.drawImage(layer, ...corner, w * scale, h * scale);
     const zoom = (w * scale) / view.canvas.clientWidth;
     context.font = `${Math.round(12 * zoom)}px system-ui, sans-serif`;
     context.textAlign = "center";

@@ -28,7 +28,7 @@ class Page {
     this.still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.contour = new ContourView(byId("contour"), this.world);
     try {
-      this.relief = new ReliefView(byId("relief"), this.world);
+      this.relief = new ReliefView(byId("relief"), byId("relief-walks"), this.world);
     } catch {
       this.relief = null;
       byId("no-relief").hidden = false;
@@ -174,7 +174,6 @@ class Page {
     const toggle = (id, act) =>
       byId(id).addEventListener("change", (event) => {
         act(event.target.checked);
-        this.relief?.forgetTrails();
         world.changed("look");
       });
     toggle("trails", (on) => (world.trails = on));

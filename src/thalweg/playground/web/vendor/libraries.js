@@ -11,7 +11,6 @@ export {
   PerspectiveCamera,
   Raycaster,
   Scene,
-  SphereGeometry,
   SRGBColorSpace,
   Vector2,
   Vector3,
