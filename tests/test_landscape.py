@@ -526,6 +526,34 @@ def test_a_race_records_paths_and_its_report_links_the_landscape(
         assert wrong in said
 
 
+def test_paths_of_a_training_function_are_refused_before_the_race(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(_FUNCTION)
+    code, said = says(capsys, "race", "mine.py:train", "--rules", "sgd", "--out", "r", "--trajectory")
+    assert code == 2
+    assert "makes its model by itself, so its paths cannot be recorded from outside; record them in it, with" in said
+    assert not Path("r/race.db").exists()
+
+
+_FUNCTION = """
+import torch
+
+
+def train(run):
+    model = torch.nn.Linear(2, 1)
+    optimizer = run.optimizer(model)
+    for step in run.steps(4):
+        loss = model(torch.ones(3, 2)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        run.report(validation_loss=float(loss))
+    run.finish(test=1.0)
+"""
+
+
 def test_the_page_shows_what_was_measured(digits: tuple[Problem, list[Path]], tmp_path: Path) -> None:
     problem, folders = digits
     made = landscape.draw([*folders, folders[0]], Measure.of(problem, samples=50), side=5)

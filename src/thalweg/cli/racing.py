@@ -128,6 +128,8 @@ def _race(
             workers=workers, populations=populations, data=data, patience=patience, mix_versions=mix_versions,
             **{name: value for name, value in given.items() if value is not None},
         )  # fmt: skip
+        if trajectory:
+            contest.check_paths()
     for doubt in doubts:
         Console(stderr=True, highlight=False).print(f"Warning: {doubt.message}", style="yellow", markup=False)
     kept = f"runs that had ended are kept in {folder / RECORDS}, and the same command goes on from them"

@@ -199,16 +199,21 @@ class Race:
             about: what to note with each path; see `thalweg.Trajectory`.
 
         Raises:
-            ValueError: the race is one of a training function, which makes its model by itself.
+            ValueError: as `check_paths`.
             RunError: as `run`.
             OSError: the folder cannot be written.
         """
+        self.check_paths()
+        assert isinstance(self._problem, Problem)
+        return paths.record(self._problem, self.plan, self._job.entries, results, folder, about)
+
+    def check_paths(self) -> None:
+        """Raise ``ValueError`` if the paths of this race cannot be recorded."""
         if not isinstance(self._problem, Problem):
             raise ValueError(
                 f"{self._problem.name} makes its model by itself, so its paths cannot be recorded from outside; record "
                 "them in it, with thalweg.Trajectory(model, folder) and its record() after each step"
             )
-        return paths.record(self._problem, self.plan, self._job.entries, results, folder, about)
 
     def _do(self, tasks: deque[Task], keep: Callable[[Run], None]) -> None:
         wanted = self._processes()

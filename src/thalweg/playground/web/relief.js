@@ -7,6 +7,9 @@ import { listenToRelief } from "./relief_input.js";
 import { MOST_PIXELS, ReliefWalks, TALL } from "./relief_walks.js";
 
 const GRID = 81;
+const SLOW = 30; // milliseconds between two pictures
+const TOGETHER = 2000; // milliseconds within which they belong to one turn
+const REST = 400; // milliseconds after which it is no longer turned
 const LIFT = 0.012;
 const EYE = [-2.55, 2.2, 1.2];
 
@@ -15,7 +18,7 @@ export class ReliefView {
   constructor(canvas, over, world) {
     Object.assign(this, { canvas, world, layers: [canvas, over], walks: new ReliefWalks(over, this) });
     const L = libraries;
-    this.renderer = new L.WebGLRenderer({ canvas, antialias: true, alpha: true, preserveDrawingBuffer: true });
+    this.renderer = new L.WebGLRenderer({ canvas, antialias: false, alpha: true, preserveDrawingBuffer: true });
     this.scene = new L.Scene();
     this.camera = new L.PerspectiveCamera(36, 1, 0.05, 50);
     this.camera.position.set(...EYE);
@@ -38,6 +41,7 @@ export class ReliefView {
     });
     this.renderer.debug.checkShaderErrors = false;
     this.marks = [];
+    this.turned = -Infinity; // when it was turned last
     this.fresh = false;
     this.picture = 0; // the number of the picture of the surface, which its trails are placed in
     world.on("ground", () => (this.fresh = false));
@@ -121,7 +125,7 @@ export class ReliefView {
         }
       }
     }
-    this.land.add(this.lines(segments, colour("contour"), 1));
+    this.land.add(this.lines(segments, colour("contour")));
     this.frame();
     for (const [x, y] of world.surface.minima) {
       if (!world.inside(x, y)) continue;
@@ -146,7 +150,7 @@ export class ReliefView {
     for (const { node } of this.marks) node.remove();
     this.marks = [];
     for (let k = 0; k < 4; k++) segments.push(...this.placed(...corners[k], 0), ...this.placed(...corners[k + 1], 0));
-    this.land.add(this.lines(segments, colour("rule"), 1.2));
+    this.land.add(this.lines(segments, colour("rule")));
     const ticks = (from, to) =>
       libraries
         .scaleLinear()
@@ -177,38 +181,57 @@ export class ReliefView {
     });
   }
 
-  lines(segments, own, width) {
+  // Lines of one pixel, which cost little: without a graphics card wide ones took most of the time of a picture.
+  lines(segments, own) {
     const L = libraries;
-    const geometry = new L.LineSegmentsGeometry();
-    geometry.setPositions(segments.length ? segments : [0, 0, 0, 0, 0, 0]);
-    const made = new L.LineSegments2(geometry, new L.LineMaterial({ color: own, linewidth: width }));
-    made.frustumCulled = false;
-    return made;
+    const geometry = new L.BufferGeometry();
+    geometry.setAttribute("position", new L.Float32BufferAttribute(segments, 3));
+    return new L.LineSegments(geometry, new L.LineBasicMaterial({ color: own }));
   }
 
   draw() {
     const { canvas, renderer, camera } = this;
     const [width, height] = [canvas.clientWidth, canvas.clientHeight];
     if (!width || !height) return;
-    const ratio = Math.min(devicePixelRatio || 1, MOST_PIXELS);
+    const ratio = this.pixels();
     const built = !this.fresh;
     if (built) this.build();
-    const seen = [width, height, ratio, ...camera.position, ...this.controls.target].join();
+    const size = [width, height, ratio].join();
+    const seen = [size, this.eye].join();
     if (built || seen !== this.drawn) {
-      if (!this.drawn?.startsWith(`${width},${height},${ratio},`)) {
+      if (size !== this.size) {
         renderer.setPixelRatio(ratio);
         renderer.setSize(width, height, false);
         camera.aspect = width / height;
         camera.fov = width < height * 1.35 ? 46 : 36;
         camera.updateProjectionMatrix();
       }
-      this.drawn = seen;
+      [this.drawn, this.size] = [seen, size];
       this.picture += 1;
       renderer.render(this.scene, camera);
       for (const { node, x, y } of this.placedMarks())
         node.style.setProperty("transform", `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px) translate(-50%, -50%)`);
     }
     this.walks.draw();
+  }
+
+  // Pixels of the picture for one of the screen's points: twice as many as are seen smooth the edges.  While it is turned
+  // and a picture takes long, only as many; without a graphics card smoothing takes most of the time.
+  pixels() {
+    const eye = [...this.camera.position, ...this.controls.target].join();
+    if (eye !== this.eye) {
+      const now = performance.now();
+      if (now - this.turned > SLOW && now - this.turned < TOGETHER) this.slow = true;
+      this.eye = eye;
+      this.turned = now;
+      this.turning = true;
+      clearTimeout(this.resting);
+      this.resting = setTimeout(() => {
+        this.turning = false;
+        this.world.changed("camera");
+      }, REST);
+    }
+    return Math.min(devicePixelRatio || 1, MOST_PIXELS) * (this.slow && this.turning ? 1 : 2);
   }
 
   // How much of x and of y a unit of the scene is.
@@ -251,6 +274,6 @@ function dispose(group) {
   for (const child of [...group.children]) {
     group.remove(child);
     child.geometry.dispose();
-    if (child.isLineSegments2) child.material.dispose();
+    if (child.isLineSegments) child.material.dispose();
   }
 }

@@ -4,7 +4,10 @@ export {
   BufferGeometry,
   Color,
   DoubleSide,
+  Float32BufferAttribute,
   Group,
+  LineBasicMaterial,
+  LineSegments,
   Mesh,
   MeshBasicMaterial,
   OctahedronGeometry,
@@ -17,9 +20,6 @@ export {
   WebGLRenderer,
 } from "three";
 export { OrbitControls } from "three/addons/controls/OrbitControls.js";
-export { LineSegments2 } from "three/addons/lines/LineSegments2.js";
-export { LineSegmentsGeometry } from "three/addons/lines/LineSegmentsGeometry.js";
-export { LineMaterial } from "three/addons/lines/LineMaterial.js";
 export { contours } from "d3-contour";
 export { scaleLinear, scaleLog } from "d3-scale";
 export { GIFEncoder, applyPalette, quantize } from "gifenc";
