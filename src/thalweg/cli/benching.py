@@ -26,6 +26,10 @@ thalweg bench --workloads resnet18 --rules adamw --compile
 
 thalweg bench --json bench.json --html bench.html
 
+[dim]# on a GPU, in less than eight minutes[/]
+
+thalweg bench --device cuda
+
 [dim]# runs per minute of a race, and of the loops that people write[/]
 
 thalweg bench race
@@ -39,6 +43,9 @@ def bench(
     what: Annotated[
         str, typer.Argument(metavar="[race]", help="What to time: steps, or [bold]race[/] for whole races.")
     ] = "steps",
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="Where to step: cpu, or a GPU: cuda, or cuda:1 where there are several.")
+    ] = "cpu",
     data: Annotated[
         Path | None,
         typer.Option(
@@ -88,6 +95,9 @@ def bench(
         return
     if what != "steps" or data:
         raise Mistake("thalweg bench times steps, and thalweg bench race times races; only the latter takes --data")
+    if device != "cpu":
+        _device(device, _names(rules), rounds, quick, json)
+        return
     from thalweg.bench import WORKLOADS, Plan, Result, page, text
     from thalweg.bench.run import quick as quickened
 
@@ -114,6 +124,25 @@ def bench(
             page.write(html, result)
         if markdown:
             text.rewrite(markdown, result)
+
+
+def _device(name: str, rules: list[str], rounds: int, quick: bool, json: Path | None) -> None:
+    """Time whole steps on a GPU, and print the table last."""
+    from thalweg.bench import device
+
+    console = Console(highlight=False)
+    work = device.WORK[:2] if quick else device.WORK
+    with users_input():
+        chosen = device.chosen(name)
+        with console.status("") as status:
+            made = device.measure(chosen, work, rules, 3 if quick else rounds, say=lambda what: status.update(what))
+        if json:
+            json.parent.mkdir(parents=True, exist_ok=True)
+            json.write_text(made.to_json(), encoding="utf-8")
+    for what in made.left_out:
+        console.print(f"[yellow]Warning:[/] {what}.")
+    console.print(f"[dim]{made.sentence}[/]")
+    console.print(device.table(made))
 
 
 def _race(data: Path | None, json: Path | None, quick: bool) -> None:

@@ -5,23 +5,31 @@ import os
 from functools import cache
 
 from thalweg.kernels.reference import Eager
-from thalweg.kernels.work import Backend, States, Work
+from thalweg.kernels.work import Backend, Guard, StateMemoryError, States, Work
 from thalweg.rule import nearest
 
-__all__ = ["Backend", "States", "Work", "backend"]
+__all__ = ["Backend", "Guard", "StateMemoryError", "States", "Work", "backend", "elsewhere"]
 
 
 def backend(name: str) -> Backend:
-    """A new backend of that name; ``"auto"`` is what ``THALWEG_BACKEND`` says, or else the fastest there is.
+    """A new backend of that name; ``"auto"`` is what ``THALWEG_BACKEND`` says, or else the fastest for the CPU.
 
     Raises:
         ValueError: there is no such backend.
     """
-    chosen = os.environ.get("THALWEG_BACKEND", "auto") if name == "auto" else name
+    chosen = _chosen(name)
     if chosen == "auto":
         chosen = "numba" if _has_numba() else "eager"
     if chosen == "eager":
         return Eager()
+    if chosen == "foreach":
+        from thalweg.kernels.foreach import Foreach
+
+        return Foreach()
+    if chosen == "triton":
+        from thalweg.kernels.devices import Devices
+
+        return Devices(Eager(), everywhere=True)
     if chosen == "numba":
         from thalweg.kernels import layout
 
@@ -32,8 +40,25 @@ def backend(name: str) -> Backend:
 
         return Fused()
     said = "THALWEG_BACKEND" if name == "auto" else "backend"
-    known = ("auto", "eager", "numba")
+    known = ("auto", "eager", "foreach", "numba", "triton")
     raise ValueError(f"{said} is {chosen!r}; allowed is {' or '.join(map(repr, known))}{nearest(chosen, known)}")
+
+
+def elsewhere(name: str) -> Backend:
+    """The same for groups of which some are not on the CPU: ``"auto"`` decides for each by its device.
+
+    Raises:
+        ValueError: there is no such backend.
+    """
+    if _chosen(name) != "auto":
+        return backend(name)
+    from thalweg.kernels.devices import Devices
+
+    return Devices(backend(name))
+
+
+def _chosen(name: str) -> str:
+    return os.environ.get("THALWEG_BACKEND", "auto") if name == "auto" else name
 
 
 @cache

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from thalweg import plan, stages, trace
 from thalweg.kernels import rounding, sharded
-from thalweg.kernels.work import Work
+from thalweg.kernels.work import StateMemoryError, Work
+from thalweg.printers import noise
 from thalweg.rule import ABSENT, Rule, array_fields, leaves, number_fields, several_fields
 from thalweg.stages import Scalars
 
@@ -132,7 +133,7 @@ def write(work: Work, p: Tensor, held: dict[str, Any], new: Mapping[str, Any], o
         elif isinstance(value, Tensor) and name.partition(".")[0] in array_fields(state):
             held[name].copy_(value)
         elif isinstance(value, Tensor):
-            salt = rounding.salt(work.seed, int(held["step"]), ordinal)
+            salt = noise.salt(work.seed, int(held["step"]), ordinal)
             _keep(_paired(held[name], p), value, salt, name if name == "ema" else f"s.{name}")
         elif value is not None:
             held[name].fill_(value)
@@ -149,7 +150,18 @@ def count_dtype() -> torch.dtype:
 
 
 def start(work: Work, p: Tensor, held: dict[str, Any]) -> None:
-    """Fill in what is missing in the state of a parameter."""
+    """Fill in what is missing in the state of a parameter.
+
+    Raises:
+        StateMemoryError: there is no memory for it.
+    """
+    try:
+        _start(work, p, held)
+    except torch.OutOfMemoryError as error:
+        raise StateMemoryError(p) from error
+
+
+def _start(work: Work, p: Tensor, held: dict[str, Any]) -> None:
     first = p.detach().to(arithmetic(p.dtype))
     held.setdefault("step", torch.tensor(0.0, dtype=count_dtype(), device="cpu"))
     arrays = array_fields(work.template.State)

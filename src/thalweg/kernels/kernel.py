@@ -1,17 +1,17 @@
 """A compiled pass over the parameters of a bucket: its numbers are gathered, and it is launched."""
 
-import math
 from collections.abc import Mapping
 from operator import is_
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from thalweg.kernels import launch, scratch
 from thalweg.kernels.bucket import Bucket
+from thalweg.kernels.evaluation import count
 from thalweg.kernels.work import Work
+from thalweg.printers.passes import is_own
 from thalweg.printers.source import Source
 from thalweg.stages import Scalars
 
@@ -30,7 +30,7 @@ class Kernel:
         self._values = np.zeros((groups, max(len(source.numbers), 1)))
         self._owners = owners if bucket.each else None
         values = self._values if self._owners is None else self._values[owners]
-        self._own = {name: k for k, name in enumerate(source.numbers) if _is_own(name)}
+        self._own = {name: k for k, name in enumerate(source.numbers) if is_own(name)}
         self._nothing = dict.fromkeys(self._own, 0.0)
         self._last: list[tuple[Any, ...]] = [(None,) * 5] * groups
         self._sources = [_source(name) for name in source.numbers]
@@ -79,20 +79,9 @@ class Kernel:
         return dict(zip(self.summed, columns, strict=True))
 
 
-def _is_own(name: str) -> bool:
-    """Whether a number is another for each parameter: how many elements it has, what they sum up to, its clipping."""
-    return name in ("n", "c.clip_each") or name.startswith(("r.", "n.", "q."))
-
-
-def count(p: Tensor, name: str) -> float:
-    """How many elements a parameter has, ``n``, or has along some of its axes, ``n.0.1``."""
-    axes = name.split(".")[1:]
-    return float(math.prod(p.shape[int(axis)] for axis in axes) if axes else p.numel())
-
-
 def _source(name: str) -> tuple[int, Any]:
     """Where `Kernel.run` finds a number, by its name in the trace."""
-    if _is_own(name):
+    if is_own(name):
         return 4, name
     source, _, key = name.partition(".")
     at = {"h": 0, "before": 1, "after": 2, "c": 3}[source]

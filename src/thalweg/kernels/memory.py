@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from thalweg.kernels import rounding
+from thalweg.printers import noise
 
 _REALS = {"float32": types.float32, "float64": types.float64}
 _FLUSH = 0x8040  # flush-to-zero and denormals-are-zero, of x86's MXCSR
@@ -51,8 +51,8 @@ def stream(index: int, dtype: str, count: int, name: str = "") -> tuple[Any, Any
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             word = ir.IntType(32)
             bits = builder.bitcast(args[2], word)
-            x = builder.add(builder.trunc(args[3], word), word(rounding.of_array(name)))
-            mixed = rounding.mix(
+            x = builder.add(builder.trunc(args[3], word), word(noise.of_array(name)))
+            mixed = noise.mix(
                 x,
                 xor=builder.xor,
                 shift=lambda x, by: builder.lshr(x, word(by)),

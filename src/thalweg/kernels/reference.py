@@ -34,6 +34,9 @@ class Eager:
         stepped = [work for work in works if not any(work is other for other in self._left_out)]
         given = ((work, work.first + i, p) for work in stepped for i, p in enumerate(work.params))
         members = [member for member in given if member[2].grad is not None]
+        self._step(members, states, zero_grad)
+
+    def _step(self, members: Iterable[tuple[Work, int, Tensor]], states: States, zero_grad: bool) -> None:
         step(members, states, zero_grad)
 
     def drop(self, groups: Sequence[list[Tensor]]) -> bool:

@@ -10,7 +10,7 @@ from numba import njit
 
 from thalweg.kernels import memory
 from thalweg.kernels.records import BUCKET, FUSED, PARAM, offsets
-from thalweg.kernels.rounding import SEED, STEP, TENSOR
+from thalweg.printers.noise import SEED, STEP, TENSOR
 
 cfunc: Any = numba.cfunc  # no types are known of what Numba makes of a function
 word: Any = memory.word

@@ -9,6 +9,7 @@ from thalweg.kernels import launch
 from thalweg.printers.lowering import Types
 from thalweg.printers.rows import TOGETHER
 from thalweg.printers.source import MOST, Source
+from thalweg.printers.triton import Source as OnDevice
 from thalweg.trace import Graph
 
 
@@ -17,7 +18,7 @@ def height(rows: int, wide: int) -> int:
     return max(MOST // wide // TOGETHER, -(-rows // launch.PIECES // TOGETHER), 4) * TOGETHER
 
 
-def shared(parts: Sequence[Source | Graph]) -> dict[str, str]:
+def shared(parts: Sequence[Source | OnDevice | Graph]) -> dict[str, str]:
     """For each value that the parts of a step hand on, the one whose memory it has.
 
     Two have the same memory where one is read for the last time before the other is written, or where one becomes the
@@ -53,8 +54,8 @@ def _origin(name: str, same: Mapping[str, str]) -> str:
     return name
 
 
-def _touched(part: Source | Graph) -> Iterable[str]:
-    return part.touched if isinstance(part, Source) else {*part.inputs, *part.outputs}
+def _touched(part: Source | OnDevice | Graph) -> Iterable[str]:
+    return {*part.inputs, *part.outputs} if isinstance(part, Graph) else part.touched
 
 
 def room(p: Tensor, names: Sequence[str], types: Types, owners: Mapping[str, str]) -> dict[str, Tensor]:
@@ -78,7 +79,7 @@ def room(p: Tensor, names: Sequence[str], types: Types, owners: Mapping[str, str
             shape, stride = (-(-p.shape[0] // height(*p.shape)), p.shape[1]), (p.shape[1], 1)
         else:
             shape, stride = shapes[kind], p.stride() if kind == "w" else (1, 1)
-        made[name] = torch.empty_strided(shape, stride, dtype=types.of(name), device="cpu")
+        made[name] = torch.empty_strided(shape, stride, dtype=types.of(name), device=p.device)
         if name in owners:
             made[owners[name]] = made[name]
     return made

@@ -57,17 +57,33 @@ def summed(params: Sequence[Tensor], parts: NDArray[np.float64]) -> NDArray[np.f
 
     Every process must have the same parameters.
     """
-    meshes: dict[Any, list[int]] = {}
-    for i, p in among(params).items():
-        own: Any = p
-        over = tuple(k for k, placement in enumerate(own.placements) if not placement.is_replicate())
-        meshes.setdefault((own.device_mesh, over), []).append(i)
-    for (mesh, over), which in meshes.items():
+    for (mesh, over), which in _meshes(params).items():
         found = torch.from_numpy(parts[which]).to(mesh.device_type)
         for k in over:
             torch.distributed.all_reduce(found, group=mesh.get_group(k))
         parts[which] = found.cpu().numpy()
     return parts
+
+
+def summed_there(params: Sequence[Tensor], parts: Tensor) -> Tensor:
+    """The same of a tensor, on its device and without waiting for it."""
+    for (mesh, over), which in _meshes(params).items():
+        at = torch.tensor(which).to(parts.device, non_blocking=True)
+        found = parts.index_select(0, at)
+        for k in over:
+            torch.distributed.all_reduce(found, group=mesh.get_group(k))
+        parts.index_copy_(0, at, found)
+    return parts
+
+
+def _meshes(params: Sequence[Tensor]) -> dict[Any, list[int]]:
+    """The parameters that are sharded alike: over which axes of which mesh, and their numbers."""
+    meshes: dict[Any, list[int]] = {}
+    for i, p in among(params).items():
+        own: Any = p
+        over = tuple(k for k, placement in enumerate(own.placements) if not placement.is_replicate())
+        meshes.setdefault((own.device_mesh, over), []).append(i)
+    return meshes
 
 
 def whole(x: Tensor) -> Tensor:

@@ -108,6 +108,42 @@ class Work:
         self.factors = most / np.maximum(norms, most)
 
 
+class StateMemoryError(torch.OutOfMemoryError):
+    """There is no memory for the state of a parameter."""
+
+    def __init__(self, parameter: Tensor, message: str = "there is no memory for the state of a parameter") -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What a step asks of all gradients together, where that is decided on their device.
+
+    Attributes:
+        clip_norm: the largest global norm, if it is clipped.
+        clip_eps: what is added to the norm.
+        single: whether the parameters' norms are added up in float32.
+        clip_each: the largest norm of each gradient, if each is clipped by its own.
+        skip: whether a step with a norm that is not finite is left out.
+        scale: what the gradients are to be divided by, on a device.
+        found: not 0 if the step is to be left out, on a device.
+    """
+
+    clip_norm: float | None = None
+    clip_eps: float = 0.0
+    single: bool = False
+    clip_each: float | None = None
+    skip: bool = False
+    scale: Tensor | None = None
+    found: Tensor | None = None
+
+    @property
+    def may_skip(self) -> bool:
+        """Whether the step may be left out."""
+        return self.skip or self.found is not None
+
+
 class States:
     """The state of an optimizer: what ``optimizer.state`` shows, and what nobody has asked for yet.
 

@@ -39,6 +39,7 @@ class DropIn(Optimizer):
     clip_norm = clip_each = clip_value = ema = state_dtype = None
     nonfinite = "propagate"
     backend = "auto"
+    capturable = False
     seed = 0
     training = True
     skipped_steps = 0

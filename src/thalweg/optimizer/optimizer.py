@@ -11,8 +11,8 @@ from torch.optim.optimizer import Optimizer as TorchOptimizer
 from torch.optim.optimizer import ParamsT
 
 from thalweg import kernels
-from thalweg.kernels import States, Work
-from thalweg.optimizer import checkpoint, gradients, points, switching
+from thalweg.kernels import StateMemoryError, States, Work
+from thalweg.optimizer import checkpoint, gradients, ondevice, points, switching
 from thalweg.optimizer.course import of
 from thalweg.optimizer.following import advance, by_name, observe, upcoming
 from thalweg.optimizer.hooks import hooked, profiler_enabled, uncompiled, unguarded
@@ -24,7 +24,7 @@ from thalweg.switch import Switch, read
 
 _CONFIGURATION = (
     "rule", "schedule", "clip_norm", "clip_eps", "clip_in", "clip_each", "clip_value", "ema", "nonfinite",
-    "state_dtype", "seed", "backend", "training", "skipped_steps", "switch",
+    "state_dtype", "seed", "backend", "capturable", "training", "skipped_steps", "switch",
 )  # fmt: skip
 
 _add_param_group = unguarded(TorchOptimizer.add_param_group)
@@ -33,6 +33,7 @@ _add_param_group = unguarded(TorchOptimizer.add_param_group)
 class Around(NamedTuple):
     """The services around the rule in a step: which there are, and the numbers that are the same for all groups."""
 
+    scaled: bool
     scale: float
     clip_each: bool
     clip_value: float | None
@@ -90,8 +91,10 @@ class Optimizer(TorchOptimizer):
         state_dtype: ``torch.bfloat16`` halves the memory of the state, with stochastic rounding so that small changes
             are kept on average; by default float32, or the parameter's own type if that is wider.
         seed: the seed of that rounding.
-        backend: ``numba`` for the fused CPU kernels, ``eager`` for the formula on tensors, ``auto`` for the fastest
-            available or the one in ``THALWEG_BACKEND``.
+        backend: ``numba`` for the fused CPU kernels, ``triton`` for the fused CUDA kernels, ``foreach`` for torch's
+            functions of lists, ``eager`` for the formula on tensors, ``auto`` for the fastest available on the device
+            of each group or the one in ``THALWEG_BACKEND``.
+        capturable: whether `step` may be captured in a CUDA graph; then call `replayed` after each replay.
 
     Attributes:
         rule: the update rule; with a `switch`, its first rule.
@@ -110,7 +113,6 @@ class Optimizer(TorchOptimizer):
 
     rule: Rule
     switch: Switch | None = None
-    skipped_steps: int
     training: bool
 
     def __init__(
@@ -133,6 +135,7 @@ class Optimizer(TorchOptimizer):
         state_dtype: torch.dtype | None = None,
         seed: int = 0,
         backend: str = "auto",
+        capturable: bool = False,
     ) -> None:
         given = read(rule)
         if lr is not None:
@@ -152,11 +155,11 @@ class Optimizer(TorchOptimizer):
         if state_dtype not in (None, torch.float32, torch.bfloat16):
             raise ValueError(f"state_dtype is {state_dtype}; allowed is None, torch.float32 or torch.bfloat16")
         self.state_dtype, self.seed = state_dtype, int(seed)
-        self.backend = backend
+        self.backend, self.capturable = backend, bool(capturable)
         self._reset()
         self.schedule = by_name(schedule)
         self.training = True
-        self.skipped_steps = 0
+        self._skipped = 0
         defaults = {
             **given.numbers,
             "weight_decay": weight_decay,
@@ -179,19 +182,33 @@ class Optimizer(TorchOptimizer):
         self._states = States(mapping, exposed=hasattr(self, "_states"))
 
     @property
+    def skipped_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] -- the drop-ins' is always 0
+        """The number of steps that ``nonfinite="skip"`` has left out; a device that has counted them is asked."""
+        return self._skipped + ondevice.skipped(self)
+
+    @skipped_steps.setter
+    def skipped_steps(self, count: int) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._skipped = count - ondevice.skipped(self)
+
+    @property
     def _step_supports_amp_scaling(self) -> bool:
         """Whether torch.amp.GradScaler leaves the unscaling to `step`, as grad_scale and found_inf.
 
         It must where the step clips, since unscaling comes first, and then costs no pass of its own.  Where the step
-        does not clip the user may, between the scaler and the step, and needs unscaled gradients for it.
+        does not clip the user may, between the scaler and the step, and needs unscaled gradients for it.  On a device
+        it must, too, since the scaler would ask the device whether to step.
         """
-        return any(limit is not None for limit in (self.clip_norm, self.clip_each, self.clip_value))
+        return ondevice.takes_scale(self) or any(
+            limit is not None for limit in (self.clip_norm, self.clip_each, self.clip_value)
+        )
 
     def _reset(self) -> None:
         """Discard everything derived from groups and state, after these have changed."""
         if hasattr(self, "_states"):
             self._states.hand_over()
-        self._engine = kernels.backend(self.backend)
+        if hasattr(self, "_engine"):
+            ondevice.keep_count(self)
+        self._engine, self._elsewhere = kernels.backend(self.backend), False
         self._works: dict[int, Held] = {}
         # The numbers of the first parameter and of this optimizer, where several step together.
         self._first, self._member = 0, 0
@@ -200,7 +217,8 @@ class Optimizer(TorchOptimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "state" in state:
             self._states = States(state["state"], exposed=True)
-        super().__setstate__({name: x for name, x in state.items() if name != "state"})
+        names = {name: "_skipped" if name == "skipped_steps" else name for name in state if name != "state"}
+        super().__setstate__({names[name]: state[name] for name in names})
         self._reset()
 
     @uncompiled
@@ -218,6 +236,7 @@ class Optimizer(TorchOptimizer):
             del added[foreign]
         try:
             check_parameters(added)
+            ondevice.one_device(added)
         except ValueError:
             self.param_groups.pop()
             raise
@@ -247,27 +266,46 @@ class Optimizer(TorchOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if getattr(self, "found_inf", None):
-            return loss
         with self._states.lock:
-            self._step(zero_grad)
+            try:
+                self._step(zero_grad)
+            except StateMemoryError as error:
+                ondevice.no_memory(self, error)
         return loss
 
     def _step(self, zero_grad: bool) -> None:
+        ondevice.route(self)
         works = self._begin()
         self._engine.prepare(works, self._states)
-        self._clip_each(works, self._engine.squares)
-        if self._look(works, self._engine.squares):
+        guarded = ondevice.guarded(self, works)
+        if not guarded and getattr(self, "found_inf", None):
+            return
+        if not guarded:
+            self._clip_each(works, self._engine.squares)
+        if guarded or self._look(works, self._engine.squares):
             self._watch(works)
             self._engine.step(works, self._states, zero_grad)
+            if ondevice.captured(self):
+                return
             if self._end(works):
                 self._reset()
+            ondevice.hand_over(self)
+
+    def replayed(self) -> None:
+        """Say that a captured step was replayed: schedules move, and the next step's numbers go to the device.
+
+        To be called after each replay of a CUDA graph that contains a `step`, on the stream of the replay; see
+        ``capturable``.
+        """
+        self._end(self._begin())
+        ondevice.hand_over(self)
 
     def _begin(self) -> list[Work]:
         """What a step is to do to each group."""
-        self._scale = float(getattr(self, "grad_scale", None) or 1.0)
         self._upcoming = [upcoming(group) for group in self.param_groups]
-        around = Around(self._scale, self.clip_each is not None, self.clip_value, self.clip_norm is not None, self.ema)
+        around = Around(
+            *ondevice.scale(self), self.clip_each is not None, self.clip_value, self.clip_norm is not None, self.ema
+        )
         works: list[Work] = []
         first, self._changed = self._first, False
         for i, group in enumerate(self.param_groups):
@@ -320,7 +358,7 @@ class Optimizer(TorchOptimizer):
         rule: Rule = group["rule"]
         decay = float(group["weight_decay"])
         decays = decay or "weight_decay" in self._upcoming[i]
-        form = Stages(self._scale != 1.0, around.clip_each, around.clip_value is not None, around.clip_norm,
+        form = Stages(around.scaled, around.clip_each, around.clip_value is not None, around.clip_norm,
                       group["maximize"], group["decay_form"] if decays else None, self.ema is not None)  # fmt: skip
         key = (rule, id(group["params"]), first, form)
         if held is None or held.key != key:
@@ -336,7 +374,7 @@ class Optimizer(TorchOptimizer):
         work.before = points.made_with(group, work.numbers)
         value = math.inf if self.clip_value is None else self.clip_value
         base_lr = float(group["lr"] if base_lr is None else base_lr) or 1.0
-        work.scalars = Scalars(1.0 / self._scale, value, decay, base_lr, self.ema or 0.0)
+        work.scalars = Scalars(1.0 / around.scale, value, decay, base_lr, self.ema or 0.0)
         work.number_dtype = dtype
         values = held.read(group)
         fixed = all(map(immutable, values[1:]))  # a tensor may have another value in the next step
@@ -359,7 +397,8 @@ class Optimizer(TorchOptimizer):
     def _look(self, works: list[Work], squares: gradients.Squares) -> bool:
         """Look at all gradients together: clip by their norm; False where the step is left out, which is counted."""
         takes = gradients.look(works, squares, self, self.param_groups, self._first)
-        self.skipped_steps += not takes
+        if not takes:
+            self.skipped_steps += 1
         return takes
 
     @uncompiled

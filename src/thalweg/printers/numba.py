@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 
-from thalweg.cutting import Stage, stages
 from thalweg.printers.lowering import Lowered, Types, lower
+from thalweg.printers.passes import passes, summed_up
 from thalweg.printers.rows import by_rows
-from thalweg.printers.source import Loop, Source, module, summed_up, term
-from thalweg.separation import separated
+from thalweg.printers.source import Loop, Source, module, term
 from thalweg.trace import Graph
 
 _STEP = """\
@@ -54,48 +53,17 @@ def step(
         the source of each pass over the elements, and the graphs of words for arrays that come between them; and after
         what is summed up for totals, the graph of these.
     """
-    of = separated(traced) if rows and not types.exact else traced
-    *before, last = stages(of, rows, early=types.state == types.arithmetic)
-    assert last.elements is not None, "a step writes parameters"
-    lowered = lower(last.elements, types)
-    earlier = [stage for part in totalled for stage in stages(part)] + before
-    passes = [*(lower(stage.elements, types) for stage in earlier if stage.elements), lowered]
-    names = _columns(passes)
-    held = tuple(lowered.kept)
-    zeroing = _zeroing((*before, last)) if zero_grad else None
     parts: list[Source | Graph] = []
-    for stage in earlier:
-        if stage.elements and all(node.kind == "number" for node in stage.elements.outputs.values()):
-            parts.append(stage.elements)
-            continue
-        if stage.elements and rows:
-            parts.append(by_rows(lower(stage.elements, types), types, names, stage is zeroing, held))
-        elif stage.elements and all(map(summed_up, stage.elements.outputs)):
-            parts.append(sums(stage.elements, types, names, held))
-        elif stage.elements:
-            parts.append(_writing(lower(stage.elements, types), types, names, stage is zeroing, held))
-        if stage.arrays:
-            parts.append(stage.arrays)
-    return (*parts, (by_rows if rows else _writing)(lowered, types, names, zeroing is last, held))
-
-
-def _zeroing(of: Sequence[Stage]) -> Stage:
-    """The pass that sets the gradient to zero: the last to read it, if it writes anything at all."""
-    for stage in reversed(of):
-        if stage.elements and "g" in stage.elements.inputs:
-            return of[-1] if all(map(summed_up, stage.elements.outputs)) else stage
-    return of[-1]
-
-
-def _columns(passes: Sequence[Lowered]) -> tuple[str, ...]:
-    """The arrays of the table: parameters, gradients, state, and what only this step needs."""
-    found = dict.fromkeys(["p", "g"])
-    for lowered in passes:
-        found |= dict.fromkeys([*lowered.read, *lowered.lines, *lowered.changed])
-        found |= {f"part{name[1:]}": None for name in lowered.changed if name.startswith("z.")}
-    order = ("w", "y", "z", "part")
-    place = {name: 1 + order.index(kind) if (kind := name.partition(".")[0]) in order else 0 for name in found}
-    return tuple(sorted((name for name in found if not name.startswith("r.")), key=place.__getitem__))
+    for part in passes(traced, types, zero_grad, rows, totalled):
+        if isinstance(part, Graph):
+            parts.append(part)
+        elif rows:
+            parts.append(by_rows(lower(part.graph, types), types, part.names, part.zero_grad, part.held))
+        elif part.writes:
+            parts.append(_writing(lower(part.graph, types), types, part.names, part.zero_grad, part.held))
+        else:
+            parts.append(sums(part.graph, types, part.names, part.held))
+    return tuple(parts)
 
 
 def _writing(lowered: Lowered, types: Types, names: tuple[str, ...], zero_grad: bool, held: tuple[str, ...]) -> Source:

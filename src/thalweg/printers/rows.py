@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from textwrap import indent
 
 from thalweg.printers.lowering import Lowered, Types
-from thalweg.printers.source import COLUMNS, Loop, Source, module, name_of, summed_up, term
+from thalweg.printers.passes import summed_up
+from thalweg.printers.source import COLUMNS, Loop, Source, module, name_of, term
 
 TOGETHER = 4
 """Rows that are gone over together, so that sums of columns are loaded and stored once for all of them."""

@@ -8,6 +8,7 @@ import torch
 
 from thalweg.cutting import RESOLUTION
 from thalweg.printers.lowering import COMPARISONS, INFIX, Lowered, Syntax, Types
+from thalweg.printers.passes import factors, rounded_at_random, summed_up
 from thalweg.symbols import Symbol
 
 MOST = 16_384
@@ -115,18 +116,9 @@ def stored(lowered: Lowered, x: Symbol) -> str:
     return VALUES.truth.format(lowered.use(x)) if x.op in COMPARISONS else lowered.use(x)
 
 
-def rounded_at_random(name: str, dtype: torch.dtype) -> bool:
-    """Whether an array is stored rounded up or down at random: what a state gathers in small steps would be lost."""
-    return dtype == torch.bfloat16 and name not in ("p", "g") and not name.startswith("w.")
-
-
 def term(lowered: Lowered, x: Symbol) -> str:
-    """A term of a sum in float64: products, as of norms, may be beyond float32."""
-    factors = {"mul": x.args, "pow": x.args[:1] * 2}.get(x.op, ())
-    product = len(factors) == 2 and all(a.kind == "value" for a in factors)
-    if x.op == "pow" and not (x.args[1].op == "const" and x.args[1].args[0] == 2):
-        product = False
-    return " * ".join(f"float64({stored(lowered, a)})" for a in (factors if product else (x,)))
+    """A term of a sum in float64."""
+    return " * ".join(f"float64({stored(lowered, a)})" for a in factors(x))
 
 
 @dataclass(frozen=True)
@@ -177,11 +169,6 @@ class Loop:
             real,
             contract,
         )
-
-
-def summed_up(name: str) -> bool:
-    """Whether a result of a pass is summed up: over the tensor, its rows or its columns."""
-    return name.startswith(("r.", "y.", "z."))
 
 
 def _store(k: int, x: str, dtype: torch.dtype, name: str) -> str:
