@@ -173,6 +173,44 @@ if world > 1:
 """
 )
 
+ELSEWHERE = (
+    COMMON
+    + SHARDED
+    + """
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+
+# Which steps are taken by how many processes, and of a process alone which has not stopped.
+PARTS = {2: range(4), 4: range(4, 7), 1: range(7, 10)}
+begin() if world > 1 else None
+found = {}
+for name, make in (
+    ("adamw", lambda params: thalweg.optim.AdamW(params, lr=0.05)),
+    ("clipped", lambda params: thalweg.Optimizer(params, "nadam(lr=0.05)", clip_norm=0.1, backend="eager")),
+):
+    model = sharded() if world > 1 else network()
+    optimizer = make(model.parameters())
+    at = {n: f"{folder}/{name}-of{n}" for n in PARTS}
+    if world != 2:
+        weights, state = get_state_dict(model, optimizer)
+        held = {"model": weights, "optimizer": state}
+        dcp.load(held, checkpoint_id=at[2 if world == 4 else 4])
+        set_state_dict(model, optimizer, model_state_dict=held["model"], optim_state_dict=held["optimizer"])
+    train(model, optimizer, PARTS[world])
+    if world > 1:
+        weights, state = get_state_dict(model, optimizer)
+        dcp.save({"model": weights, "optimizer": state}, checkpoint_id=at[world])
+        continue
+    alone = network()
+    train(alone, make(alone.parameters()), range(10))
+    found[name] = whole(model), whole(alone)
+    assert {int(s["step"]) for s in optimizer.state.values()} == {10}
+write(found, f"of{world}_")
+if world > 1:
+    dist.destroy_process_group()
+"""
+)
+
 SHARED = (
     COMMON
     + """
@@ -392,6 +430,17 @@ def test_a_checkpoint_of_two_processes_loads_in_one(tmp_path: Path) -> None:
     same(both["thalweg"], both["torch"])
     for name in ("torch", "thalweg"):
         same(alone[name], both[name])
+
+
+def test_a_training_moves_from_two_processes_to_four_to_one(tmp_path: Path) -> None:
+    for world in (2, 4, 1):
+        (tmp_path / "store").unlink(missing_ok=True)
+        launch(ELSEWHERE, tmp_path, world)
+    [found] = result(tmp_path, "of1_")
+    assert len(found) == 2
+    for what, (moved, alone) in found.items():
+        for p, q in zip(moved, alone, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5, msg=str(what))
 
 
 def test_a_shared_adam_counts_its_steps(tmp_path: Path) -> None:

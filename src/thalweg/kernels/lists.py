@@ -63,6 +63,12 @@ class _Evaluation:
             self.made[node] = self.inputs[node.args[0]] if node.op == "input" else self.computed(node)
         return self.made[node]
 
+    def make(self, *nodes: Symbol) -> None:
+        """Compute operands, all before one is taken: what computes one may be the last use of another."""
+        for node in nodes:
+            if node.kind != "number":
+                self.find(node)
+
     def take(self, node: Symbol) -> tuple[List, bool]:
         """An operand, and whether it may be overwritten: this was its last use."""
         made = self.find(node)
@@ -81,6 +87,10 @@ class _Evaluation:
             x, mine = self.take(args[0])
             self.left[args[1]] -= 1
             return self.run("mul", (x, mine), x)
+        if op == "where" and args[0].kind == "number":
+            # The choice is the same list under another name, so neither may be overwritten.
+            self.mine.discard(node)
+            return self.find(args[1] if self.numbers[args[0]] else args[2])
         if op in _UNARY:
             return self.run(op, self.take(args[0]))
         if op in _NAMES and args[0].kind == "value":
@@ -98,6 +108,7 @@ class _Evaluation:
         return self.each(node)
 
     def pair(self, op: str, args: Sequence[Symbol]) -> List:
+        self.make(*args)
         a, mine = self.take(args[0])
         b, other = self.take(args[1])
         if other and not mine and op in ("mul", "maximum", "minimum"):
@@ -115,6 +126,7 @@ class _Evaluation:
         if op is None and factor is None:
             return self.pair_of_sum(node)
         k = (1.0 if factor is None else factor) * (-1.0 if node.op == "sub" else 1.0)
+        self.make(*terms, first)
         parts = [self.take(x)[0] for x in terms]
         onto = self.take(first)
         if op is None:
@@ -122,6 +134,7 @@ class _Evaluation:
         return self.run("addcmul" if op == "mul" else "addcdiv", onto, *parts, value=k)
 
     def pair_of_sum(self, node: Symbol) -> List:
+        self.make(*node.args)
         a, mine = self.take(node.args[0])
         b, other = self.take(node.args[1])
         if other and not mine and node.op == "add":
@@ -160,7 +173,10 @@ class _Evaluation:
 
     def each(self, node: Symbol) -> List:
         """What torch has no function of lists for, tensor by tensor."""
+        self.make(*node.args)
         parts = [self.number(x) if x.kind == "number" else self.take(x)[0] for x in node.args]
         count = next(len(x) for x in parts if isinstance(x, list))
         chosen = [[x[k] if isinstance(x, list) else x for x in parts] for k in range(count)]
-        return [compute(node, some) for some in chosen]
+        found = [compute(node, some) for some in chosen]
+        # What a word leaves as it was may be needed again.
+        return [y.clone() if any(y is x for x in some) else y for y, some in zip(found, chosen, strict=True)]

@@ -1,9 +1,6 @@
 """Steps that are decided on the device of the parameters: norms, clipping, and whether a step is left out at all."""
 
-# pyright: reportPrivateUsage=false
-# What is here is part of `Optimizer`, kept apart as it concerns few of its users.
-
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 from torch import Tensor
 
@@ -11,11 +8,11 @@ from thalweg import kernels
 from thalweg.kernels import Guard, StateMemoryError, Work
 from thalweg.optimizer import checkpoint
 
-if TYPE_CHECKING:
-    from thalweg.optimizer.optimizer import Optimizer
+Optimizer: TypeAlias = Any
+"""A `thalweg.Optimizer`, whose module imports this one."""
 
 
-def route(optimizer: "Optimizer") -> None:
+def route(optimizer: Optimizer) -> None:
     """Have the step done by a backend that knows the devices of the parameters; they may have moved."""
     elsewhere = any(not p.is_cpu for group in optimizer.param_groups for p in group["params"][:1])
     if elsewhere is not optimizer._elsewhere:
@@ -25,7 +22,7 @@ def route(optimizer: "Optimizer") -> None:
         optimizer._elsewhere = elsewhere
 
 
-def scale(optimizer: "Optimizer") -> tuple[bool, float]:
+def scale(optimizer: Optimizer) -> tuple[bool, float]:
     """Whether gradients are to be divided by something, and by what; 1 if only a device knows."""
     given = getattr(optimizer, "grad_scale", None)
     if hasattr(optimizer._engine, "guards") and isinstance(given, Tensor):
@@ -34,13 +31,13 @@ def scale(optimizer: "Optimizer") -> tuple[bool, float]:
     return known != 1.0, known
 
 
-def takes_scale(optimizer: "Optimizer") -> bool:
+def takes_scale(optimizer: Optimizer) -> bool:
     """Whether steps are decided on devices, which then need no gradient scaler to ask them."""
     route(optimizer)
     return hasattr(optimizer._engine, "guards") and optimizer.nonfinite != "raise"
 
 
-def guarded(optimizer: "Optimizer", works: list[Work]) -> bool:
+def guarded(optimizer: Optimizer, works: list[Work]) -> bool:
     """Whether the step is decided on the devices, without the host, which then has nothing to look at."""
     engine: Any = optimizer._engine
     if not hasattr(engine, "guards"):
@@ -66,24 +63,24 @@ def guarded(optimizer: "Optimizer", works: list[Work]) -> bool:
     return False
 
 
-def skipped(optimizer: "Optimizer") -> int:
+def skipped(optimizer: Optimizer) -> int:
     """How many steps the devices have left out since the engine was made, of which the host does not know."""
     return getattr(optimizer._engine, "skipped", 0)
 
 
-def captured(optimizer: "Optimizer") -> bool:
+def captured(optimizer: Optimizer) -> bool:
     """Whether the step was recorded, not taken."""
     return getattr(optimizer._engine, "capturing", False)
 
 
-def hand_over(optimizer: "Optimizer") -> None:
+def hand_over(optimizer: Optimizer) -> None:
     """Have the numbers of the next step on the devices."""
     if optimizer.capturable and hasattr(optimizer._engine, "guards"):
         optimizer._begin()
-        cast(Any, optimizer._engine).number()
+        optimizer._engine.number()
 
 
-def keep_count(optimizer: "Optimizer") -> None:
+def keep_count(optimizer: Optimizer) -> None:
     """Take the count of steps left out from an engine that is given up."""
     found = skipped(optimizer)
     if found:
@@ -104,7 +101,7 @@ def one_device(group: dict[str, Any]) -> None:
         )
 
 
-def no_memory(optimizer: "Optimizer", error: StateMemoryError) -> NoReturn:
+def no_memory(optimizer: Optimizer, error: StateMemoryError) -> NoReturn:
     """Say which parameter's state there is no memory for, and what to do."""
     for group in optimizer.param_groups:
         for i, p in enumerate(group["params"]):
