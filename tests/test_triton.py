@@ -192,6 +192,15 @@ def test_a_gradient_scaler_is_not_asked_on_the_host() -> None:
     assert ours[1]._step_supports_amp_scaling  # pyright: ignore[reportPrivateUsage]
 
 
+def test_a_sparse_gradient_is_stepped_otherwise() -> None:
+    def edit(step: int, optimizer: thalweg.Optimizer, params: list[torch.nn.Parameter]) -> None:
+        if step == 1:
+            assert params[0].grad is not None
+            params[0].grad = params[0].grad.to_sparse()
+
+    compare(trained("sgd", "triton", edit=edit), trained("sgd", "eager", edit=edit))
+
+
 def test_zeroed_gradients_and_version_counters() -> None:
     params, optimizer = trained("adam", "triton", steps=1)
     versions = [p._version for p in params]

@@ -5,11 +5,12 @@ gradient, has changed.  Counts of steps and numbers of the state are on the devi
 shows its own.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from thalweg import trace
@@ -101,6 +102,8 @@ class Batch:
         groups: the groups, in the order of these rows.
         scratch: for each, what the passes of a step write for each other.
         live: on the device, whether the step is taken.
+        written: the parameters that are stepped this time.
+        kept_now: their states.
     """
 
     def __init__(self, key: Key, rule: Rule, members: Sequence[Member], live: Tensor, states: States) -> None:
@@ -128,9 +131,9 @@ class Batch:
         rows = {id(work): k for k, work in enumerate(self.groups)}
         self.columns = printer.columns(key.formula[2])
         self._known: list[list[float]] = []
-        self._positions: Tensor | None = None
         self.given = torch.zeros(len(self.groups), len(self.columns), dtype=torch.float64, device=device)
         self.rows = np.array([rows[id(m.work)] for m in members], np.int64)
+        self.group = torch.from_numpy(self.rows).to(device)
         own = np.zeros((n, len(self.own_names)))
         own[:, 0] = 1.0
         for k, name in enumerate(self.own_names):
@@ -163,6 +166,8 @@ class Batch:
         self.table = torch.from_numpy(self._host.copy()).to(device)
         self._stale = False
         self.aligned = False
+        self.written: list[Tensor] = []
+        self.kept_now: list[Tensor] = []
 
     @property
     def wide(self) -> int:
@@ -247,10 +252,12 @@ class Batch:
 
     # ------------------------------------------------------------------------------------------ what a step begins with
 
-    def aim(self, i: int, p: int, g: int) -> None:
-        """Note where a parameter and its gradient are, 0 for none."""
-        self._host[i, _PLACE], self._host[i, _PLACE + 1] = p, g
-        self._host[i, 0], self._host[i, 3] = (self.sizes[i], 1) if g or not self.sizes[i] else (0, 0)
+    def aim(self, places: NDArray[np.int64], grads: NDArray[np.int64], stepped: NDArray[np.bool_]) -> None:
+        """Note where the parameters and their gradients are, and which are stepped."""
+        self._host[:, _PLACE] = places
+        self._host[:, _PLACE + 1] = np.where(stepped, grads, 0)
+        self._host[:, 0] = np.where(stepped, self.sizes, 0)
+        self._host[:, 3] = stepped
         self._stale = True
 
     def rest(self, i: int) -> None:
@@ -264,6 +271,8 @@ class Batch:
             self.active = self._host[:, 3] != 0
             used = self._host[self.active][:, _PLACE:]
             self.aligned = not bool((used % 16).any())
+            self.written = [self.members[i].p for i in self.stepped()]
+            self.kept_now = [x for i in self.stepped() for x in self.tensors[i]]
             send(self._host, self.table)
             self._stale = False
 
@@ -278,13 +287,6 @@ class Batch:
     def forget(self) -> None:
         """Have the groups' numbers handed over in the next step, changed or not."""
         self._known = []
-
-    def positions(self, home: Mapping[int, tuple["Batch", int]]) -> Tensor:
-        """The positions of the members among all parameters on the device."""
-        if self._positions is None:
-            found = [i for i, (batch, _) in home.items() if batch is self]
-            self._positions = torch.tensor(found, dtype=torch.int64).to(self.live.device)
-        return self._positions
 
     def stepped(self) -> Iterator[int]:
         """The members that are stepped this time."""

@@ -25,11 +25,10 @@ def totals(of: Graph, batch: Batch) -> dict[str, Tensor]:
         of: what is totalled, a number per parameter.
         batch: the batch, all of whose parameters are stepped.
     """
-    groups = torch.from_numpy(batch.rows).to(batch.own.device)
     given: dict[str, Any] = {"t": batch.steps.to(torch.float64) + 1}
     given |= {f"s.{name}": x.to(torch.float64) for name, x in batch.held.items()}
     given |= {name: batch.own[:, k] for k, name in enumerate(batch.own_names)}
-    given |= {name: batch.given[groups, k] for k, name in enumerate(batch.columns) if name not in given}
+    given |= {name: batch.given[batch.group, k] for k, name in enumerate(batch.columns) if name not in given}
     given[RESOLUTION] = torch.finfo(batch.key.types.arithmetic).eps
     nothing = torch.zeros(len(batch.members), dtype=torch.float64, device=batch.own.device)
     return {name: (x + nothing).sum() for name, x in evaluated(of, given).items()}

@@ -35,6 +35,8 @@ class Cuda(Residents):
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)
         self._room: dict[Any, tuple[Tensor, Tensor]] = {}
+        self._positions: dict[int, Tensor] = {}
+        self._unsure = False
         self._sent: list[Tensor] = []
         self._guarded: bool | None = None
         self.skipped = torch.zeros(1, dtype=torch.int64, device=device)
@@ -43,7 +45,7 @@ class Cuda(Residents):
 
     def renew(self) -> None:
         """Forget what was derived from the parameters."""
-        self._room, self._guarded = {}, None
+        self._room, self._positions, self._guarded = {}, {}, None
 
     def number(self, guarded: bool) -> None:
         """Hand over what has changed of the groups' numbers."""
@@ -69,7 +71,11 @@ class Cuda(Residents):
             self._send(np.array(limits), self._limits)
             self._limited = limits
         if not guard.may_skip and guard.scale is None:
+            if self._unsure:
+                self.live.fill_(1)
+            self._unsure = False
             return
+        self._unsure = True
         scale, found = (x if x is None else x.to(self.device, non_blocking=True) for x in (guard.scale, guard.found))
         for batch in self.batches:
             triton.launch(
@@ -106,10 +112,12 @@ class Cuda(Residents):
     def squares(self, what: str) -> Tensor:
         """The squares of the norms of all gradients, in the order of `members`; see `thalweg.kernels.batch.norm`."""
         found = torch.zeros(len(self.members), dtype=torch.float64, device=self.device)
-        for batch in self.batches:
+        for k, (batch, which) in enumerate(zip(self.batches, self.which, strict=True)):
+            if k not in self._positions:
+                self._positions[k] = torch.from_numpy(which).to(self.device)
             into = torch.zeros(len(batch.members), 1, dtype=torch.float64, device=self.device)
             self._run(batch, norm(batch.key, what), into)
-            found.index_copy_(0, batch.positions(self._home), into[:, 0])
+            found.index_copy_(0, self._positions[k], into[:, 0])
         return found
 
     def limit(self, squares: Tensor, guard: Guard) -> None:
@@ -138,13 +146,12 @@ class Cuda(Residents):
                 for name, x in own.items():
                     total[name] = total[name] + x if name in total else x
             together, answers = [(rule, parts) for rule, parts, _ in asked], [whole[rule] for rule, _, _ in asked]
-        written: list[Tensor] = []
-        for batch in self.batches:
-            for i in batch.stepped():
-                written += [batch.members[i].p, *batch.tensors[i]]
-                if zero_grad:
-                    written.append(cast(Tensor, batch.members[i].p.grad))
-        increment_version(written)
+        for batch in used:
+            increment_version(batch.written)
+            if self._states is not None and self._states.exposed:
+                increment_version(batch.kept_now)
+            if zero_grad:
+                increment_version([cast(Tensor, p.grad) for p in batch.written])
 
     def _parts(self, batch: Batch, zero_grad: bool, may_skip: bool) -> Generator[Totals, Totals, None]:
         """A step of a batch: yields what is to be totalled over all parameters, and is sent the totals."""

@@ -28,6 +28,7 @@ class Devices:
         self._host = host
         self._everywhere = everywhere
         self._engines: dict[torch.device, Cuda] = {}
+        self._firsts: list[Any] = []
         self._kind: list[torch.device | None] = []
         self._lists = foreach.Foreach()
         self._works: list[Work] = []
@@ -39,9 +40,10 @@ class Devices:
     def prepare(self, works: list[Work], states: States) -> None:
         """See `thalweg.kernels.work.Backend`."""
         self._guard, self._left_out, self._states = None, [], states
-        kinds = [self._of(work) for work in works]
-        if kinds != self._kind or [id(work) for work in works] != [id(work) for work in self._works]:
-            self._kind, self._works = kinds, list(works)
+        firsts = [(id(work), len(work.params), work.params[0].device if work.params else None) for work in works]
+        if firsts != self._firsts:
+            kinds = [self._of(work) for work in works]
+            self._firsts, self._kind, self._works = firsts, kinds, list(works)
             self._engines = {d: self._engines.get(d) or Cuda(d) for d in dict.fromkeys(kinds) if d is not None}
             self._mirrors = []
             first = 0

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from thalweg.kernels import eager, sharded, triton
@@ -24,6 +25,7 @@ class Residents:
     Attributes:
         members: all of them.
         batches: those that printed kernels step, by their formula.
+        which: the positions of each batch's parameters.
         rest: the parameters that have a gradient and are not stepped by these this time, by their positions.
         live: on the device, whether the step is taken.
     """
@@ -41,6 +43,8 @@ class Residents:
         self._home: dict[int, tuple[Batch, int]] = {}
         self._states: States | None = None
         self._apart: set[int] = set()
+        self._unfit: set[int] = set()
+        self.which: list[NDArray[np.int64]] = []
         self.live = torch.ones(1, dtype=torch.int32, device=device)
 
     @torch.no_grad()
@@ -49,7 +53,7 @@ class Residents:
         flat = [p for work in works for p in work.params]
         same = states is self._states and len(flat) == len(self._flat) and len(works) == len(self._works)
         same = same and all(map(is_, works, self._works)) and all(map(is_, flat, self._flat))
-        places = [_place(p) for p in flat]
+        places = _places(flat)
         if (
             not same
             or places != self._places
@@ -59,7 +63,7 @@ class Residents:
                 raise RuntimeError(FIRST)
             self._enlist(works, flat, places, states)
         grads = [p.grad for p in flat]
-        aims = [0 if g is None else _place(g) for g in grads]
+        aims = _places(grads)
         if aims != self._aims or not all(map(is_, grads, self._grads)):
             self._aim(grads, aims, states)
 
@@ -80,7 +84,7 @@ class Residents:
                 if key is not None:
                     found.setdefault(key, []).append(i)
                     rules.setdefault(key, work.fitted(p))
-        self.batches = []
+        self.batches, self.which, self._unfit = [], [], set()
         for key, which in found.items():
             members = [self.members[i] for i in which]
             batch = Batch(key, rules[key], members, self.live, states)
@@ -91,6 +95,7 @@ class Residents:
                 which = [i for i in which if self.members[i] not in unfit]
                 batch = Batch(key, rules[key], [self.members[i] for i in which], self.live, states)
             self.batches.append(batch)
+            self.which.append(np.array(which, np.int64))
             self._home.update({i: (batch, k) for k, i in enumerate(which)})
         self._apart = self._overlapping()
 
@@ -101,7 +106,12 @@ class Residents:
         """What a parameter's batch has in common, or None if it is to be stepped otherwise."""
         work, p = member.work, member.local
         held = states.mapping.get(member.p)
-        plain = type(p) in (Tensor, torch.nn.Parameter) and p.layout == torch.strided and p.is_floating_point()
+        plain = (
+            p.device == self.device
+            and type(p) in (Tensor, torch.nn.Parameter)
+            and p.layout == torch.strided
+            and p.is_floating_point()
+        )
         if not plain or not _dense(p) or not _is_dictionary(held) or p.dtype not in _DTYPES:
             return None
         real = eager.arithmetic(p.dtype)
@@ -133,29 +143,24 @@ class Residents:
 
     def _aim(self, grads: list[Tensor | None], aims: list[int], states: States) -> None:
         """Note where gradients are, and which parameters have one."""
-        before = self._grads or [None] * len(grads)
-        tied = self._tied(grads, aims)
-        fresh: dict[int, list[int]] = {}
-        self.rest = []
-        for i, (g, place) in enumerate(zip(grads, aims, strict=True)):
-            home = self._home.get(i)
-            fits = home is not None and i not in self._apart and i not in tied
-            if g is not None and not (fits and (g is before[i] or self._fits(i, g))):
-                self.rest.append(i)
-                if home is not None:
-                    home[0].rest(home[1])
-                continue
-            if home is None:
-                continue
-            batch, k = home
-            batch.aim(k, self._places[i], place if g is not None else 0)
-            if g is None:
-                batch.rest(k)
-            elif not batch.started[k]:
-                fresh.setdefault(id(batch), []).append(k)
-        for batch in self.batches:
-            if id(batch) in fresh:
-                batch.start(fresh[id(batch)], states)
+        before, places = self._grads or [None] * len(grads), self._aims or [0] * len(grads)
+        for i, (g, old, place, last) in enumerate(zip(grads, before, aims, places, strict=True)):
+            if g is not old or place != last:
+                (self._unfit.discard if g is None or self._fits(i, g) else self._unfit.add)(i)
+        given = np.array([g is not None for g in grads], bool)
+        at = np.array(aims, np.int64)
+        out = self._apart | self._unfit | self._tied(at)
+        out |= {i for i in range(len(grads)) if i not in self._home} if len(self._home) < len(grads) else set()
+        self.rest = sorted(i for i in out if given[i])
+        stepped = given.copy()
+        stepped[self.rest] = False
+        whole = np.array(self._places, np.int64)
+        for batch, which in zip(self.batches, self.which, strict=True):
+            mine = stepped[which]
+            batch.aim(whole[which], at[which], mine)
+            fresh = np.flatnonzero(mine & ~batch.started).tolist()
+            if fresh:
+                batch.start(fresh, states)
         self._grads, self._aims = grads, aims
         self._total(grads)
 
@@ -165,7 +170,7 @@ class Residents:
             self.rest.remove(i)
         elif i in self._home:
             self._home[i][0].rest(self._home[i][1])
-        self._grads = []  # to be looked at again
+        self._grads, self._aims = [], []  # to be looked at again
 
     def _total(self, grads: list[Tensor | None]) -> None:
         """Leave rules with totals to operations on tensors where not all of their parameters are stepped here."""
@@ -193,7 +198,7 @@ class Residents:
             and g.stride() == p.stride()
         )  # fmt: skip
 
-    def _tied(self, grads: list[Tensor | None], aims: list[int]) -> set[int]:
+    def _tied(self, at: NDArray[np.int64]) -> set[int]:
         """The parameters whose gradient is in memory that the step writes."""
         begins = np.array(self._places, np.int64)
         sizes = np.array([_bytes(m.local) for m in self.members], np.int64)
@@ -201,15 +206,26 @@ class Residents:
         begins, ends = begins[order], (begins + sizes)[order]
         if not len(begins):
             return set()
-        at = np.array(aims, np.int64)
         left = np.searchsorted(begins, at, "right") - 1
         right = np.searchsorted(begins, at + np.maximum(sizes, 1), "left") - 1
         hit = (at > 0) & (sizes > 0) & (((left >= 0) & (ends[left] > at)) | (right > left))
         return set(np.flatnonzero(hit).tolist())
 
 
-def _place(x: Tensor) -> int:
-    return (x if not sharded.is_sharded(x) else cast(Any, x)._local_tensor).data_ptr()
+def _places(tensors: Sequence[Tensor | None]) -> list[int]:
+    """Where tensors are, 0 for none."""
+    try:
+        found = [0 if x is None else x.data_ptr() for x in tensors]
+    except (RuntimeError, NotImplementedError):  # of a sparse gradient
+        return list(map(_place, tensors))
+    return list(map(_place, tensors)) if sharded.among([x for x in tensors if x is not None]) else found
+
+
+def _place(x: Tensor | None) -> int:
+    try:
+        return 0 if x is None else (cast(Any, x)._local_tensor if sharded.is_sharded(x) else x).data_ptr()
+    except (RuntimeError, NotImplementedError):
+        return -1
 
 
 def _bytes(x: Tensor) -> int:

@@ -56,9 +56,6 @@ import triton.language as tl
 
 from thalweg.kernels.words import cbrt, nearest, power, sign, tanh
 
-inf: tl.constexpr = tl.constexpr(float("inf"))
-nan: tl.constexpr = tl.constexpr(float("nan"))
-
 
 @triton.jit
 def numbers(
