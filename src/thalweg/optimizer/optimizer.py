@@ -71,8 +71,8 @@ class Optimizer(TorchOptimizer):
             group makes independently; or the text of either, as in ``"adam(lr=1e-3)"``.
         lr: the learning rate, in place of the rule's.
         schedule: a schedule of the learning rate, or of any hyperparameter and ``weight_decay`` by name; a group may
-            have its own.  Its step counts the updates that were applied, and is saved with the state.  Scheduled
-            values may not be set by hand.
+            have its own.  Its step counts the updates that were applied, and is saved with the state; on a GPU also
+            those that were left out, of which the host is not told.  Scheduled values may not be set by hand.
         weight_decay: λ ≥ 0.
         decay_form: ``l2``, λθ added to the gradient; ``scaled``, known as decoupled, θ ← θ − ηλθ (Loshchilov & Hutter
             2019, as in torch's AdamW); ``independent``, known as fully decoupled, θ ← θ − λ(η/η₀)θ (as written in the
