@@ -50,6 +50,34 @@ def test_trajectory(framework: str, index: int, backend: str) -> None:
         )
 
 
+_PACKAGES = json.loads((RECORDED / "packages.json").read_text())
+_SUMMED = {"Prodigy": 1e-6, "DAdaptAdam": 1e-6}
+"""pytorch_optimizer adds up their sums in float32."""
+
+
+@pytest.mark.parametrize("backend", ["eager", "numba"])
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, id=f"{c['framework']}-{c['optimizer']}-{i}") for i, c in enumerate(_PACKAGES["cases"])]
+)
+def test_names_of_packages(case: dict[str, Any], backend: str) -> None:
+    """Last points recorded from pytorch_optimizer, optax and Keras, and the points to evaluate where there are any."""
+    start, *gradients = ([torch.tensor(x, dtype=torch.float64) for x in xs]
+                         for xs in (_MUONS["start"], *_MUONS["gradients"]))  # fmt: skip
+    params = [torch.nn.Parameter(x.clone()) for x in start]
+    theirs: dict[str, Any] = case["kwargs"]
+    if "momentum_dtype" in theirs:
+        theirs = {**theirs, "momentum_dtype": getattr(torch, theirs["momentum_dtype"])}
+    optimizer = conventions.optimizer(case["framework"], case["optimizer"], params, **theirs, backend=backend)
+    for gs in gradients * _PACKAGES["times"]:
+        for p, g in zip(params, gs, strict=True):
+            p.grad = g.clone()
+        optimizer.step()
+    for key, turn in (("points", optimizer.train), ("evaluation", optimizer.eval)):
+        turn()
+        for p, first, wanted in zip(params, start, case.get(key, []), strict=key == "points"):
+            _near(p.detach(), torch.tensor(wanted, dtype=torch.float64), first, _SUMMED.get(case["optimizer"], 1e-10))
+
+
 @cache
 def _modern() -> list[dict[str, Any]]:
     path = GOLDEN / "modern.json"

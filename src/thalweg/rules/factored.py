@@ -19,7 +19,7 @@ from thalweg.maths import (
     where,
     zeros_like,
 )
-from thalweg.matrices import resolution
+from thalweg.matrices import DTYPES, resolution, rounded
 from thalweg.rule import ABSENT, Axes, Count, Decay, Epsilon, Log, Positive, Range, Rate, Rule
 
 Factored = Literal["last", "largest", "none"]
@@ -50,15 +50,19 @@ class Adafactor(Rule):
     The decay of the second moment is 1 − t^c, with ``decay`` c, from the step ``offset`` on.  ``clip``: a step with a
     larger root mean square is divided by as much of it as is above this.  ``parameter_scale``: steps are proportional
     to the root mean square of the parameter, or to ``eps_scale`` if it is less.  ``relative``: the rate is at most
-    1/√t.  ``eps_at``: ε² is the least second moment (``least``), or ε is added to each square (``squares``);
-    ``eps=None`` is the spacing of numbers at 1.  ``momentum``: an average of the steps.  ``lambd``: λ, of a weight
-    decay in proportion to the rate (``scaled``), or without it (``plain``).  ``factor``: over the last two axes, over
-    the two largest ones, or not at all; both must have at least ``least_size`` elements.  ``axes``: those that are
-    factored, which `fit` sets.  ``numbers_in``: the precision of the decay and of the momentum, as in optax.
+    1/√t.  ``beta2``: the most that the decay of the second moment is, if that is given.  ``eps_at``: ε² is the least
+    second moment (``least``), or ε is added to each square (``squares``); ``eps=None`` is the spacing of numbers at 1.
+    ``momentum``: an average of the steps, kept ``momentum_in`` a precision.  ``amsgrad``: steps by the root of the
+    largest root of the second moment so far, as pytorch_optimizer does.  ``lambd``: λ, of a weight decay in proportion
+    to the rate (``scaled``), to all that the step is multiplied by (``step``), or to neither (``plain``).  ``factor``:
+    over the last two axes, over the two largest ones, or not at all; both must have at least ``least_size`` elements.
+    ``axes``: those that are factored, which `fit` sets.  ``numbers_in``: the precision of the decay and of the
+    momentum, as in optax.
     """
 
     lr: Rate = 1e-2
     decay: Annotated[float, Range(high=0)] = -0.8
+    beta2: Decay | None = None
     offset: Annotated[float, Range()] = 0.0
     eps: Epsilon | None = None
     eps_at: Literal["least", "squares"] = "least"
@@ -68,11 +72,13 @@ class Adafactor(Rule):
     relative: bool = True
     momentum: Decay | None = None
     lambd: Rate = 0.0
-    decay_at: Literal["scaled", "plain"] = "scaled"
+    decay_at: Literal["scaled", "step", "plain"] = "scaled"
+    amsgrad: bool = False
     factor: Factored = "last"
     least_size: Annotated[int, Count(0)] = 0
     axes: Axes = ()
     numbers_in: Literal["float64", "float32"] = "float64"
+    momentum_in: Literal["full", "float32", "bfloat16"] = "full"
 
     search = {"lr": Log(1e-4, 1.0)}
 
@@ -81,23 +87,26 @@ class Adafactor(Rule):
         col_var: Array = ABSENT
         variance: Value = ABSENT
         exp_avg: Value = ABSENT
+        max_exp_avg_sq: Value = ABSENT
 
     def fit(self, shape: tuple[int, ...]) -> Self:
         return self.bind({"axes": factored(shape, self.factor, self.least_size)})
 
     def init(self, p: Value) -> State:
         m = ABSENT if self.momentum is None else zeros_like(p)
+        most = zeros_like(p) if self.amsgrad else ABSENT
         if not self.axes:
-            return Adafactor.State(variance=zeros_like(p), exp_avg=m)
+            return Adafactor.State(variance=zeros_like(p), exp_avg=m, max_exp_avg_sq=most)
         row, column = (zeros_like(sum(p, axis)) for axis in reversed(self.axes))
-        return Adafactor.State(row, column, exp_avg=m)
+        return Adafactor.State(row, column, exp_avg=m, max_exp_avg_sq=most)
 
     def update(h, p: Value, g: Value, s: State, t: Number):
         narrow = single if h.numbers_in == "float32" else _as_it_is
         weight = narrow(1 - narrow(1 - narrow((t - h.offset) ** narrow(h.decay))))
+        weight = weight if h.beta2 is None else maximum(weight, 1 - h.beta2)
         eps = resolution(g) if h.eps is None else h.eps
         square = g * g + eps if h.eps_at == "squares" else g * g
-        row, column, v = ABSENT, ABSENT, ABSENT
+        row, column, v, most = ABSENT, ABSENT, ABSENT, ABSENT
         if h.axes:
             a, b = h.axes
             row = (1 - weight) * s.row_var + weight * mean(square, b)
@@ -105,6 +114,9 @@ class Adafactor(Rule):
             moment = outer(row, column, a, eps if h.eps_at == "least" else None)
         else:
             moment = v = (1 - weight) * s.variance + weight * square
+        if h.amsgrad:
+            most = maximum(s.max_exp_avg_sq, sqrt(moment))
+            moment = most / weight
         step = g / sqrt(maximum(moment, eps * eps) if h.eps_at == "least" else moment)
         step = step if h.clip is None else bounded(step, h.clip)
         rate = minimum(h.lr, 1 / sqrt(t)) if h.relative else h.lr
@@ -112,9 +124,20 @@ class Adafactor(Rule):
             rate = rate * maximum(sqrt(mean(p * p)), h.eps_scale)
         step, m = rate * step, ABSENT
         if h.momentum is not None:
-            step = narrow(narrow(h.momentum) * s.exp_avg) + (1 - h.momentum) * step
-            m = narrow(step)
-        return p - (h.lr if h.decay_at == "scaled" else 1.0) * h.lambd * p - step, Adafactor.State(row, column, v, m)
+            if h.momentum_in == "full":
+                step = narrow(narrow(h.momentum) * s.exp_avg) + (1 - h.momentum) * step
+                m = narrow(step)
+            else:
+                step = m = h._between(s.exp_avg, rounded(step, DTYPES[h.momentum_in]))
+        shrunk = {"scaled": h.lr, "step": rate, "plain": 1.0}[h.decay_at] * h.lambd * p
+        return p - shrunk - step, Adafactor.State(row, column, v, m, most)
+
+    def _between(h, old: Value, new: Value) -> Value:
+        """The momentum between the old one and a step, computed in float32 as `torch.lerp` does."""
+        weight: Number = single(1 - h.momentum)  # pyright: ignore[reportOptionalOperand]
+        near = weight < 0.5
+        mixed = where(near, old, new) + where(near, weight, single(weight - 1)) * single(new - old)
+        return rounded(single(mixed), DTYPES[h.momentum_in])
 
 
 def _as_it_is(x: V) -> V:

@@ -1,6 +1,6 @@
 """Steps whose length is set per parameter tensor, by the norms of the tensor and of its gradient or step."""
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
 from thalweg.maths import Number, Value, dot, maximum, minimum, norm, sqrt, where
 from thalweg.rule import Decay, Epsilon, Linear, Log, Positive, Range, Rate, Rule
@@ -10,13 +10,14 @@ Momentum = Annotated[float, Range(0, 1)]
 
 def trust_ratio(
     p: Value, step: Value, scale: Number = 1.0, eps: Number | None = None, least: Number | None = None,
-    most: Number | None = None,
+    most: Number | None = None, length: Number | None = None,
 ) -> Number:  # fmt: skip
     """‖θ‖ / (‖step‖ + ε) times `scale`, and 1 if either norm is zero.
 
-    Neither norm is taken to be less than `least`, nor ‖θ‖ to be more than `most`.
+    Neither norm is taken to be less than `least`, nor ‖θ‖ to be more than `most`; `length` is in place of ‖step‖.
     """
-    own, other = (norm(x) if least is None else maximum(norm(x), least) for x in (p, step))
+    own, other = norm(p), norm(step) if length is None else length
+    own, other = (x if least is None else maximum(x, least) for x in (own, other))
     own = own if most is None else minimum(own, most)
     # Both sides of `where` are evaluated, and floats cannot be divided by zero.
     divisor = where(other == 0, 1.0, other if eps is None else other + eps)
@@ -70,8 +71,12 @@ class LARS(Rule):
     """Momentum with the gradient of each tensor scaled to the tensor's norm.  You et al. 2017, Algorithm 1.
 
     ``trust``: the trust coefficient η of the paper.  ``lambd``: λ, of the weight decay that is added to the gradient
-    before its norm is taken.  ``nesterov``: the step looks one momentum step ahead.  The buffer is a velocity, as in
-    the paper: a change of the rate changes only what is added to it from then on.
+    before its norm is taken.  ``nesterov``: the step looks one momentum step ahead.  ``form``: the buffer is a
+    ``velocity``, as in the paper: a change of the rate changes only what is added to it from then on; or it is
+    ``accumulated`` without the rate, and then ``dampening`` τ weighs what is added by 1 − τ (pytorch_optimizer).
+    ``ratio``: the norm that the tensor's is divided by is that of the ``sum`` of gradient and decay, or the sum of the
+    norms of its two ``parts``, as in the paper.  ``vectors``: whether they are scaled and decayed, too, or stepped by
+    momentum alone; ``scaled``: whether a parameter is, which `fit` sets.
     """
 
     lr: Rate = 1.0
@@ -79,18 +84,35 @@ class LARS(Rule):
     trust: Rate = 1e-3
     eps: Epsilon = 0.0
     lambd: Rate = 0.0
+    dampening: Momentum = 0.0
     nesterov: bool = False
+    form: Literal["velocity", "accumulated"] = "velocity"
+    ratio: Literal["sum", "parts"] = "sum"
+    vectors: bool = True
+    scaled: bool = True
 
     search = {"lr": Log(1e-2, 1e2), "momentum": Linear(0.5, 0.99)}
 
     class State(NamedTuple):
         momentum_buffer: Value
 
+    @property
+    def fits(self) -> bool:
+        """Whether it depends on the shape if a parameter is scaled."""
+        return not self.vectors
+
+    def fit(self, shape: tuple[int, ...]) -> Self:
+        return self.bind({"scaled": self.vectors or len(shape) > 1})
+
     def update(h, p: Value, g: Value, s: State, t: Number):
-        step = g + h.lambd * p
-        move = h.lr * trust_ratio(p, step, h.trust, h.eps) * step
-        v = h.momentum * s.momentum_buffer + move
-        return p - (h.momentum * v + move if h.nesterov else v), LARS.State(v)
+        rate, outside = (h.lr, 1.0) if h.form == "velocity" else (1.0, h.lr)
+        move = rate * g
+        if h.scaled:
+            step = g + h.lambd * p
+            length = None if h.ratio == "sum" else norm(g) + h.lambd * norm(p)
+            move = rate * trust_ratio(p, step, h.trust, h.eps, length=length) * step
+        v = h.momentum * s.momentum_buffer + (move if h.form == "velocity" else (1 - h.dampening) * move)
+        return p - outside * (h.momentum * v + move if h.nesterov else v), LARS.State(v)
 
 
 class Fromage(Rule):
@@ -113,7 +135,7 @@ class NovoGrad(Rule):
     """Momentum of gradients that are divided by a running norm of their tensor.  Ginsburg et al. 2019, Algorithm 1.
 
     The average ν of ‖g‖² is one number per tensor, and begins with the first.  ``lambd``: λ, of the weight decay that
-    enters the momentum.
+    enters the momentum, which is a sum, or with ``grad_averaging`` an average that begins with the first gradient.
     """
 
     lr: Rate = 1e-2
@@ -122,6 +144,7 @@ class NovoGrad(Rule):
     eps: Epsilon = 1e-6
     eps_root: Epsilon = 0.0
     lambd: Rate = 0.0
+    grad_averaging: bool = False
 
     search = {"lr": Log(1e-4, 1.0)}
 
@@ -133,5 +156,6 @@ class NovoGrad(Rule):
         square = dot(g, g)
         nu = where(t == 1, square, h.beta2 * s.exp_avg_sq + (1 - h.beta2) * square)
         step = g / (sqrt(nu + h.eps_root) + h.eps) + h.lambd * p
-        m = h.beta1 * s.exp_avg + step
+        weight = where(t == 1, 1.0, 1 - h.beta1) if h.grad_averaging else 1.0
+        m = h.beta1 * s.exp_avg + weight * step
         return p - h.lr * m, NovoGrad.State(m, nu)

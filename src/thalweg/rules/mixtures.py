@@ -4,6 +4,8 @@ from typing import Literal, NamedTuple
 
 from thalweg.maths import Number, Value, exp, log, minimum, sqrt, where
 from thalweg.rule import Decay, Epsilon, Fraction, Log, Positive, Rate, Rule
+from thalweg.rules.variance import excess
+from thalweg.rules.wrappers import agreeing
 
 
 class Adan(Rule):
@@ -49,7 +51,9 @@ class AdEMAMix(Rule):
 
     Only the fast average is corrected for its start at zero.  ``warmup``: T, the number of steps over which α grows
     linearly from 0, and β₃ from β₁, linearly in its half-life; None for no warm-up (optax).  The paper recommends α
-    between 4 and 10 with a warm-up of all steps; its code has α = 2, optax and pytorch_optimizer 5.
+    between 4 and 10 with a warm-up of all steps; its code has α = 2, optax and pytorch_optimizer 5.  ``cautious``: of
+    the fast average, only what agrees with the gradient, as in `Cautious` with ``scale="count"``.  ``stable``: the step
+    is divided by the root mean square of g/√v, if that is above 1, as in `StableAdamW`.
     """
 
     lr: Rate = 1e-3
@@ -60,6 +64,8 @@ class AdEMAMix(Rule):
     eps: Epsilon = 1e-8
     eps_root: Epsilon = 0.0
     warmup: Positive | None = None
+    cautious: bool = False
+    stable: bool = False
 
     search = {"lr": Log(1e-5, 1e-1)}
 
@@ -84,5 +90,6 @@ class AdEMAMix(Rule):
         m = h.beta1 * s.exp_avg + (1 - h.beta1) * g
         m2 = beta3 * s.exp_avg_slow + (1 - beta3) * g
         v = h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g
-        step = m / (1 - h.beta1**t) + alpha * m2
-        return p - h.lr * step / (sqrt(v / (1 - h.beta2**t) + h.eps_root) + h.eps), AdEMAMix.State(m, v, m2)
+        step = (-agreeing(-m, g, None) if h.cautious else m) / (1 - h.beta1**t) + alpha * m2
+        step = step / (sqrt(v / (1 - h.beta2**t) + h.eps_root) + h.eps)
+        return p - h.lr * (step / excess(g, v, 1e-16) if h.stable else step), AdEMAMix.State(m, v, m2)

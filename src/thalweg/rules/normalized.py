@@ -4,6 +4,8 @@ from typing import Literal, NamedTuple
 
 from thalweg.maths import Number, Value, maximum, minimum, single, sqrt, where, zeros_like
 from thalweg.rule import ABSENT, Decay, Epsilon, Log, Rate, Rule
+from thalweg.rules.variance import excess
+from thalweg.rules.wrappers import agreeing
 
 
 class ADOPT(Rule):
@@ -12,7 +14,7 @@ class ADOPT(Rule):
     The first step only computes v.  The divided gradient is clipped at the fourth root of the number of the
     ``previous`` step (the authors' code, optax), of the ``current`` one (pytorch_optimizer), or not at all (`False`).
     ``nesterov`` looks one momentum step ahead (optax).  Weight decay of `Optimizer` applies in the first step, too, as
-    in pytorch_optimizer.
+    in pytorch_optimizer.  ``stable``: the step is divided by the root mean square of g/√v, if that is above 1.
     """
 
     lr: Rate = 1e-3
@@ -21,6 +23,7 @@ class ADOPT(Rule):
     eps: Epsilon = 1e-6
     clip: Literal["previous", "current", False] = "previous"
     nesterov: bool = False
+    stable: bool = False
 
     search = {"lr": Log(1e-5, 1e-1)}
 
@@ -36,6 +39,8 @@ class ADOPT(Rule):
         m = where(t == 1, s.exp_avg, h.beta1 * s.exp_avg + (1 - h.beta1) * u)
         v = where(t == 1, g * g, h.beta2 * s.exp_avg_sq + (1 - h.beta2) * g * g)
         step = where(t == 1, m, h.beta1 * m + (1 - h.beta1) * u) if h.nesterov else m
+        if h.stable:
+            step = step / excess(g, s.exp_avg_sq, 1e-16)
         return p - h.lr * step, ADOPT.State(m, v)
 
 
@@ -48,7 +53,8 @@ class LaProp(Rule):
     uncorrected v.  ``amsgrad`` keeps the largest v; ``centered`` subtracts the squared average of the gradient from v
     after step ``t0``.  ``lambd`` is weight decay after the step, θ ← (1 − ηλ)θ, as in pytorch_optimizer; those of
     `Optimizer` come before it.  ``numbers_in``: the precision of the correction of the momentum, which
-    pytorch_optimizer rounds to float32 unless given ``foreach=False``.
+    pytorch_optimizer rounds to float32 unless given ``foreach=False``.  ``cautious``: only what agrees with the
+    gradient, as in `Cautious` with ``scale="count"``, but for weight decay.
     """
 
     lr: Rate = 4e-4
@@ -62,6 +68,7 @@ class LaProp(Rule):
     eps_at: Literal["outside", "uncorrected"] = "outside"
     amsgrad: bool = False
     centered: bool = False
+    cautious: bool = False
     numbers_in: Literal["float64", "float32"] = "float64"
 
     search = {"lr": Log(1e-5, 1e-1)}
@@ -102,5 +109,6 @@ class LaProp(Rule):
             rates = s.eta
             m = h.beta1 * s.exp_avg + (1 - h.beta1) * u
             factor = h.lr / (1 - h.beta1**t)
-        p = p - (single(factor) if h.numbers_in == "float32" else factor) * m
+        step = -agreeing(-m, g, None) if h.cautious else m
+        p = p - (single(factor) if h.numbers_in == "float32" else factor) * step
         return p if h.lambd is None else p * (1 - h.lr * h.lambd), LaProp.State(m, v, highest, c, rates)

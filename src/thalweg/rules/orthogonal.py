@@ -174,8 +174,7 @@ class Muon(Rule):
         else:
             u = weight * g + mu * b if h.nesterov else b
         x = unfold(u, 0)
-        rows: Rows = TABLES[h.coefficients] if isinstance(h.coefficients, str) else h.coefficients
-        o = orthogonalize(h._normalized(x), h.steps, rows, DTYPES[h.precision], h.split)
+        o = h.orthogonal(x)
         v, scale = ABSENT, h._scale(p, x)
         if h.row_norms != "none":
             v = h.beta2 * s.second_momentum_buffer + (1 - h.beta2) * mean(o * o, 1)
@@ -187,6 +186,11 @@ class Muon(Rule):
             scale = scale * (dot(x, o) if h.split == 1 else within(sum(x * o, 1), h.split))
         step = h.lr * scale * fold(o, p, 0) if h.split == 1 else fold(h.lr * scale * o, p, 0)
         return p - step, Muon.State(b, v)
+
+    def orthogonal(h, x: Array) -> Array:
+        """A matrix made orthogonal, as the settings say."""
+        rows: Rows = TABLES[h.coefficients] if isinstance(h.coefficients, str) else h.coefficients
+        return orthogonalize(h._normalized(x), h.steps, rows, DTYPES[h.precision], h.split)
 
     def _norm(h, x: Array) -> Any:
         """The norm of each block, as a column where there are several."""

@@ -2,9 +2,16 @@
 
 from typing import Literal, NamedTuple
 
-from thalweg.maths import Number, Value, maximum, mean, norm, sqrt, zeros_like
+from thalweg.maths import Number, Value, maximum, mean, norm, sign, size, sqrt, zeros_like
+from thalweg.matrices import DTYPES, fold, rounded, unfold
 from thalweg.rule import ABSENT, Decay, Epsilon, Log, Rate, Rule
+from thalweg.rules.orthogonal import Muon
 from thalweg.rules.wrappers import agreeing
+
+
+def excess(g: Value, v: Value, least: Number) -> Number:
+    """The root mean square of g/√v, or 1 if it is less; v is taken to be at least `least`."""
+    return maximum(sqrt(mean(g * g / maximum(v, least))), 1.0)
 
 
 class StableAdamW(Rule):
@@ -30,7 +37,7 @@ class StableAdamW(Rule):
         beta1, beta2 = (beta * (1 - beta ** (t - 1)) / (1 - beta**t) for beta in (h.beta1, h.beta2))
         m = beta1 * s.exp_avg + (1 - beta1) * g
         v = beta2 * s.exp_avg_sq + (1 - beta2) * g * g
-        rate = h.lr / maximum(sqrt(mean(g * g / maximum(v, h.eps * h.eps))), 1.0)
+        rate = h.lr / excess(g, v, h.eps * h.eps)
         if h.lambd is not None:
             p = p - rate * h.lambd * p
         return p - rate * m / (sqrt(v) + h.eps), StableAdamW.State(m, v)
@@ -44,6 +51,8 @@ class MARS(Rule):
     ``lr``.  ``form``: MARS for ``matrices`` and larger, for ``all`` parameters, or for ``none``.  ``lambd``: λ, of the
     weight decay, θ ← θ − ηλθ before the step.  ``eps`` is added to the uncorrected √v.  ``cautious`` steps only where
     the momentum agrees with the gradient, as `Cautious` does with ``scale="count"``, but leaves weight decay alone.
+    ``kind`` of the steps: AdamW's, the sign of the momentum (``lion``, Algorithm 3), or with ``shampoo`` the momentum
+    of a matrix made orthogonal, as by `Muon` in bfloat16 (Algorithm 4); vectors are AdamW's then.
     """
 
     lr: Rate = 3e-3
@@ -58,6 +67,7 @@ class MARS(Rule):
     vector_beta2: Decay = 0.95
     vector_lambd: Rate = 0.0
     form: Literal["matrices", "all", "none"] = "matrices"
+    kind: Literal["adamw", "lion", "shampoo"] = "adamw"
     amsgrad: bool = False
     cautious: bool = False
 
@@ -65,25 +75,28 @@ class MARS(Rule):
 
     class State(NamedTuple):
         exp_avg: Value
-        exp_avg_sq: Value
+        exp_avg_sq: Value = ABSENT
         last_grad: Value = ABSENT
         max_exp_avg_sq: Value = ABSENT
 
     @property
     def fits(self) -> bool:
         """Whether it is still open which form a parameter has: the forms themselves are the same for all shapes."""
-        return self.form == "matrices"
+        return self.form == "matrices" or self.kind == "shampoo"
 
     def fit(self, shape: tuple[int, ...]):
         """Vectors and scalars fall to AdamW."""
-        return self.bind({"form": "all" if len(shape) > 1 else "none"}) if self.form == "matrices" else self
+        form = ("all" if len(shape) > 1 else "none") if self.form == "matrices" else self.form
+        kind = "adamw" if form == "none" or (self.kind == "shampoo" and len(shape) < 2) else self.kind
+        return self.bind({"form": form, "kind": kind})
 
     def init(h, p: Value):
+        adamw = h.kind == "adamw"
         return MARS.State(
             zeros_like(p),
-            zeros_like(p),
+            zeros_like(p) if adamw else ABSENT,
             ABSENT if h.form == "none" else zeros_like(p),
-            zeros_like(p) if h.amsgrad else ABSENT,
+            zeros_like(p) if adamw and h.amsgrad else ABSENT,
         )
 
     def update(h, p: Value, g: Value, s: State, t: Number):
@@ -94,10 +107,17 @@ class MARS(Rule):
             c, last = g + h.gamma * beta1 / (1 - beta1) * (g - s.last_grad), g
             c = c / maximum(norm(c), 1.0)
         m = beta1 * s.exp_avg + (1 - beta1) * c
-        v = beta2 * s.exp_avg_sq + (1 - beta2) * c * c
-        highest = maximum(s.max_exp_avg_sq, v) if h.amsgrad else ABSENT
-        root = sqrt((highest if h.amsgrad else v) + h.eps_root) + h.eps
-        step = -rate * sqrt(1 - beta2**t) / (1 - beta1**t) * m / root
-        if h.cautious:
-            step = agreeing(step, g, None)
-        return p * (1 - rate * lambd) + step, MARS.State(m, v, last, highest)
+        way = -agreeing(-m, g, None) if h.cautious else m
+        v = highest = ABSENT
+        if h.kind == "lion" and h.form != "none":
+            step = sign(way)
+        elif h.kind == "shampoo" and h.form != "none":
+            made = Muon(precision="bfloat16").bind({"eps": h.eps}).orthogonal(unfold(way / (1 - beta1), 0))
+            # The authors' code multiplies in bfloat16, too.
+            step = rounded(sqrt(maximum(1.0, size(p, 0) / size(p, 1))) * fold(made, p, 0), DTYPES["bfloat16"])
+        else:
+            v = beta2 * s.exp_avg_sq + (1 - beta2) * c * c
+            highest = maximum(s.max_exp_avg_sq, v) if h.amsgrad else ABSENT
+            root = sqrt((highest if h.amsgrad else v) + h.eps_root) + h.eps
+            step = sqrt(1 - beta2**t) / (1 - beta1**t) * way / root
+        return p * (1 - rate * lambd) - rate * step, MARS.State(m, v, last, highest)

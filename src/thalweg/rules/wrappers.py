@@ -22,7 +22,8 @@ class ScheduleFree(Wrapper):
     state is z − x.  β takes the place of the rule's own momentum, so wrap a rule without one.  ``lambd`` is weight
     decay at y, inside the step.  The rate rises linearly over the first ``warmup`` steps: from the ``first`` of these
     rates, or from ``zero``, one step later than in the weights (optax).  ``numbers_in``: the precision of a rate that
-    is warmed up, which optax computes in float32.
+    is warmed up, which optax computes in float32.  ``decoupling``: C, by which with 1 − β the weight of a new point in
+    the average is multiplied, but for at most 1 (Song et al. 2025, "Through the river").
     """
 
     rule: Rule
@@ -31,6 +32,7 @@ class ScheduleFree(Wrapper):
     warmup: Positive | None = None
     r: Rate = 0.0
     power: Rate = 2.0
+    decoupling: Positive | None = None
     warmup_from: Literal["first", "zero"] = "first"
     numbers_in: Literal["float64", "float32"] = "float64"
 
@@ -82,6 +84,8 @@ class ScheduleFree(Wrapper):
         weight: Number = t**h.r * highest**h.power
         total: Number = own.weight_sum + weight
         c: Number = where(total == 0, 0.0, weight / where(total == 0, 1.0, total))
+        if h.decoupling is not None:
+            c = minimum(1.0, c * (1 - h.beta) * h.decoupling)
         return p + c * z, h.join(ScheduleFree.Own((1 - c) * z, total, highest), base)
 
 

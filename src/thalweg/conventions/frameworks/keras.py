@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from thalweg.conventions.frameworks.schedulefree import SECOND_MOMENT
 from thalweg.conventions.frameworks.shared import (
     CORRECTION,
     INSIDE,
@@ -12,8 +13,21 @@ from thalweg.conventions.frameworks.shared import (
     UNCORRECTED,
     Arguments,
 )
-from thalweg.conventions.meaning import Convention, Framework, inert, number, refused, switch, unset
-from thalweg.rules import LAMB, SGD, Adadelta, Adafactor, Adagrad, Adam, Adamax, Lion, Momentum, Muon, RMSProp
+from thalweg.conventions.meaning import Argument, Convention, Framework, inert, number, refused, switch, unset
+from thalweg.rules import (
+    LAMB,
+    SGD,
+    Adadelta,
+    Adafactor,
+    Adagrad,
+    Adam,
+    Adamax,
+    Lion,
+    Momentum,
+    Muon,
+    RMSProp,
+    ScheduleFree,
+)
 
 
 def _arguments(rate: float, own: Arguments, decay: float | None = None) -> Arguments:
@@ -171,6 +185,28 @@ _NAMES = {
         chosen=_is_hidden,
         flags=("use_muon",),
     ),
+    "ScheduleFreeAdamW": Convention(
+        ScheduleFree(SECOND_MOMENT, power=0.0),
+        "keras.optimizers.ScheduleFreeAdamW",
+        {
+            **_arguments(
+                2.5e-3,
+                {
+                    "beta_1": number(0.9, "beta"),
+                    "beta_2": number(0.999, "decay"),
+                    "epsilon": number(1e-8, "eps"),
+                    "warmup_steps": unset(0, "warmup"),
+                },
+            ),
+            "weight_decay": Argument(
+                None,
+                ("weight_decay",),
+                {None: 0.0, 0: 0.0},
+                refused="it moves the point of the gradient there, and not the points that are averaged",
+            ),
+        },
+        _AS_KERAS,
+    ),
     "Lion": Convention(Lion, "keras.optimizers.Lion", _arguments(1e-3, _moments(0.99)), _AS_KERAS),
 }
 
@@ -181,12 +217,12 @@ KERAS = Framework(
     _NAMES,
     {
         "Ftrl": "its step is the solution of a regularised problem, not a change of the parameter",
-        "ScheduleFreeAdamW": "its average is interleaved with the steps",
         "LossScaleOptimizer": "it scales another optimizer's loss; use torch.amp.GradScaler",
     },
     notes=(
         "`Muon` leaves embeddings and `exclude_layers` to AdamW by their names in Keras; here, give them a group with "
-        "`use_muon=False`. `Adafactor`'s rate is at most 1/√t there, whatever `relative_step` says.",
+        "`use_muon=False`. `Adafactor`'s rate is at most 1/√t there, whatever `relative_step` says. "
+        "`ScheduleFreeAdamW` is as with JAX and TensorFlow; with torch, Keras 3.15 overwrites what it averages with.",
     ),
 )
 """Keras's names."""

@@ -55,7 +55,10 @@ def _adam(nesterov: bool = False) -> Arguments:
     }
 
 
-_ONE_CORRECTION = "write thalweg.rules.Adam(amsgrad='corrected', bias_correction={0!r})"
+def _corrected(found: dict[str, Any]) -> None:
+    """Which of both moments is corrected for its start at zero."""
+    which = found.pop("first"), found.pop("second")
+    found["bias_correction"] = {(True, False): "first", (False, True): "second"}.get(which, which[0])
 
 
 def _falling(found: dict[str, Any]) -> None:
@@ -116,11 +119,12 @@ _NAMES = {
                 **moments(),
                 **_EPS_ROOT,
                 **MU_DTYPE,
-                "bias_correction_mu": refused(True, _ONE_CORRECTION.format("second")),
-                "bias_correction_nu": refused(True, _ONE_CORRECTION.format("first")),
+                "bias_correction_mu": switch(True, "first", True, False),
+                "bias_correction_nu": switch(True, "second", True, False),
             }
         ),
         {"amsgrad": "corrected"},
+        together=_corrected,
     ),
     "adamax": Convention(Adamax, "optax.adamax", arguments(moments())),
     "adamaxw": Convention(Adamax, "optax.adamaxw", arguments(moments(), 1e-4), SCALED),

@@ -11,5 +11,4 @@ SCALED = {"decay_form": "scaled"}
 INSIDE = {"eps_at": "inside"}
 UNCORRECTED = {"eps_at": "uncorrected"}
 
-TRUST = "its form of the method is not translated; thalweg.rules has LARS"
 WRAPS = "it wraps another rule"
