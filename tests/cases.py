@@ -41,6 +41,7 @@ _OPTIONAL = {
     "trust_eps": (1e-3,),
     "most": (1.0,),
     "factor_beta": (0.8,),
+    "decoupling": (10.0,),
 }  # fmt: skip
 
 # Further wrappers: around a rule with numbers of its own in the state, one whose step depends on the parameter, another

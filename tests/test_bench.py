@@ -12,8 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from torch import nn
 
-from thalweg import bench
+from thalweg import bench, rules
 from thalweg.bench import (
     WORKLOADS,
     Extra,
@@ -24,6 +25,7 @@ from thalweg.bench import (
     contenders,
     extras,
     floors,
+    muons,
     packages,
     page,
     text,
@@ -35,6 +37,7 @@ from thalweg.bench.result import KINDS, OURS, ZEROING, Kind
 from thalweg.bench.run import measured
 from thalweg.bench.workloads import Workload
 from thalweg.cli import main
+from thalweg.optimizer import Optimizer
 from thalweg.stages import Stages
 
 TINY = Workload("two", "two tensors", ((3, 4), (5,)))
@@ -412,6 +415,20 @@ def test_steps_of_several_passes_are_timed_beside_the_floor_of_their_bytes() -> 
     assert found.value > 0
 
 
+def test_muon_is_timed_beside_torchs_operations_which_step_as_it_does() -> None:
+    found = muons.measure([(6, 4), (4, 5)], rounds=1)
+    assert [extra.value > 0 for extra in found] == [True, True]
+    start, gradient = torch.randn(6, 4), torch.randn(6, 4)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+    rule = rules.Muon()
+    step, written = Optimizer([ours], rule).step, muons.written_out([theirs], rule)
+    for _ in range(3):
+        step()
+        written()
+    torch.testing.assert_close(ours, theirs)
+
+
 def test_what_cannot_be_measured_costs_nothing_that_was(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails() -> list[Extra]:
         raise RuntimeError("a process that the bench started failed: Traceback\nOSError: no space")
@@ -422,6 +439,7 @@ def test_what_cannot_be_measured_costs_nothing_that_was(monkeypatch: pytest.Monk
     monkeypatch.setattr(extras.changing, "measure", list)
     monkeypatch.setattr(extras.packages, "measure", list)
     monkeypatch.setattr(extras.floors, "measure", list)
+    monkeypatch.setattr(extras.muons, "measure", list)
     warnings: list[str] = []
     found = extras.measure(lambda _: None, warnings.append)
     assert {extra.what for extra in found} == {"kept"}

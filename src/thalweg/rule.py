@@ -184,6 +184,11 @@ class Rule:
         """The rules that this one wraps, by setting; see `thalweg.wrapping`."""
         return {}
 
+    @property
+    def needs_finite(self) -> bool:
+        """Whether it, or a rule that it wraps, decomposes matrices made from gradients."""
+        return self.decomposes or any(rule.needs_finite for rule in self.bases.values())
+
     def init(self, p: Value) -> Any:
         """The initial state for a parameter `p`, a float or a tensor, of its shape and dtype."""
         return zeros(self.State, p)

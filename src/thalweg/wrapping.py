@@ -42,9 +42,11 @@ class Wrapper(Rule):
         bases = [name for name, hint in annotations(cls).items() if hint is Rule]
         if any(base not in own for base in bases):
             shown = ", ".join(type(rule).__name__.lower() for rule in cls.simple.values())
-            wanted = "a rule" if len(bases) == 1 else f"{len(bases)} rules, {' and '.join(bases)}"
+            wanted, what = (
+                ("a rule", "it") if len(bases) == 1 else (f"{len(bases)} rules, {' and '.join(bases)}", "them")
+            )
             raise ValueError(
-                f"{cls.__name__} wraps {wanted}; write them in its brackets, as in {cls.__name__}({shown})"
+                f"{cls.__name__} wraps {wanted}; write {what} in its brackets, as in {cls.__name__}({shown})"
             )
         inside = {name: x for name, x in settings.items() if name not in own}
         return cls(**own).replace(**inside) if inside else cls(**own)
@@ -209,14 +211,14 @@ def move(rule: Rule, p: Value, g: Value, s: Any, t: Number) -> tuple[Value, Any]
 
     Where the step does not depend on `p` it is computed from zero, since a difference of two points loses digits.
     """
-    if _is_free(rule, p.ndim if rule.fits else 0):
+    if is_free(rule, p.ndim if rule.fits else 0):
         return rule.update(zeros_like(p), g, s, t)
     new, s = rule.update(p, g, s, t)
     return new - p, s
 
 
-def _is_free(rule: Rule, ndim: int) -> bool:
-    """`trace.is_free`, determined once for each formula."""
+def is_free(rule: Rule, ndim: int) -> bool:
+    """`thalweg.trace.is_free`, determined once for each formula."""
     key = ndim, type(rule), *rule.options.items(), *rule.numbers
     if key not in _FREE:
         _FREE[key] = trace.is_free(rule, ndim)

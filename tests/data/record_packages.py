@@ -9,10 +9,7 @@ import json
 import os
 from pathlib import Path
 
-os.environ["KERAS_BACKEND"] = "jax"
-import jax
-
-jax.config.update("jax_enable_x64", True)
+os.environ |= {"KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1"}
 import jax.numpy as jnp
 import keras
 import numpy as np

@@ -11,7 +11,7 @@ from statistics import median
 
 import torch
 
-from thalweg.bench import changing, contenders, floors, packages, timing
+from thalweg.bench import changing, contenders, floors, muons, packages, timing
 from thalweg.bench.pairs import PAIRS
 from thalweg.bench.result import OURS, Extra
 from thalweg.bench.timing import Contender
@@ -71,6 +71,7 @@ def measure(say: Say, warn: Say) -> list[Extra]:
         "state of 16 bits": halved,
         "sets of gradients that change": changing.measure,
         "today's rules, over their floors": floors.measure,
+        "Muon beside torch's operations and its floor": muons.measure,
         "other packages": packages.measure,
     }
     if Path("/proc/self/clear_refs").exists():

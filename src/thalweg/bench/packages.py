@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from thalweg import conventions
-from thalweg.bench import timing
+from thalweg.bench import muons, timing
 from thalweg.bench.contenders import CLIP_NORM
 from thalweg.bench.result import OURS, Extra
 from thalweg.bench.timing import Contender
@@ -28,6 +28,7 @@ class Case:
         framework: the framework, by its name in `thalweg.conventions`; its module is that of the package.
         optimizer: its optimizer.
         arguments: its arguments.
+        dtype: of the parameters.
     """
 
     title: str
@@ -35,11 +36,12 @@ class Case:
     framework: str
     optimizer: str
     arguments: Mapping[str, Any]
+    dtype: torch.dtype = torch.float32
 
     def contenders(self) -> list[Contender]:
         """Our optimizer and the package's, each on parameters of its own."""
         module = importlib.import_module("torch.optim" if self.framework == "torch" else self.framework)
-        ours, theirs = ([nn.Parameter(torch.randn(shape)) for shape in self.shapes] for _ in range(2))
+        ours, theirs = ([nn.Parameter(torch.randn(shape, dtype=self.dtype)) for shape in self.shapes] for _ in range(2))
         own = conventions.optimizer(self.framework, self.optimizer, ours, clip_norm=CLIP_NORM, **self.arguments)
         other: torch.optim.Optimizer = getattr(module, self.optimizer)(theirs, **self.arguments)
 
@@ -71,7 +73,8 @@ _PACKAGE = "pytorch_optimizer"
 
 CASES = (
     Case("100 matrices of 64 × 64", 100 * [(64, 64)], "torch", "Muon", {"lr": 0.02}),
-    Case("a layer of GPT-2 small", [(768, 2304), (768, 768), (768, 3072), (3072, 768)], "torch", "Muon", {"lr": 0.02}),
+    Case("a layer of GPT-2 small", muons.LAYER, "torch", "Muon", {"lr": 0.02}),
+    Case("768 × 768 in bfloat16", [(768, 768)], "torch", "Muon", {"lr": 0.02}, torch.bfloat16),
     Case("a matrix of 4,096 × 4,096", _ONE, "torch", "Adafactor", {"lr": 1e-3}),
     Case(_TINY.title, _TINY.shapes, "torch", "Adafactor", {"lr": 1e-3}),
     *(

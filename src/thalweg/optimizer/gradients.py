@@ -45,7 +45,7 @@ def look(works: list[Work], squares: Squares, limits: Limits, groups: Iterable[M
     Raises:
         RuntimeError: a gradient is not finite and that is to be raised, or the rule would decompose it.
     """
-    decomposed = next((work.template for work in works if type(work.template).decomposes), None)
+    decomposed = next((work.template for work in works if work.template.needs_finite), None)
     if limits.clip_norm is None and limits.nonfinite == "propagate" and decomposed is None:
         return True
     strict = limits.nonfinite != "propagate" or decomposed is not None

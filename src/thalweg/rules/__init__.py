@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # for editors and type checkers; what runs is discovered belo
     from thalweg.rules.normalized import LaProp as LaProp
     from thalweg.rules.orthogonal import Muon as Muon
     from thalweg.rules.preconditioned import SOAP as SOAP
+    from thalweg.rules.preconditioned import Rotated as Rotated
     from thalweg.rules.preconditioned import Shampoo as Shampoo
     from thalweg.rules.signs import Grams as Grams
     from thalweg.rules.signs import Lion as Lion

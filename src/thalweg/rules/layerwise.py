@@ -75,8 +75,8 @@ class LARS(Rule):
     ``velocity``, as in the paper: a change of the rate changes only what is added to it from then on; or it is
     ``accumulated`` without the rate, and then ``dampening`` τ weighs what is added by 1 − τ (pytorch_optimizer).
     ``ratio``: the norm that the tensor's is divided by is that of the ``sum`` of gradient and decay, or the sum of the
-    norms of its two ``parts``, as in the paper.  ``vectors``: whether they are scaled and decayed, too, or stepped by
-    momentum alone; ``scaled``: whether a parameter is, which `fit` sets.
+    norms of its two ``parts``, as in the paper.  ``scaled``: whether ``all`` parameters are scaled and decayed,
+    ``matrices`` and larger, or ``none``; what is not is stepped by momentum alone.
     """
 
     lr: Rate = 1.0
@@ -88,8 +88,7 @@ class LARS(Rule):
     nesterov: bool = False
     form: Literal["velocity", "accumulated"] = "velocity"
     ratio: Literal["sum", "parts"] = "sum"
-    vectors: bool = True
-    scaled: bool = True
+    scaled: Literal["all", "matrices", "none"] = "all"
 
     search = {"lr": Log(1e-2, 1e2), "momentum": Linear(0.5, 0.99)}
 
@@ -98,16 +97,16 @@ class LARS(Rule):
 
     @property
     def fits(self) -> bool:
-        """Whether it depends on the shape if a parameter is scaled."""
-        return not self.vectors
+        """Whether it is still open if a parameter is scaled."""
+        return self.scaled == "matrices"
 
     def fit(self, shape: tuple[int, ...]) -> Self:
-        return self.bind({"scaled": self.vectors or len(shape) > 1})
+        return self.bind({"scaled": "all" if len(shape) > 1 else "none"}) if self.fits else self
 
     def update(h, p: Value, g: Value, s: State, t: Number):
         rate, outside = (h.lr, 1.0) if h.form == "velocity" else (1.0, h.lr)
         move = rate * g
-        if h.scaled:
+        if h.scaled != "none":
             step = g + h.lambd * p
             length = None if h.ratio == "sum" else norm(g) + h.lambd * norm(p)
             move = rate * trust_ratio(p, step, h.trust, h.eps, length=length) * step

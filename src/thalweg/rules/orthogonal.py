@@ -129,6 +129,11 @@ class Muon(Rule):
         second_momentum_buffer: Array = ABSENT
 
     @property
+    def needs_finite(self) -> bool:
+        """See `Rule.needs_finite`: the spectral norm is made from eigenvalues."""
+        return self.normalize == "spectral"
+
+    @property
     def units(self) -> dict[str, float]:
         """The weight of a gradient in the momentum."""
         return {"momentum_buffer": 1 - self.momentum if self.form == "averaged" else 1.0}

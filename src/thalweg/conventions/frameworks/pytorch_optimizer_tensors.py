@@ -154,7 +154,7 @@ TENSORS = {
             "foreach": inert(None),
             "maximize": switch(False, "maximize", True, False),
         },
-        {"form": "accumulated", "ratio": "parts", "vectors": False},
+        {"form": "accumulated", "ratio": "parts", "scaled": "matrices"},
         together=_without_momentum,
     ),
     "NovoGrad": Convention(
