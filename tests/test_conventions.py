@@ -18,6 +18,7 @@ from thalweg.rules import (
     MARS,
     SGD,
     AdaBelief,
+    Adafactor,
     Adam,
     Adan,
     Cautious,
@@ -42,7 +43,9 @@ def walk(framework: str, name: str, gradients: list[list[float]], **theirs: Any)
 
 @pytest.mark.parametrize(("framework", "name"), CALLS)
 def test_every_name_is_a_rule(framework: str, name: str) -> None:
-    rule = conventions.rule(framework, name, lr=0.25)
+    # where the rate of the steps counts, it has no other there
+    theirs = {"relative_step": False} if name == "AdaFactor" else {}
+    rule = conventions.rule(framework, name, lr=0.25, **theirs)
     assert rule.lr == 0.25
 
 
@@ -75,6 +78,8 @@ def test_defaults_may_be_given(framework: str, name: str) -> None:
          MARS(lr=0.5, vector_rate=0.5, vector_lambd=0.1, eps_root=1e-15)),
         ("schedulefree", "SGDScheduleFree", {"weight_decay": 0.1}, ScheduleFree(SGD(lr=1.0), lambd=0.1)),
         ("keras", "Lamb", {}, LAMB(eps=1e-7)),
+        ("pytorch_optimizer", "AdaFactor", {"lr": 0.5}, Adafactor(
+            momentum=0.9, beta2=0.999, momentum_in="bfloat16", eps=1e-30, eps_at="squares", decay_at="step")),
     ],
 )  # fmt: skip
 def test_rules(framework: str, name: str, theirs: dict[str, Any], expected: Any) -> None:
@@ -101,7 +106,19 @@ def test_rules(framework: str, name: str, theirs: dict[str, Any], expected: Any)
             "learning_rate is a function; write a number, and give.* schedule of lr",
         ),
         ("pytorch_optimizer", "ADOPTT", {}, "has no optimizer 'ADOPTT'; did you mean 'adopt'"),
-        ("pytorch_optimizer", "ademamix", {"cautious": True}, "cautious is True; allowed is False: it masks one"),
+        (
+            "pytorch_optimizer",
+            "lion",
+            {"adanorm": True},
+            "adanorm is True; allowed is False: the gradient is lengthened",
+        ),
+        (
+            "pytorch_optimizer",
+            "ScheduleFreeRAdam",
+            {"silent_sgd_phase": False},
+            "the first steps have the rate 1 there",
+        ),
+        ("keras", "ScheduleFreeAdamW", {"weight_decay": 0.1}, "it moves the point of the gradient there, and not the"),
         ("pytorch_optimizer", "lamb", {"pre_norm": True}, "sets clip_norm to 1.0, which is around a rule"),
         ("schedulefree", "ScheduleFreeWrapper", {}, "it wraps another rule; write thalweg.rules.ScheduleFree"),
         ("pytorch_optimizer", "adopt", {"clip_lambda": abs}, r"allowed is 'step \*\* 0.25' or None"),

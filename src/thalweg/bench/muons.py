@@ -8,6 +8,7 @@ makes matrices orthogonal in bfloat16, is among `thalweg.bench.packages`.
 import math
 from collections.abc import Callable, Sequence
 from time import perf_counter
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +66,8 @@ def written_out(params: Sequence[nn.Parameter], rule: Muon) -> Callable[[], None
             assert p.grad is not None
             buffer.lerp_(p.grad, 1 - rule.momentum)
             update = p.grad.lerp(buffer, rule.momentum)
-            x = update.mT if update.shape[0] > update.shape[1] else update
-            x = x / x.norm().clamp_min(rule.eps)
+            x: Tensor = update.mT if update.shape[0] > update.shape[1] else update
+            x = cast(Tensor, x / cast(Any, x).norm().clamp_min(rule.eps))
             for _ in range(rule.steps):
                 square = x @ x.mT
                 x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)

@@ -128,13 +128,13 @@ class Adafactor(Rule):
                 step = narrow(narrow(h.momentum) * s.exp_avg) + (1 - h.momentum) * step
                 m = narrow(step)
             else:
-                step = m = h._between(s.exp_avg, rounded(step, DTYPES[h.momentum_in]))
+                step = m = h._between(s.exp_avg, rounded(step, DTYPES[h.momentum_in]), 1 - h.momentum)
         shrunk = {"scaled": h.lr, "step": rate, "plain": 1.0}[h.decay_at] * h.lambd * p
         return p - shrunk - step, Adafactor.State(row, column, v, m, most)
 
-    def _between(h, old: Value, new: Value) -> Value:
+    def _between(h, old: Value, new: Value, share: Number) -> Value:
         """The momentum between the old one and a step, computed in float32 as `torch.lerp` does."""
-        weight: Number = single(1 - h.momentum)  # pyright: ignore[reportOptionalOperand]
+        weight: Number = single(share)
         near = weight < 0.5
         mixed = where(near, old, new) + where(near, weight, single(weight - 1)) * single(new - old)
         return rounded(single(mixed), DTYPES[h.momentum_in])

@@ -204,8 +204,9 @@ class Rotated(Wrapper):
             _, plain = h.rule.update(zeros_like(p), g, as_it_is, done)
             for (name, old), x in zip(base._asdict().items(), new, strict=True):
                 found[name] = ABSENT if old is ABSENT else where(begins, old, x)
-            kept = (where(begins, old, getattr(plain, x)) for x, old in zip(linear, own.averages, strict=True))
-            return Within(step, tuple(found[x] for x in linear), tuple(kept), tuple(found[x] for x in square))
+            averages: list[Value] = [getattr(plain, x) for x in linear]
+            kept = tuple(where(begins, old, x) for x, old in zip(averages, own.averages, strict=True))
+            return Within(step, tuple(found[x] for x in linear), kept, tuple(found[x] for x in square))
 
         step, turned, kept, squares, factors, basis = rotated(h, h.factor_beta, g, own.factor, own.basis, t, within)
         found |= dict(zip((*linear, *square), (*turned, *squares), strict=True))

@@ -27,6 +27,8 @@ PYTORCH_OPTIMIZER = Framework(
         "in float64: they agree to 1e-6. Without `weight_decouple` `Prodigy`'s weight decay has no effect there.",
         "`AdaFactor`'s `lr` has no effect while `relative_step` is on: the rate is at most 0.01. Its momentum is in "
         "bfloat16 unless `momentum_dtype` says otherwise.",
+        "`Shampoo`'s factor of a vector is singular but for `matrix_eps`, so its root magnifies the rounding of sums: "
+        "steps of vectors agree to 1e-6 or so, and not at all where they diverge.",
     ),
 )
 """The names of pytorch_optimizer."""
