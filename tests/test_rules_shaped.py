@@ -359,3 +359,12 @@ def test_soap_without_factors_is_adam_a_step_late() -> None:
     ours, _ = walk(rules.SOAP(max_size=2, eps=0.0), p, gs)
     adam, _ = walk(rules.Adam(lr=3e-3, beta1=0.95, beta2=0.95, eps=0.0), p, gs[1:])
     torch.testing.assert_close(ours, adam, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (6,), (2, 3, 2, 2)])
+def test_soap_is_adam_in_the_rotated_basis(shape: tuple[int, ...]) -> None:
+    p, gs = course(shape)
+    adam = rules.Adam(lr=3e-3, beta1=0.9, beta2=0.95, eps_at="uncorrected")
+    ours, _ = walk(rules.Rotated(adam, every=3), p, gs)
+    soap, _ = walk(rules.SOAP(beta1=0.9, every=3), p, gs)
+    torch.testing.assert_close(ours, soap, rtol=1e-12, atol=0)

@@ -15,7 +15,7 @@ _GREEK = {
     "offset": "tau", "eps_scale": "epsilon_s", "clip": "d", "size": "r", "first": "r", "d0": "d_0", "d_coef": "c",
     "growth": "gamma", "eps_res": "epsilon_u", "gamma": "gamma", "trust_eps": "epsilon_n", "most": "n_max",
     "vector_rate": "kappa", "vector_beta1": "beta_3", "vector_beta2": "beta_4", "vector_lambd": "lambda_1",
-    "factor_beta": "beta_3",
+    "factor_beta": "beta_3", "decoupling": "C",
 }  # fmt: skip
 _LETTERS = {
     "momentum_buffer": "v", "exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "w", "square_avg": "r", "sum": "r",
@@ -26,7 +26,7 @@ _LETTERS = {
     "exp_avg_res_row": "r_u", "exp_avg_res_col": "c_u", "accumulator": "a", "initial": "o", "distance": "d",
     "square_distance": "d", "squares": "u", "p0": "o", "d_max": "a", "numerator": "b", "grad_sum": "s",
     "grad_sum_sq": "r", "last_grad": "h",
-    "factor": "L", "root": "P", "basis": "Q",
+    "factor": "L", "root": "P", "basis": "Q", "averages": "a",
 }  # fmt: skip
 _SHARED = ("x", "y", "z", "k", "l", "q")
 
