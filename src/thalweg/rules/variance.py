@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 from thalweg.maths import Number, Value, maximum, mean, norm, sign, size, sqrt, zeros_like
 from thalweg.matrices import DTYPES, fold, rounded, unfold
 from thalweg.rule import ABSENT, Decay, Epsilon, Log, Rate, Rule
-from thalweg.rules.orthogonal import Muon
+from thalweg.rules.orthogonal import Muon, Precision
 from thalweg.rules.wrappers import agreeing
 
 
@@ -52,7 +52,8 @@ class MARS(Rule):
     weight decay, θ ← θ − ηλθ before the step.  ``eps`` is added to the uncorrected √v.  ``cautious`` steps only where
     the momentum agrees with the gradient, as `Cautious` does with ``scale="count"``, but leaves weight decay alone.
     ``kind`` of the steps: AdamW's, the sign of the momentum (``lion``, Algorithm 3), or with ``shampoo`` the momentum
-    of a matrix made orthogonal, as by `Muon` in bfloat16 (Algorithm 4); vectors are AdamW's then.
+    of a matrix made orthogonal, as by `Muon`, in a ``precision`` (Algorithm 4; bfloat16 in the authors' code); vectors
+    are AdamW's then.
     """
 
     lr: Rate = 3e-3
@@ -68,6 +69,7 @@ class MARS(Rule):
     vector_lambd: Rate = 0.0
     form: Literal["matrices", "all", "none"] = "matrices"
     kind: Literal["adamw", "lion", "shampoo"] = "adamw"
+    precision: Precision = "full"
     amsgrad: bool = False
     cautious: bool = False
 
@@ -112,9 +114,9 @@ class MARS(Rule):
         if h.kind == "lion" and h.form != "none":
             step = sign(way)
         elif h.kind == "shampoo" and h.form != "none":
-            made = Muon(precision="bfloat16").bind({"eps": h.eps}).orthogonal(unfold(way / (1 - beta1), 0))
-            # The authors' code multiplies in bfloat16, too.
-            step = rounded(sqrt(maximum(1.0, size(p, 0) / size(p, 1))) * fold(made, p, 0), DTYPES["bfloat16"])
+            made = Muon(precision=h.precision).bind({"eps": h.eps}).orthogonal(unfold(way / (1 - beta1), 0))
+            # The authors' code multiplies by the scale in bfloat16, too.
+            step = rounded(sqrt(maximum(1.0, size(p, 0) / size(p, 1))) * fold(made, p, 0), DTYPES[h.precision])
         else:
             v = beta2 * s.exp_avg_sq + (1 - beta2) * c * c
             highest = maximum(s.max_exp_avg_sq, v) if h.amsgrad else ABSENT

@@ -48,8 +48,10 @@ def _normed(settings: dict[str, Any]) -> None:
 
 
 def _relative(settings: dict[str, Any]) -> None:
-    """The rate of vectors is a factor of the other."""
+    """The rate of vectors is a factor of the other; matrices are made orthogonal in bfloat16."""
     settings["vector_rate"] = settings["vector_rate"] / settings["lr"] if settings["lr"] else 0.0
+    if settings["kind"] == "shampoo":
+        settings["precision"] = "bfloat16"
 
 
 _MERGED = "each axis has a factor of its own; reshape the parameter, so that small axes are one"
