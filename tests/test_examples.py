@@ -15,6 +15,7 @@ from thalweg.cli.starting import KINDS, init
 from thalweg.problems import Problem, Training
 from thalweg.race import functions, trying
 from thalweg.race import plan as planning
+from thalweg.race.inspecting import Inspection
 from thalweg.race.plan import Task
 from thalweg.race.session import Trial
 
@@ -73,10 +74,15 @@ def raced(file: Path, function: str, **small: Any) -> None:
     task = Task("key", entry.name, "final", 0, 0)
     plan = planning.make(training, [entry], trials=1, seeds=1, steps=10**9, seed=0)
     for most in (trying.STEPS, None):  # so few steps may be too early for a report
-        status, known = functions.run(training, plan, entry, task, trial=Trial(most))
+        status, known = functions.run(training, plan, entry, task, trial=Trial(most, seen=Inspection()))
         if status == "finished":
             break
     assert (status, known["message"]) == ("finished", "")
+    seen = known["trial"].seen
+    assert (seen.missing, seen.infinite) == ({}, {})
+    assert seen.steps == len(seen.rates) > 0
+    assert seen.first != seen.last
+    assert len(seen.reports) >= 1
     training = trying.told(training, known["trial"])
     assert training.steps > 0
     plan = planning.make(training, [entry], trials=1, seeds=1, steps=STEPS.get(file.stem, 50), seed=0)

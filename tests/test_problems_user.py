@@ -99,15 +99,29 @@ def test_a_file_that_gives_no_problem_gets_a_sentence(case: str, tmp_path: Path)
     assert str(caught.value).startswith(str(file))
 
 
-@pytest.mark.parametrize("text", ["mine.py", "mine.py:", "mine.py:make()", "mine.py:make(width=3)"])
-def test_a_file_without_a_function_gets_a_sentence(text: str):
+@pytest.mark.parametrize("text", ["mine.py", "mine.py --lr 3", "mine.py:", "mine.py:make()", "mine.py:make(width=3)"])
+def test_a_file_without_a_function_gets_a_sentence(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "mine.py").write_text(GOOD)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"write the file and the function, as in my_problem.py:make"):
         problems.read(text)
 
 
-def test_a_file_that_is_not_there_is_named():
-    with pytest.raises(ValueError, match=r"there is no file nowhere/mine\.py; wanted is a Python file with"):
-        problems.read("nowhere/mine.py:make")
+@pytest.mark.parametrize("text", ["nowhere/mine.py:make", "nowhere/mine.py", "nowhere/mine.py --epochs 2"])
+def test_a_file_that_is_not_there_is_named(text: str):
+    with pytest.raises(ValueError, match=r"there is no file nowhere/mine\.py; wanted is a Python file"):
+        problems.read(text)
+
+
+def test_a_problem_reads_no_command_line(tmp_path: Path):
+    (tmp_path / "mine.py").write_text(GOOD)
+    (tmp_path / "neighbour.py").write_text("WIDTH = 3")
+    with pytest.raises(ValueError, match=r"make\(\) makes a problem, which reads no command line"):
+        problems.read(f"{tmp_path / 'mine.py'}:make --width 3")
+    with pytest.raises(
+        ValueError, match=r"the arguments of .*mine.py:make cannot be read \(No closing quotation\): 'a"
+    ):
+        problems.read(f"{tmp_path / 'mine.py'}:make 'a")
 
 
 def test_a_file_brings_its_own_data(tmp_path: Path):

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from thalweg import Entry, Race
-from thalweg.cli import looking
+from thalweg.cli import looking as told_by
 from thalweg.cli.exits import Mistake
 from thalweg.cli.starting import init
 from thalweg.problems.training import Training, higher_is_better, of_function
-from thalweg.race import functions
+from thalweg.race import functions, looking
 from thalweg.race import plan as planning
 from thalweg.race.inspecting import Inspection
 from thalweg.race.looking import Look, Sweep
@@ -72,6 +72,16 @@ def test_a_look_finds_missing_gradients_by_name_and_what_seeds_do():
     assert len(plain.seen.seconds) == len(plain.seen.stepping) == plain.seen.steps - 2
     assert 0 < plain.stepping < plain.step
     assert plain.run() > 999 * plain.step
+    assert dict(told_by.gradients(plain))["gradients"] == (
+        "missing: unused.weight in every step, unused.bias in every step; not finite: wild.weight in 1 of "
+        f"{plain.seen.steps} steps, wild.bias in 1 of {plain.seen.steps} steps"
+    )
+    [(_, metric)] = told_by.metric(plain)
+    assert re.fullmatch(r"validation, of which higher is better: [\d.]+ → [\d.]+ from step 1 to 5", metric)
+    said = [" ".join(text for _, text in told_by.chance(look)) for look in (plain, seeded, drawn)]
+    assert said[0] == "two runs are equal bit for bit first weights and results differ"
+    assert "the function seeds itself; replicates would all be the same" in said[1]
+    assert said[2].startswith("two runs differ: something draws random numbers by itself")
     assert [(look.repeats, look.varies) for look in (plain, seeded, drawn)] == [
         (True, (True, True)), (True, (False, False)), (False, (True, True)),
     ]  # fmt: skip
@@ -165,9 +175,77 @@ def test_what_cannot_be_raced_is_one_sentence(name: str, tmp_path: Path, monkeyp
     assert len(str(raised.value).splitlines()) <= 1 + 8
 
 
-def test_only_functions_of_ones_own_can_be_tried():
-    with pytest.raises(Mistake, match=r"digits is no file of yours; write the file and the function"):
-        looking.try_("digits", "adam", steps=30, patience=None)
+PROBLEM = """
+import torch, thalweg
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+x = torch.linspace(-1, 1, 40)[:, None]
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused, self.wild = nn.Linear(1, 1), nn.Linear(1, 1), nn.Linear(1, 1)
+
+def loss(model, batch):
+    return sound(model, batch) + (0 * model.wild(batch["x"])).abs().sqrt().mean()  # whose gradient at 0 is infinite
+
+def sound(model, batch):
+    return (model.used(batch["x"]) - batch["x"]).pow(2).mean()
+
+class Rows(torch.utils.data.Dataset):
+    def __len__(self): return 40
+    def __getitem__(self, i): return {"x": x[i] + 0.1 * torch.randn(1)}
+
+def make(of=loss):
+    loader = lambda: DataLoader(Rows(), 8, shuffle=True)
+    return thalweg.Problem("rows", Net, of, loader, loader, {"x": x}, metric={"error": sound},
+                           higher_is_better=False, steps=50)
+
+def tensors():
+    return thalweg.Problem("rows", Net, sound, {"x": x}, {"x": x}, {"x": x}, metric={"error": sound},
+                           higher_is_better=False, steps=50)
+"""
+
+
+@pytest.mark.parametrize("function", ["make", "tensors"])
+def test_a_problem_is_looked_at_as_a_training_is(function: str, tmp_path: Path):
+    (tmp_path / "mine.py").write_text(PROBLEM, encoding="utf-8")
+    found = looking.look(f"{tmp_path / 'mine.py'}:{function}", Entry("sgd(lr=0.1)"), steps=10)
+    seen, made = found.seen, function == "make"
+    training = found.training
+    assert (training.name, training.metric_name, training.higher_is_better) == ("rows", "error", False)
+    assert training.steps == 50
+    missing = {*seen.missing} - {"wild.weight", "wild.bias"}
+    assert missing == {"unused.weight", "unused.bias"}
+    assert {*seen.infinite} == ({"wild.weight", "wild.bias"} if made else set())
+    assert (found.repeats, found.varies) == (True, (True, True))
+    assert len(seen.reports) == (1 if made else 6)  # one whose weights are not finite has diverged
+    assert made or seen.reports[0][1] != seen.reports[-1][1]
+
+
+WRITES = """
+import os, tempfile, torch
+
+def train(run):
+    os.makedirs("out", exist_ok=True)
+    torch.save({}, "out/ckpt.pt")
+    open("log.txt", "a").write("x")
+    open(os.path.join(tempfile.mkdtemp(), "mine"), "w").write("x")
+    optimizer = run.optimizer(torch.nn.Linear(1, 1))
+    for step in run.steps(5):
+        optimizer.step()
+        run.report(validation=1.0)
+"""
+
+
+def test_a_training_that_writes_where_others_do_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "mine.py").write_text(WRITES, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    with pytest.warns(UserWarning, match=r"mine.py:train writes log.txt, out in the current folder, .* mkdtemp\(\)"):
+        Race("mine.py:train", ["sgd(lr=0.1)"], workers=2)
+    Race("mine.py:train", ["sgd(lr=0.1)"], workers=1)
 
 
 def test_nothing_is_overwritten_by_a_start(tmp_path: Path):

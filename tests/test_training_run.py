@@ -244,10 +244,46 @@ def test_a_script_that_asks_for_its_run_is_raced_as_a_whole(tmp_path: Path):
         status, known = functions.run(training, plan_of(training, entry, steps=8), entry, final(entry))
         assert (status, known["message"], known["test_metric"]) == ("finished", "", 1.0)
         found.append(known["curve"].validation_metric)
+    (tmp_path / "mine.py").write_text("import sys\ndef train(run): run.report(validation=len(sys.argv))")
+    for text, count in (("script.py --epochs 'a b'", 3), ("mine.py:train -x", 2)):
+        training, entry = problems.read(f"{tmp_path}/{text}"), Entry("sgd(lr=0.1)")
+        assert isinstance(training, Training)
+        assert training.name == text.replace("'", "")
+        training = replace(training, metric_name="val_loss" if count == 3 else "validation")
+        _, known = functions.run(training, plan_of(training, entry, steps=8), entry, final(entry))
+        assert known["test_metric"] == count
     assert sys.modules["__main__"] is before
     assert found[1] == found[2] != found[0]
     with pytest.raises(RuntimeError, match=r"this code runs outside of a race; start it by thalweg race FILE.py"):
         current_run()
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize(
+    ("text", "same_as"),
+    [
+        ("adamw(lr=0.01, weight_decay=0)", "adam(lr=0.01, weight_decay=1e-30, decay_form=scaled)"),
+        ("adam(lr=0.01, weight_decay=0.0)", "adam(lr=0.01, weight_decay=1e-30, decay_form=scaled)"),
+        ("adam(lr=0.01, decay_form=l2)", "adam(lr=0.01, weight_decay=0.5, decay_form=l2)"),
+        ("adam(lr=0.01)", "adam(lr=0.01, weight_decay=0.5, decay_form=scaled)"),
+    ],
+)
+def test_what_an_entry_says_goes_before_the_trainings_even_if_it_is_a_default(text: str, same_as: str, grouped: bool):
+    def decaying(run: TrainingRun) -> None:
+        p = nn.Parameter(torch.ones(()))
+        given: Any = [{"params": [p], "weight_decay": 0.5}] if grouped else [p]
+        optimizer = run.optimizer(given, weight_decay=None if grouped else 0.5)
+        for _ in run.steps(5):
+            p.grad = torch.tensor(0.1)
+            optimizer.step()
+            run.report(validation=float(p.detach()))
+
+    training = of_function(decaying)
+    one, other = (
+        functions.run(training, plan_of(training, entry, steps=5), entry, final(entry))[1]["curve"].validation_metric
+        for entry in (Entry(text), Entry(same_as))
+    )
+    assert one == other
 
 
 def own_rates(run: TrainingRun, lr: float | None, scheduled: bool) -> None:

@@ -187,6 +187,16 @@ def test_the_same_run_for_every_seed_is_known_not_estimated():
     found = verdict.judge(Results(race(a=[2.0, 2.0], b=[1.0, 1.0]).plan, tuple(runs)))
     assert found.pairs[0].shown
     assert "nothing in their runs is random" in found.sentences[0]
+    # Runs that differ in the metric are not the same, whatever their losses are.
+    lossless = [replace(run, test_loss=nan, validation_loss=nan) for run in runs]
+    assert verdict.judge(Results(race(a=[2.0, 2.0], b=[1.0, 1.0]).plan, tuple(lossless))).pairs[0].exact
+    for losses in (1.0, nan):
+        others = [
+            replace(run, test_metric=run.test_metric + 1e-9 * run.seed, test_loss=losses, validation_loss=losses)
+            for run in runs
+        ]
+        found = verdict.judge(Results(race(a=[2.0, 2.0], b=[1.0, 1.0]).plan, tuple(others)))
+        assert not any(pair.exact or pair.shown for pair in found.pairs)
     # The same metrics from runs that differ show nothing with so few seeds.
     assert not verdict.judge(race(a=[2.0, 2.0], b=[1.0, 1.0])).pairs[0].shown
 

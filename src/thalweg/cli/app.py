@@ -150,6 +150,9 @@ def race(
         str | None, _option("decided", "Add replicates, --seeds at most, until each pair is decided.")
     ] = None,
     margin: Annotated[float | None, _option("X", "With --until: a difference that does not matter.")] = None,
+    target: Annotated[
+        float | None, _option("X", "A value of the metric, for the time to reach it.", "the problem's")
+    ] = None,
     steps: Annotated[int | None, _option("N", "Steps of a run at the problem's batch size.", min=1, max=10**9)] = None,
     seconds: Annotated[
         float | None, _option("X", "Seconds of training of a run, in place of steps; evaluations do not count.")
@@ -197,7 +200,7 @@ def race(
     racing.race(
         problem, rules, suite=suite, data=data, trials=trials, seeds=seeds, finalists=finalists, steps=steps,
         seconds=seconds, seed=seed, out=out, workers=workers, schedules=schedule or (), splits=splits,
-        halving=halving, until=until, margin=margin, populations=populations, patience=patience,
+        halving=halving, until=until, margin=margin, target=target, populations=populations, patience=patience,
         mix_versions=mix_versions, trajectory=trajectory,
     )  # fmt: skip
 
@@ -224,7 +227,9 @@ _TRY = _examples(
 
 _FUNCTION = Annotated[
     str,
-    typer.Argument(metavar="FILE.py:FUNCTION", help="A function that trains, as for a race.", show_default=False),
+    typer.Argument(
+        metavar="FILE.py:FUNCTION", help="A function that trains, or a problem, as for a race.", show_default=False
+    ),
 ]
 _PATIENCE = Annotated[float | None, _option("X", "Seconds after which one that reports nothing has failed.")]
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from thalweg.cli.exits import Mistake, stoppable, users_input
+from thalweg.cli.exits import stoppable, users_input
 from thalweg.race import Entry, WorkerError
 from thalweg.race.looking import Look, Sweep, look, sweep
 from thalweg.race.race import FINALISTS
@@ -24,14 +24,13 @@ _ERRORS = (ValueError, WorkerError)
 def try_(text: str, rule: str, *, steps: int, patience: float | None) -> None:
     """Look at a training in three short runs, and print what is seen."""
     with users_input(_ERRORS):
-        _only(text)
         found = look(text, Entry(rule), steps=steps, patience=patience)
     console = Console(highlight=False)
     console.print(Text(f"{printable(found.training.name)} with {rule}, {found.seen.steps:,} steps, three times\n"))
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for what, said in (*_speed(found), *_metric(found), *_chance(found), *_gradients(found)):
+    for what, said in (*speed(found), *metric(found), *chance(found), *gradients(found)):
         table.add_row(what, Text(said))
     console.print(table)
 
@@ -42,7 +41,6 @@ def range_(
 ) -> None:
     """Print losses against learning rates, a space to search, and what speaks against it."""
     with users_input(_ERRORS):
-        _only(text)
         found = sweep(text, Entry(rule), steps=steps, low=low, high=high, runs=runs, patience=patience)
     console = Console(highlight=False)
     console.print(_losses(found))
@@ -59,12 +57,8 @@ def range_(
     console.print(Text("A good rate for few steps from the start is not always good for a whole training: race it."))
 
 
-def _only(text: str) -> None:
-    if ".py" not in text:
-        raise Mistake(f"{text} is no file of yours; write the file and the function, as in my_training.py:train")
-
-
-def _speed(found: Look) -> Sequence[tuple[str, str]]:
+def speed(found: Look) -> Sequence[tuple[str, str]]:
+    """What a step, a run and a race take."""
     if not found.seen.seconds:
         return [("a step", "too few to be timed")]
     share = found.stepping / found.step
@@ -77,7 +71,8 @@ def _speed(found: Look) -> Sequence[tuple[str, str]]:
     return [("a step", said), ("a run", run), ("a race", race)]
 
 
-def _metric(found: Look) -> Sequence[tuple[str, str]]:
+def metric(found: Look) -> Sequence[tuple[str, str]]:
+    """Which metric decides, and whether it moves."""
     training, reports = found.training, found.seen.reports
     way = "higher" if training.higher_is_better else "lower"
     said = f"{training.metric_name}, of which {way} is better"
@@ -88,7 +83,8 @@ def _metric(found: Look) -> Sequence[tuple[str, str]]:
     return [("metric", f"{said}: {moved} from step {first:,} to {last:,}")]
 
 
-def _chance(found: Look) -> Sequence[tuple[str, str]]:
+def chance(found: Look) -> Sequence[tuple[str, str]]:
+    """Whether runs of one seed are equal bit for bit, and whether seeds differ."""
     same = "two runs are equal bit for bit"
     if not found.repeats:
         same = "two runs differ: something draws random numbers by itself, or depends on time or threads"
@@ -101,10 +97,12 @@ def _chance(found: Look) -> Sequence[tuple[str, str]]:
     return [("one seed", same), ("another seed", other)]
 
 
-def _gradients(found: Look) -> Sequence[tuple[str, str]]:
+def gradients(found: Look) -> Sequence[tuple[str, str]]:
+    """Which parameters' gradients are missing or not finite, by name."""
     said: list[str] = []
     for what, of in (("missing", found.seen.missing), ("not finite", found.seen.infinite)):
-        names = [f"{name} in {'every step' if n == found.seen.steps else f'{n:,} steps'}" for name, n in of.items()]
+        steps = found.seen.steps
+        names = [f"{name} in {'every step' if n == steps else f'{n:,} of {steps:,} steps'}" for name, n in of.items()]
         if names:
             more = f" and {len(names) - _MOST:,} more" if len(names) > _MOST else ""
             said.append(f"{what}: {', '.join(names[:_MOST])}{more}")

@@ -100,6 +100,7 @@ def _race(
     halving: bool = False,
     until: str | None = None,
     margin: float | None = None,
+    target: float | None = None,
     patience: float | None = None,
     mix_versions: bool = False,
     trajectory: bool = False,
@@ -116,7 +117,7 @@ def _race(
     if until and seeds is None:
         seeds = MOST
     given: dict[str, Any] = {
-        "trials": trials, "seeds": seeds, "finalists": finalists, "steps": steps, "seconds": seconds,
+        "trials": trials, "seeds": seeds, "finalists": finalists, "steps": steps, "seconds": seconds, "target": target,
     }  # fmt: skip
     with users_input(), warnings.catch_warnings(record=True) as doubts:
         warnings.simplefilter("always")
@@ -210,7 +211,6 @@ def _publish(results: Results, folder: Path) -> None:
 
 
 def folder_name(problem: str) -> str:
-    """A folder name for a problem's text: ``my_problem.py:make`` is ``my_problem-make``."""
-    file, colon, function = problem.rpartition(":")
-    named = f"{Path(file).stem}-{function}" if colon and file.endswith(".py") else problem
-    return re.sub(r"[^\w.-]+", "-", named).strip("-.") or "race"
+    """A folder name for a problem's text: ``my_problem.py:make`` is ``my_problem-make``; 80 letters at most."""
+    named = re.sub(r"(?:.*/)?([^/]*?)\.py(?::|(?= |$))", r"\1-", problem)
+    return re.sub(r"[^\w.-]+", "-", named)[:80].strip("-.") or "race"

@@ -14,6 +14,7 @@ from thalweg.landscape.trajectory import real, tensors
 from thalweg.problems import Problem
 from thalweg.problems.chance import reproducible
 from thalweg.problems.problem import CHUNK
+from thalweg.problems.splits import Batch, count
 from thalweg.problems.trial import SPLITS, Split
 
 Statistics = Literal["recomputed", "frozen"]
@@ -93,6 +94,8 @@ class Measure:
             raise ValueError(f"samples is {samples!r}; allowed is a whole number >= 1, or None for all")
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}; allowed are {', '.join(map(repr, SPLITS))}")
+        if not problem.fast:
+            return cls._of_batches(problem, samples, split, seed, statistics)
         x, y = problem.tensors(split)
         words = {"train": "training", "validation": "validation", "test": "test"}[split]
         data = f"on all {len(x):,} {words} samples"
@@ -107,6 +110,27 @@ class Measure:
             return torch.cat([model(x[i : i + CHUNK]) for i in range(0, len(x), CHUNK)])
 
         return cls(model, lambda: problem.loss(forward(), y), data=data, forward=forward, statistics=statistics)
+
+    @classmethod
+    def _of_batches(
+        cls, problem: Problem, samples: int | None, split: Split, seed: int, statistics: Statistics
+    ) -> "Measure":
+        """The mean loss of batches, the first ones of a loader or of tensors in any structure."""
+        with reproducible(seed):
+            model = problem.fresh()
+            batches: list[tuple[int, Batch]] = []
+            for batch in problem.batches(split):
+                batches.append((count(batch), batch))
+                if samples is not None and sum(n for n, _ in batches) >= samples:
+                    break
+        whole = sum(n for n, _ in batches)
+
+        def loss() -> Tensor:
+            return torch.stack([n / whole * problem.batch_loss(model, batch) for n, batch in batches]).sum()
+
+        words = {"train": "training", "validation": "validation", "test": "test"}[split]
+        data = f"on the first {whole:,} {words} samples"
+        return cls(model, loss, data=data, forward=loss, statistics=statistics)
 
     def check(self, paths: Paths) -> None:
         """Raise ``ValueError`` unless the model has the parameters that were recorded."""

@@ -31,6 +31,7 @@ class Training:
         even: whether each of these steps is one step of the optimizer.
         folder: the folder of the file that the function is in, if it was read by `thalweg.problems.load_user`.
         script: the file that is run as a whole, if the training is no function but a file.
+        arguments: the command line that it finds in ``sys.argv``, after its name.
     """
 
     function: Callable[[Any], Any]
@@ -44,6 +45,7 @@ class Training:
     source: str = ""
     folder: Path | None = field(default=None, repr=False, compare=False)
     script: Path | None = field(default=None, repr=False, compare=False)
+    arguments: tuple[str, ...] = ()
 
     def parts(self) -> dict[str, str]:
         """A hash of the function, with the values that it refers to, and of `files`, by name.
@@ -72,8 +74,8 @@ def trains(function: Any) -> bool:
     return _binds(signature, 1) and not _binds(signature, 0)
 
 
-def of_function(function: Callable[[Any], Any], file: str | None = None) -> Training:
-    """The training that a function is; `file` is the one that it was read from.
+def of_function(function: Callable[[Any], Any], file: str | None = None, arguments: tuple[str, ...] = ()) -> Training:
+    """The training that a function is; `file` is the one that it was read from, `arguments` its command line.
 
     Raises:
         ValueError: it cannot be called with one argument, the run.
@@ -84,13 +86,15 @@ def of_function(function: Callable[[Any], Any], file: str | None = None) -> Trai
     if file is None:
         return Training(function, name)
     path = Path(file).expanduser().resolve()
-    return Training(function, f"{os.path.basename(file)}:{name}", folder=path.parent)
+    name = " ".join([f"{os.path.basename(file)}:{name}", *arguments])
+    return Training(function, name, folder=path.parent, arguments=arguments)
 
 
-def of_script(file: str) -> Training:
+def of_script(file: str, arguments: tuple[str, ...] = ()) -> Training:
     """The training that a whole file is, which asks for its run with `thalweg.current_run`."""
     path = Path(file).expanduser().resolve()
-    return Training(partial(_run_script, path), os.path.basename(file), folder=path.parent, script=path)
+    name = " ".join([os.path.basename(file), *arguments])
+    return Training(partial(_run_script, path), name, folder=path.parent, script=path, arguments=arguments)
 
 
 def _run_script(path: Path, _: Any) -> None:

@@ -3,14 +3,15 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NoReturn, Protocol, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
 from thalweg.problems.blame import line_of, told, where
-from thalweg.problems.chance import reproducible
+from thalweg.problems.chance import reproducible, seeded
+from thalweg.problems.splits import Batch, kind, leaves
 
 _FEW, _CHUNK = 64, 2048
 PATIENCE = 1.0
@@ -30,9 +31,14 @@ class _Problem(Protocol):
     @property
     def loss(self) -> Callable[[Tensor, Tensor], Tensor]: ...
     @property
-    def metric(self) -> Callable[[Tensor, Tensor], Tensor | float]: ...
+    def metrics(self) -> dict[str, Callable[[Any, Any], Tensor | float]]: ...
     @property
     def place(self) -> str: ...
+    @property
+    def fast(self) -> bool: ...
+    def batches(self, split: Split, size: int | None = None) -> Iterator[Batch]: ...
+    def batch_loss(self, model: nn.Module, batch: Batch) -> Tensor: ...
+    def measure(self, model: nn.Module, split: Split) -> tuple[float, dict[str, float]]: ...
     def tensors(self, split: Split) -> tuple[Tensor, Tensor]: ...
     def predict(self, model: nn.Module, x: Tensor) -> Tensor: ...
     def materialize(self, model: nn.Module) -> None: ...
@@ -49,6 +55,9 @@ def check(problem: _Problem, sizes: Iterable[int]) -> None:
                 problem, "the model factory returns one and the same model twice; make a new one at each call",
                 problem.model,
             )  # fmt: skip
+        if not problem.fast:
+            _check_batches(problem, model)
+            return
         train = len(problem.tensors("train")[0])
         for size in dict.fromkeys((8, *(size for size in sizes if size <= _CHUNK))):
             _check_step(problem, model, min(size, train))
@@ -61,8 +70,8 @@ def fresh(problem: _Problem) -> nn.Module:
     model = _try(problem, "the model factory", problem.model)
     if not isinstance(model, nn.Module):
         _refuse(problem, f"the model factory returns {kind(model)}; wanted is a torch.nn.Module", problem.model)
-    x = problem.tensors("train")[0][:2]
-    _try(problem, f"the model on a batch of shape {tuple(x.shape)}", problem.materialize, model)
+    of = f" of shape {tuple(problem.tensors('train')[0][:2].shape)}" if problem.fast else ""
+    _try(problem, f"the model on a batch{of}", problem.materialize, model)
     if not any(p.requires_grad for p in model.parameters()):
         _refuse(problem, f"the model, {kind(model)}, has no trainable parameters", problem.model)
     return model
@@ -73,7 +82,29 @@ def _check_step(problem: _Problem, model: nn.Module, size: int) -> None:
     model.train()
     prediction = _try(problem, f"the model on a batch of shape {tuple(x.shape)}", model, x)
     shapes = f"{kind(prediction)} and targets of shape {tuple(y.shape)}"
-    loss = _try(problem, f"the loss on {shapes}", problem.loss, prediction, y)
+    _check_loss(problem, model, _try(problem, f"the loss on {shapes}", problem.loss, prediction, y))
+
+
+def _check_batches(problem: _Problem, model: nn.Module) -> None:
+    """One step on the first batch, and the loss and the metrics on all batches of the other splits."""
+    with seeded(0):
+        batch = _try(problem, "the training data", lambda: next(problem.batches("train")))
+    model.train()
+    _check_loss(problem, model, _try(problem, f"the loss on {_shape(batch)}", problem.batch_loss, model, batch))
+    for split in SPLITS[1:]:
+        loss, metrics = _try(problem, f"what is measured on the {split} set", problem.measure, model, split)
+        for name, value in {"the loss": loss, **{f"the metric {name}": x for name, x in metrics.items()}}.items():
+            if not math.isfinite(value):
+                _refuse(problem, f"{name} on the {split} set is {value} before the first step", problem.loss)
+
+
+def _shape(batch: Batch) -> str:
+    """The shapes in a batch, for a sentence."""
+    told = ", ".join(f"{tuple(x.shape)} {name}".strip() for name, x in leaves(batch) if isinstance(x, Tensor))
+    return f"a batch of shapes {told}" if told else kind(batch)
+
+
+def _check_loss(problem: _Problem, model: nn.Module, loss: Any) -> None:
     if not isinstance(loss, Tensor):
         what = f"the loss is {kind(loss)}; wanted is a tensor of one number that can be differentiated"
         _refuse(problem, what, problem.loss)
@@ -93,13 +124,19 @@ def _check_step(problem: _Problem, model: nn.Module, size: int) -> None:
 def _check_metric(problem: _Problem, model: nn.Module) -> None:
     x, y = problem.tensors("validation")
     prediction = _try(problem, "the model on validation inputs", problem.predict, model, x[:_CHUNK])
-    metric = _try(problem, "the metric", problem.metric, prediction, y[:_CHUNK])
-    if (isinstance(metric, Tensor) and metric.numel() != 1) or isinstance(metric, str):
-        _refuse(problem, f"the metric is {kind(metric)}; wanted is one number", problem.metric)
-    try:
-        float(metric)
-    except (TypeError, ValueError, RuntimeError):
-        _refuse(problem, f"the metric is {kind(metric)}; wanted is one number", problem.metric)
+    for name, metric in problem.metrics.items():
+        what = _named(problem, name)
+        value = _try(problem, what, metric, prediction, y[:_CHUNK])
+        if (isinstance(value, Tensor) and value.numel() != 1) or isinstance(value, str):
+            _refuse(problem, f"{what} is {kind(value)}; wanted is one number", metric)
+        try:
+            float(value)
+        except (TypeError, ValueError, RuntimeError):
+            _refuse(problem, f"{what} is {kind(value)}; wanted is one number", metric)
+
+
+def _named(problem: _Problem, name: str) -> str:
+    return "the metric" if len(problem.metrics) == 1 else f"the metric {name}"
 
 
 def _check_rows(problem: _Problem, model: nn.Module) -> None:
@@ -170,11 +207,12 @@ class _Rows:
 
     def metric(self) -> None:
         """The same for the metric of all rows together."""
-        what = f"the metric on the {self.split} set"
         prediction = _try(self.problem, f"the model on the {self.split} set", self.problem.predict, self.model, self.x)
-        value = float(_try(self.problem, what, self.problem.metric, prediction, self.y))
-        if not math.isfinite(value):
-            _refuse(self.problem, f"{what} is {value} before the first step", self.problem.metric)
+        for name, metric in self.problem.metrics.items():
+            what = f"{_named(self.problem, name)} on the {self.split} set"
+            value = float(_try(self.problem, what, metric, prediction, self.y))
+            if not math.isfinite(value):
+                _refuse(self.problem, f"{what} is {value} before the first step", metric)
 
     def _fault(self, start: int, end: int) -> tuple[str, BaseException | None] | None:
         x, y = self.x[start:end], self.y[start:end]
@@ -189,15 +227,6 @@ class _Rows:
         except BaseException as error:
             return f"{what} raises {told(error)}", error
         return None if math.isfinite(value) else (f"the loss is {value} before the first step", None)
-
-
-def kind(value: object) -> str:
-    """A description of a value, for a sentence."""
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    if value is None or isinstance(value, bool | int | float | str):
-        return repr(value)
-    return f"a {type(value).__name__}"
 
 
 def _try(problem: _Problem, what: str, do: Callable[..., Any], *args: Any) -> Any:

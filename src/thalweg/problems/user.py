@@ -1,6 +1,8 @@
 """The user's own: a function in a Python file that returns a `Problem`, or one that trains."""
 
 import os
+import re
+import shlex
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -15,9 +17,24 @@ from thalweg.rule import nearest
 _PROBLEM = "a thalweg.Problem"
 
 
+_WITH_ARGUMENTS = re.compile(r"(.*?\.py(?::\w+)?)\s+(.+)", re.DOTALL)
+
+
 def is_file(text: str) -> bool:
     """Whether the text names a Python file rather than a built-in problem."""
+    text, _ = _arguments(text)
     return text.rpartition(":")[0].endswith(".py") or text.endswith(".py")
+
+
+def _arguments(text: str) -> tuple[str, tuple[str, ...]]:
+    """The file with its function, and the command line that follows it, as in ``train.py --epochs 2``."""
+    found = None if Path(text).is_file() else _WITH_ARGUMENTS.fullmatch(text)
+    if found is None:
+        return text, ()
+    try:
+        return found[1], tuple(shlex.split(found[2]))
+    except ValueError as error:
+        raise ValueError(f"the arguments of {found[1]} cannot be read ({error}): {found[2]}") from None
 
 
 def load_named(text: str, wanted: str) -> Any:
@@ -47,18 +64,22 @@ def load_user(text: str) -> Problem | Training:
     """The problem returned by ``path/to/file.py:function``, or the training that the function is.
 
     A function of one argument is a training.  The file is run as by ``python file.py``.  A file without a function is
-    a training, too, if it asks for its run with `thalweg.current_run`.
+    a training, too, if it asks for its run with `thalweg.current_run`.  What follows a training's file is its command
+    line, as in ``train.py --epochs 2``.
 
     Raises:
         ValueError: one sentence that names the file, the line where there is one, and what was expected.
     """
+    whole, (text, arguments) = text, _arguments(text)
     file, _, function = text.rpartition(":")
     script = Path(text).expanduser()
-    if text.endswith(".py") and script.is_file() and is_script(script):
-        return of_script(text)
+    if text.endswith(".py") and not script.is_file():
+        raise ValueError(f"there is no file {text}; wanted is a Python file")
+    if text.endswith(".py") and is_script(script):
+        return of_script(text, arguments)
     if not file.endswith(".py") or not function.isidentifier():
         raise ValueError(
-            f"{text!r} names no function; write the file and the function, as in my_problem.py:make; a file that "
+            f"{whole!r} names no function; write the file and the function, as in my_problem.py:make; a file that "
             "trains as a whole asks for its run with thalweg.current_run()"
         )
     path = Path(file).expanduser()
@@ -71,7 +92,9 @@ def load_user(text: str) -> Problem | Training:
         is_what = "has no" if make is None else f"has a {type(make).__name__}, not a"
         raise ValueError(f"{file} {is_what} function {function}{nearest(function, known)}")
     if trains(make):
-        return of_function(make, file)
+        return of_function(make, file, arguments)
+    if arguments:
+        raise ValueError(f"{whole}: {function}() makes a problem, which reads no command line; leave the rest out")
     try:
         problem = make()
     except KeyboardInterrupt:

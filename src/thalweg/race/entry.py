@@ -23,6 +23,7 @@ DEFAULTS: dict[str, Any] = {name: signature(Optimizer).parameters[name].default 
 }
 
 
+_KEPT = ("weight_decay", "decay_form")
 _OTHERS = "others."
 """The prefix of the numbers of the rule for all other parameters."""
 
@@ -65,8 +66,8 @@ class Entry:
         rule: the rule or the switch, before tuning.
         others: the rule for all parameters but the hidden matrices, before tuning, or None.
         batch_size: as given; None for the problem's.
-        options: the arguments of the optimizer besides the rule that differ from the defaults; a schedule is text, or
-            a list of several to choose from.
+        options: the arguments of the optimizer besides the rule that differ from the defaults, and the weight decay and
+            its form if they are given; a schedule is text, or a list of several to choose from.
 
     Raises:
         ValueError: unknown names, or values out of their range.
@@ -110,7 +111,8 @@ class Entry:
         wanted = wanted | own if search is None else wanted
         schedule = options.pop("schedule", None)
         checked = {n: check(f"the entry's {n}", x, RANGES[n]) for n, x in options.items()}
-        self.options: dict[str, Any] = {n: x for n, x in checked.items() if x != DEFAULTS[n]}
+        # What is given is kept where another default may apply: a training has a weight decay of its own.
+        self.options: dict[str, Any] = {n: x for n, x in checked.items() if x != DEFAULTS[n] or n in _KEPT}
         if schedule is not None:
             self.options["schedule"] = _texts(schedule)
         if self.others is not None:

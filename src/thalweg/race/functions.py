@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from thalweg.race.entry import Entry
 from thalweg.race.inspecting import Trial
 from thalweg.race.plan import Task, seed_for
 from thalweg.race.recording import Diverged, Ended
+from thalweg.race.reporting import Gate, Halved
 from thalweg.race.session import TrainingRun, running
 from thalweg.rule import Rule
 from thalweg.store import Plan, Status
@@ -39,21 +40,22 @@ def run(
     folder: Path | None = None,
     heard: Callable[[int], None] | None = None,
     trial: Trial | None = None,
+    gate: Gate | None = None,
 ) -> tuple[Status, dict[str, Any]]:
     """Call a training function; returns how that ended, and fields of its `thalweg.store.Run`."""
-    session = TrainingRun(plan, entry, task, folder=folder, heard=heard, trial=trial)
+    session = TrainingRun(plan, entry, task, folder=folder, heard=heard, trial=trial, gate=gate)
     status, message = _called(training, session, seed_for(plan, task, "model"), trial)
     recording = session.recording
     if status == "finished" and not recording.measured:
         status = "failed"
         message = f"{training.name} ended without a report; call run.report(validation=…) with a number in its loop"
     measured: dict[str, Any] = {}
-    if status == "finished":
+    if status in ("finished", "stopped"):
         measured = recording.measured
         if task.phase == "final":  # without test data the validation data have to do
             measured.setdefault("test_metric", measured["validation_metric"])
             measured.setdefault("test_loss", measured["validation_loss"])
-    known = {**measured, "curve": recording.curve, "seconds": session.clock.seconds, "message": message}
+    known = {**measured, **recording.known, "seconds": session.clock.seconds, "message": message}
     if trial is not None:
         trial.even = session.step == session.taken
         if session.watch is not None:
@@ -69,12 +71,14 @@ def _seen(trial: Trial | None) -> AbstractContextManager[None]:
 
 def _called(training: Training, session: TrainingRun, seed: int, trial: Trial | None) -> tuple[Status, str]:
     before = os.getcwd(), sys.argv
-    sys.argv = [training.name.partition(":")[0]]  # a script that reads its arguments has none
+    sys.argv = [training.name.partition(" ")[0].partition(":")[0], *training.arguments]
     try:
         with reproducible(seed), _seen(trial), running(session):
             training.function(session)
     except Diverged as divergence:
         return "diverged", str(divergence)
+    except Halved as halved:
+        return "stopped", str(halved)
     except Ended:
         pass
     except BaseException as error:  # including SystemExit
@@ -103,7 +107,7 @@ def warm(rule: Rule | Switch) -> None:
             made.step()
 
 
-def apart(
+def started(
     training: Training,
     plan: Plan,
     entry: Entry,
@@ -111,14 +115,26 @@ def apart(
     folder: Path | None,
     patience: float | None,
     trial: Trial | None = None,
-) -> tuple[Status, dict[str, Any]]:
-    """As `run`, in a process of its own; one that is lost has failed."""
+    *,
+    halved: bool = False,
+) -> isolated.Process:
+    """A process of its own that does as `run`; `halved` trials ask whether they go on."""
     warm(entry.rule)
 
-    def work(heard: isolated.Heard) -> Any:
-        return run(training, plan, entry, task, folder=folder, heard=heard, trial=trial)
+    def work(parent: isolated.Parent) -> Any:
+        def gate(at: float, score: tuple[float, float]) -> bool:
+            return parent.ask((at, score))
 
-    try:
-        return isolated.do(work, patience=patience)
-    except isolated.Lost as lost:
-        return "failed", {"message": str(lost)}
+        asking = gate if halved else None
+        return run(training, plan, entry, task, folder=folder, heard=parent.tell, trial=trial, gate=asking)
+
+    return isolated.Process(work, patience)
+
+
+def apart(*about: Any) -> tuple[Status, dict[str, Any]]:
+    """As `run`, in a process of its own, as `started`; one that is lost has failed."""
+    with closing(started(*about)) as process:
+        try:
+            return process.go_on()
+        except isolated.Lost as lost:
+            return "failed", {"message": str(lost)}

@@ -10,6 +10,7 @@ best arm identification and hyperparameter optimization", Figure 1, with two rou
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from thalweg.problems import Problem
 from thalweg.race.entry import Entry
@@ -53,15 +54,31 @@ def stops(plan: Plan, sessions: Sequence[_Session], before: int, now: int) -> li
     kept = [share for at, share in ROUNDS.items() if before < at * steps <= now < steps]
     if not kept:
         return []
-    most = max(math.ceil(min(kept) * count), plan.finalists)
-    order = sorted(range(len(sessions)), key=lambda i: (sessions[i].recording.best, sessions[i].task.trial))
+    return behind(plan, count, min(kept), [(session.recording.best, session.task.trial) for session in sessions])
+
+
+def behind(plan: Plan, count: int, kept: float, scores: Sequence[tuple[object, ...]]) -> list[int]:
+    """Of trials that are still going, by their positions, those that stop: all but the best share of `count`.
+
+    Args:
+        plan: the plan of the race, of which as many trials go on as it has finalists.
+        count: how many trials there were at first.
+        kept: the share of those that goes on.
+        scores: of each trial, less being better.
+    """
+    most = max(math.ceil(kept * count), plan.finalists)
+    order = sorted(range(len(scores)), key=lambda i: cast(Any, scores[i]))
     return sorted(order[most:])
 
 
 def stopped(session: _Session) -> Run:
     """The record of a trial that stops."""
-    count = size(session.plan, session.task)
-    return session.ended("stopped", f"among the worse half of {count:,} trials at step {session.step:,}")
+    return session.ended("stopped", said(session.plan, session.task, session.step))
+
+
+def said(plan: Plan, task: Task, step: int) -> str:
+    """Why a trial stops."""
+    return f"among the worse half of {size(plan, task):,} trials at step {step:,}"
 
 
 def train(problem: Problem, plan: Plan, entries: Mapping[str, Entry], tasks: Sequence[Task]) -> list[Run]:

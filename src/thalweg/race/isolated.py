@@ -19,8 +19,9 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, ClassVar, NoReturn, cast
 
 import psutil
 import torch
@@ -30,8 +31,6 @@ from thalweg.race.channel import Channel
 _SET_CHILD_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of linux/prctl.h
 _LINES = 6
 _WAIT = 5.0  # seconds for a process to say where it hangs, and for killed ones to end
-
-Heard = Callable[[int], None]
 
 
 class Lost(Exception):
@@ -43,36 +42,79 @@ def possible() -> bool:
     return sys.platform == "linux" and not torch.cuda.is_initialized()
 
 
-def do(work: Callable[[Heard], Any], *, patience: float | None = None) -> Any:
-    """The result of `work`, called in a process of its own.
+class Parent:
+    """The process that waits for this one."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def tell(self, step: int) -> None:
+        """Give a sign of life, after so many steps."""
+        self._channel.send(step)
+
+    def ask(self, question: Any) -> Any:
+        """The answer to a question; until it comes this process stands still."""
+        self._channel.send(Question(question))
+        return self._channel.receive()
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a process asks the one that waits for it."""
+
+    asked: Any
+
+
+class Process:
+    """Calls `work` in a process of its own.
 
     Args:
-        work: is given a function to call with the number of the step, whenever there is a sign of life.
+        work: is given the process that waits for its result.
         patience: the most seconds between two signs of life; None for any number.
-
-    Raises:
-        Lost: the process ended without a result, or there was no sign of life.
     """
-    before = _descendants()
-    ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans of the process become children of this one
-    folder = Path(tempfile.mkdtemp(prefix="thalweg-"))
-    reads, writes = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of threads, of which this has one
-        pid = os.fork()
-    if not pid:
-        _child(work, writes, folder)
-    os.close(writes)
-    watch = _Watch(pid, reads, folder, patience)
-    try:
-        return watch.result()
-    finally:
-        watch.close()
-        _end(pid, before)
-        shutil.rmtree(folder, ignore_errors=True)
+
+    _alive: ClassVar[list["Process"]] = []
+
+    def __init__(self, work: Callable[[Parent], Any], patience: float | None = None) -> None:
+        self._before = self._alive[0]._before if self._alive else _descendants()
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans of the process become children of this one
+        self._folder = Path(tempfile.mkdtemp(prefix="thalweg-"))
+        (reads, told), (answers, self._writes) = os.pipe(), os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of threads, of which this has one
+            self._pid = os.fork()
+        if not self._pid:
+            os.close(self._writes)
+            _child(work, Channel(answers, told), self._folder)
+        os.close(told)
+        os.close(answers)
+        self._watch = _Watch(self._pid, reads, self._writes, self._folder, patience)
+        self._alive.append(self)
+
+    def go_on(self, answer: Any = None) -> Any:
+        """The result of `work`, or the next `Question`; `answer` is that to the one before.
+
+        Raises:
+            Lost: the process ended without a result, or there was no sign of life.
+        """
+        return self._watch.result(answer)
+
+    def close(self) -> None:
+        """End the process and whatever it has started.
+
+        Of processes that no longer belong to one, since their parent has ended, nobody knows whose they are; they end
+        with the last that is alive.
+        """
+        if self not in self._alive:
+            return
+        self._alive.remove(self)
+        self._watch.close()
+        os.close(self._writes)
+        _end(self._pid, None if self._alive else self._before)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _child(work: Callable[[Heard], Any], writes: int, folder: Path) -> NoReturn:
+def _child(work: Callable[[Parent], Any], channel: Channel, folder: Path) -> NoReturn:
     try:
         user = getpass.getuser() if "USER" in os.environ else os.getuid()
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{user}")
@@ -83,8 +125,7 @@ def _child(work: Callable[[Heard], Any], writes: int, folder: Path) -> NoReturn:
         faulthandler.register(_where(), file=_stack(folder).open("w"), all_threads=False)
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000")  # if memory is short, this process is the first to go
-        channel = Channel(-1, writes)
-        channel.send((work(channel.send),))
+        channel.send((work(Parent(channel)),))
         os._exit(0)
     except BaseException as error:  # a fault of ours, since `work` deals with its own
         traceback.print_exception(error)
@@ -94,13 +135,18 @@ def _child(work: Callable[[Heard], Any], writes: int, folder: Path) -> NoReturn:
 class _Watch:
     """Listens to the process until it has a result, ends, or gives no sign of life."""
 
-    def __init__(self, pid: int, reads: int, folder: Path, patience: float | None) -> None:
+    def __init__(self, pid: int, reads: int, writes: int, folder: Path, patience: float | None) -> None:
         self.pid, self.folder, self.patience = pid, folder, patience
-        self.channel = Channel(reads, -1)
+        self.channel = Channel(reads, writes)
+        self.asked = False
         self.ended = os.pidfd_open(pid)
         self.step = 0
 
-    def result(self) -> Any:
+    def result(self, answer: Any) -> Any:
+        if self.asked:
+            self.asked = False
+            with suppress(BrokenPipeError):  # it has ended, which is seen below
+                self.channel.send(answer)
         while True:
             # Processes that the work has started may hold the pipe, so that its end would not be seen.
             ready, _, _ = select.select([self.channel.reads, self.ended], [], [], self.patience)
@@ -115,6 +161,9 @@ class _Watch:
                 raise Lost(self._gone()) from None
             if isinstance(heard, tuple):
                 return cast(Any, heard)[0]
+            if isinstance(heard, Question):
+                self.asked = True
+                return heard
             self.step = heard
 
     def close(self) -> None:
@@ -142,13 +191,16 @@ def _named(number: int) -> str:
     return f"{name} (out of memory?)" if number == signal.SIGKILL else name
 
 
-def _end(pid: int, before: set[psutil.Process]) -> None:
-    """Kill the process and whatever it has started."""
+def _end(pid: int, before: set[psutil.Process] | None) -> None:
+    """Kill the process and whatever it has started; with `before`, all that there were not before."""
+    own: set[psutil.Process] = set()
+    with suppress(psutil.NoSuchProcess):
+        own = {*psutil.Process(pid).children(recursive=True)}
     with suppress(ProcessLookupError, ChildProcessError):
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     for _ in range(3):  # what is killed may have started others
-        left = _descendants() - before
+        left = own if before is None else _descendants() - before
         for process in left:
             with suppress(psutil.NoSuchProcess):
                 process.kill()

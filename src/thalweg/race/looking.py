@@ -9,8 +9,8 @@ from typing import Any, cast
 import numpy as np
 
 from thalweg import lifelines
-from thalweg.problems import Training
-from thalweg.race import trying
+from thalweg.problems import Problem, Training
+from thalweg.race import looped, trying
 from thalweg.race import workers as places
 from thalweg.race.entry import Entry
 from thalweg.race.inspecting import Inspection, Trial
@@ -74,7 +74,7 @@ def look(text: str, entry: Entry, *, steps: int = 30, patience: float | None = N
     """Three short runs of a training with a rule, two of them of one seed.
 
     Args:
-        text: the training, as in ``my_training.py:train``.
+        text: the training or the problem, as in ``my_training.py:train``.
         entry: the rule, with its default settings.
         steps: of a run, or more until there are two reports.
 
@@ -166,7 +166,7 @@ def sweep(
     """A learning-rate range test (Smith 2017, Section 3.3), once for each of several seeds.
 
     Args:
-        text: the training, as in ``my_training.py:train``.
+        text: the training or the problem, as in ``my_training.py:train``.
         entry: the rule; its other settings stay.
         steps: of a run, in each of which the rate is higher by the same factor.
         low, high: the first and the last rate; by default ten times as far as the rule's search space reaches.
@@ -218,7 +218,9 @@ def _until(losses: Sequence[float]) -> tuple[float, ...]:
 def _loaded(text: str) -> tuple[places.Source, Training, dict[str, str]]:
     source = places.Source(text)
     with lifelines.holding():
-        training = source.load()
-    if not isinstance(training, Training):
-        raise ValueError(f"{text} is a problem; wanted is a function that trains, as in my_training.py:train")
-    return source, training, training.parts()
+        problem = source.load()
+        parts = problem.parts()
+        if isinstance(problem, Problem):
+            problem.check()
+            parts |= problem.files()
+    return source, looped.training(problem), parts

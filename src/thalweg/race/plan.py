@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import platform
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ def make(
     splits: bool = False,
     margin: float | None = None,
     halving: bool = False,
+    target: float | None = None,
     parts: Mapping[str, str] | None = None,
 ) -> Plan:
     """The plan of a race; `parts` are the problem's, if they are already known.  With `seconds` there are no `steps`.
@@ -83,6 +85,8 @@ def make(
             raise ValueError(f"the race's {name} is {value!r}; allowed is a whole number from {least} to {most:,}")
     if margin is not None and not (isinstance(cast(Any, margin), int | float) and 0 < margin < math.inf):
         raise ValueError(f"the race's margin is {margin!r}; allowed is a finite number > 0, a difference of the metric")
+    if target is not None and not (isinstance(cast(Any, target), int | float) and math.isfinite(target)):
+        raise ValueError(f"the race's target is {target!r}; allowed is a finite number, a value of the metric")
     if not entries:
         raise ValueError("the race has no entries; give at least one, as in entries=['sgd', 'adam']")
     twice = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
@@ -91,8 +95,11 @@ def make(
     sizes = dict.fromkeys(SPLITS, 0)  # unknown, of a training function
     batch_size = problem.batch_size
     if isinstance(problem, Problem):
-        sizes = {split: len(problem.tensors(split)[0]) for split in SPLITS}
-        batch_size = min(batch_size, sizes["train"])
+        sizes = {split: problem.size(split) for split in SPLITS}
+        if problem.loads:
+            _check_of_loader(problem, entries, splits)
+        else:
+            batch_size = min(batch_size, sizes["train"])
     else:
         _check_of_function(problem, entries, splits, halving)
     examples = 0 if seconds is not None else steps * batch_size
@@ -100,7 +107,7 @@ def make(
     parts = problem.parts() if parts is None else parts
     about = ProblemPlan(
         problem.name, fingerprint(parts), problem.metric_name, problem.higher_is_better, batch_size,
-        **sizes, target=problem.target, source=problem.source, parts=dict(parts),
+        **sizes, target=problem.target if target is None else float(target), source=problem.source, parts=dict(parts),
     )  # fmt: skip
     budget = examples if counted else 0  # of which nobody knows how many steps it is
     planned = tuple(_entry(entry, sizes["train"], batch_size, budget, trials) for entry in entries)
@@ -110,11 +117,21 @@ def make(
     )  # fmt: skip
 
 
-def _check_of_function(training: Training, entries: Sequence[Entry], splits: bool, halving: bool) -> None:
-    if halving:
-        raise ValueError(f"{training.name} cannot stop and go on between evaluations; leave halving out")
+def _check_of_loader(problem: Problem, entries: Sequence[Entry], splits: bool) -> None:
     if splits:
-        raise ValueError(f"{training.name} reads its data by itself, so no race can draw them anew; leave splits out")
+        problem.split(0)  # says why not
+    if sized := [entry.name for entry in entries if entry.batch_size is not None]:
+        raise ValueError(f"{problem.name}'s loader makes its batches; leave the batch_size of {sized[0]} out")
+
+
+def _check_of_function(training: Training, entries: Sequence[Entry], splits: bool, halving: bool) -> None:
+    if halving and sys.platform != "linux":
+        raise ValueError(f"trials of {training.name} wait for each other, which needs Linux; leave halving out")
+    if splits:
+        raise ValueError(
+            f"{training.name} reads its data by itself, so no race can draw them anew; leave splits out, and draw them "
+            "in the function with run.generator, which each replicate has seeded anew"
+        )
     if sized := [entry.name for entry in entries if entry.batch_size is not None]:
         raise ValueError(f"{training.name} makes its batches by itself; leave the batch_size of {sized[0]} out")
 

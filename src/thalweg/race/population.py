@@ -140,7 +140,7 @@ class Population:
         left: list[int] = []
         everyone = zip(self.sessions, self.stack.models, self._together.optimizers, train_losses, strict=True)
         for i, (session, model, optimizer, loss) in enumerate(everyone):
-            session.evaluate = _Evaluation(self._problem, predictions[i])
+            session.measure = _Evaluation(self._problem, predictions[i])
             try:
                 session._mark(model, optimizer, loss)
             except Diverged as divergence:
@@ -173,8 +173,8 @@ class _Evaluation:
     def __init__(self, problem: Problem, prediction: Tensor) -> None:
         self._problem, self._prediction = problem, prediction
 
-    def __call__(self, model: nn.Module, split: Split) -> tuple[float, float]:
-        """See `thalweg.Problem.evaluate`."""
+    def __call__(self, model: nn.Module, split: Split) -> tuple[float, dict[str, float]]:
+        """See `thalweg.Problem.measure`."""
         if split == "validation":
             return self._problem.judge(self._prediction, split)
-        return self._problem.evaluate(model, split)
+        return self._problem.measure(model, split)

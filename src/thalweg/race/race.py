@@ -13,7 +13,6 @@ from typing import Any, Literal, cast
 from thalweg import lifelines
 from thalweg.problems import Problem, Training
 from thalweg.problems.training import of_function
-from thalweg.problems.trial import SPLITS
 from thalweg.race import course, paths, trying, ways
 from thalweg.race import plan as planning
 from thalweg.race import workers as places
@@ -69,9 +68,12 @@ class Race:
         seed: the seed from which all others are derived.
         halving: stop the worse half of an entry's trials after a quarter of the steps, and of the others after a half.
             Schedules are as long as without.  This assumes that what is behind then would stay behind; as many trials
-            as there are finalists always finish.
+            as there are finalists always finish.  Trials of a training function wait for each other in its reports:
+            all trials of an entry are in memory at once.
         margin: if given, the race goes on until each two entries are shown to differ, or to be equal to within this
             difference of the metric, with `seeds` replicates at most; entries that are decided rest.
+        target: a value of the metric on validation data, for the time to reach it; by default the problem's, if it has
+            one.
         store: a file or database URL in which to record every run, so that the same race can resume, and grow: with
             more trials, seeds, finalists or entries it keeps its runs and does what is missing.  None for none.
         workers: number of processes; by default one per core, or this process if the problem cannot be sent to others.
@@ -109,6 +111,7 @@ class Race:
         splits: bool = False,
         halving: bool = False,
         margin: float | None = None,
+        target: float | None = None,
         store: str | Path | None = None,
         workers: int | None = None,
         populations: Populations = "auto",
@@ -132,19 +135,22 @@ class Race:
         self._source = places.Source(problem, data)
         with lifelines.holding():
             self._problem = self._source.load()
-            if isinstance(self._problem, Problem) and self._problem.folder is None and _size(self._problem) <= _LIGHT:
+            if isinstance(self._problem, Problem) and self._problem.folder is None and self._problem.nbytes <= _LIGHT:
                 self._source = places.Source(self._problem)
             given = [entry if isinstance(entry, Entry) else Entry(entry) for entry in entries]
             parts = self._problem.parts()  # before anything of it has run, as in the workers
             if isinstance(self._problem, Training):
-                self._problem = trying.tried(self._source, self._problem, given, parts, steps or seconds, patience)
+                together = (workers or _cores()) > 1
+                self._problem = trying.tried(
+                    self._source, self._problem, given, parts, steps or seconds, patience, together=together
+                )
             else:
                 self._problem.check(e.batch_size for e in given if isinstance(e.batch_size, int))
         parts |= self._problem.files()  # with those that were imported when it ran
         steps = self._problem.steps if steps is None else steps
         self.plan = planning.make(
             self._problem, given, trials=trials, seeds=seeds, finalists=finalists, steps=steps, seconds=seconds,
-            seed=seed, splits=splits, margin=margin, halving=halving, parts=parts,
+            seed=seed, splits=splits, margin=margin, halving=halving, target=target, parts=parts,
         )  # fmt: skip
         for doubt in planning.doubts(self.plan, given):
             warnings.warn(doubt, stacklevel=2)
@@ -325,11 +331,6 @@ def _beside(store: str | Path | None) -> Path | None:
     if store is None or "://" in str(store):
         return None
     return Path(store).resolve().parent / "checkpoints"
-
-
-def _size(problem: Problem) -> int:
-    """The bytes of a problem's data."""
-    return sum(tensor.nbytes for split in SPLITS for tensor in problem.tensors(split))
 
 
 def _cores() -> int:

@@ -62,7 +62,15 @@ class Results(store.Results):
     def frame(self, *, curves: bool = False) -> "pandas.DataFrame":
         """The runs as a table of pandas, with a row for every run, or with `curves` for every point of its curve.
 
-        Its columns are the fields of `thalweg.store.Run` and the settings of the rules.  pandas must be installed.
+        The columns: ``entry``, ``phase`` (``tune`` or ``final``), ``trial``, ``seed``, ``status``, and each setting of
+        the rules by its name, as ``lr``; then of a run ``best_step``, ``validation_metric``, ``validation_loss``,
+        ``test_metric``, ``test_loss`` at that step, ``seconds``, ``message``, ``key``, and of each metric that does not
+        decide ``validation_NAME`` and ``test_NAME``; or of a point of its curve ``step``, ``examples``, ``seconds``,
+        ``train_loss``, ``validation_loss``, ``validation_metric`` and ``validation_NAME``, as in `thalweg.store.Curve`.
+        What is not known is nan.
+
+        Raises:
+            ImportError: pandas is not installed.
         """
         try:
             import pandas
@@ -90,11 +98,12 @@ def _row(run: Run) -> dict[str, Any]:
 
 def _ended(run: Run) -> dict[str, Any]:
     names = ("best_step", "validation_metric", "validation_loss", "test_metric", "test_loss", "seconds", "message")
-    return {name: getattr(run, name) for name in (*names, "key")}
+    others = {f"validation_{name}": x for name, x in run.validation_others.items()}
+    others |= {f"test_{name}": x for name, x in run.test_others.items()}
+    return {name: getattr(run, name) for name in (*names, "key")} | others
 
 
 def _points(run: Run) -> list[dict[str, Any]]:
-    names = [f.name for f in fields(run.curve)]
-    return [
-        dict(zip(names, values, strict=True)) for values in zip(*(getattr(run.curve, n) for n in names), strict=True)
-    ]
+    columns = {f.name: getattr(run.curve, f.name) for f in fields(run.curve)}
+    columns |= {f"validation_{name}": column for name, column in run.others.items()}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

@@ -17,12 +17,16 @@ from thalweg.optimizer import Optimizer
 from thalweg.problems.blame import told, where
 from thalweg.problems.chance import Chance, reproducible
 from thalweg.problems.problem import Problem
+from thalweg.problems.splits import Batch, Loaded, Rows, moved
 from thalweg.problems.trial import SPLITS, Split
 from thalweg.race import steering, stopwatch
 from thalweg.race.entry import Entry
 from thalweg.race.plan import EVALUATIONS, Task, marks, seed_for
 from thalweg.race.recording import Diverged, Measured, Recording
 from thalweg.store import Plan, Run, Status
+
+_END = object()
+"""The end of a loader's epoch."""
 
 
 class RunError(RuntimeError):
@@ -119,29 +123,28 @@ class _Session:
         self.budget = steering.Budget(plan, entry, task)
         self.recording = Recording(problem.metric_name, problem.higher_is_better)
         self.size = plan.entry(entry.name).batch_size
-        self.evaluate: Callable[[nn.Module, Split], tuple[float, float]] = problem.evaluate
+        self.measure: Callable[[nn.Module, Split], tuple[float, dict[str, float]]] = problem.measure
         self.watch: Watch | None = None
 
     def ended(self, status: Status, message: str = "") -> Run:
         """The record of the run, which has ended."""
         measured = self.recording.measured if status in ("finished", "stopped") else {}
-        curve = self.recording.curve
-        return record(self.entry, self.task, status, **measured, curve=curve, seconds=self.seconds, message=message)
+        known = {**self.recording.known, "seconds": self.seconds, "message": message}
+        return record(self.entry, self.task, status, **measured, **known)
 
     def run(self) -> Iterator[int]:
         """Train; yields the step after each evaluation."""
         planned = self.plan.entry(self.entry.name)
-        x, y = self.problem.tensors("train")
         if self.plan.seconds:
-            self._warm(x[: self.size], y[: self.size])
+            self._warm()
         model, optimizer = self._begin()
         if self.watch is not None:
             self.watch(model, optimizer)
-        batches = self._batches()
+        batches = self._fed()
         self._mark(model, optimizer, None)
         for steps in self._parts(planned.steps):
             before = self.step
-            total = self._train(model, optimizer, batches, x, y, steps)
+            total = self._train(model, optimizer, batches, steps)
             if self.step > before:  # otherwise the one before has taken its time
                 self._mark(model, optimizer, total / (self.step - before))
                 yield self.step
@@ -155,7 +158,33 @@ class _Session:
 
     def _batches(self) -> Generator[Tensor | None]:
         generator = torch.Generator().manual_seed(seed_for(self.plan, self.task, "order"))
-        return stream(len(self.problem.tensors("train")[0]), self.size, generator)
+        return stream(self.problem.size("train"), self.size, generator)
+
+    def _fed(self) -> Iterator[Batch]:
+        """The batches of the training data, without end."""
+        data, device = self.problem.data("train"), torch.device(self.problem.device)
+        if isinstance(data, Rows):
+            data = data if device.type == "cpu" else data.to(device)
+            return (data.data if at is None else data.take(at) for at in self._batches())
+        return (moved(batch, device) for batch in self._loaded(data))
+
+    def _loaded(self, data: Loaded) -> Iterator[Batch]:
+        """The batches of a loader, epoch after epoch, drawn with random numbers that the training does not touch."""
+        chance = Chance(seed_for(self.plan, self.task, "order"))
+        with chance.used(), self._users():
+            loader = data.factory()
+        while True:
+            with chance.used(), self._users():
+                batches = iter(loader)
+            taken = self.step
+            while True:
+                with chance.used(), self._users():
+                    batch = next(batches, _END)
+                if batch is _END:
+                    break
+                yield batch
+            if self.step == taken:
+                raise _Raised("the loader of the training data has no batches in this epoch")
 
     def _mark(self, model: nn.Module, optimizer: Optimizer, train_loss: float | None) -> None:
         """Add a point to the curve, measure the run on test data if it is the best so far, and tell schedules."""
@@ -170,20 +199,23 @@ class _Session:
 
     def _evaluated(self, model: nn.Module, optimizer: Optimizer, split: Split) -> Measured:
         with steering.evaluating([optimizer]), self._users():
-            return self.evaluate(model, split)
+            loss, metrics = self.measure(model, split)
+        metric = metrics.pop(self.problem.metric_name)
+        return Measured(loss, metric, metrics)
 
     def _optimizer(self, model: nn.Module) -> Optimizer:
         return steering.optimizer(self.entry, self.task, model, self.budget)
 
-    def _warm(self, x: Tensor, y: Tensor) -> None:
+    def _warm(self) -> None:
         """Two steps of another model, in which kernels are compiled, before the time begins."""
         with reproducible(0), self._users():
             model = self.problem.fresh()
             model.train()
             optimizer = self._optimizer(model)
+            batch = next(self.problem.batches("train", self.size))
             for _ in range(2):
                 optimizer.zero_grad()
-                self.problem.loss(model(x), y).backward()  # pyright: ignore[reportUnknownMemberType]
+                self.problem.batch_loss(model, batch).backward()  # pyright: ignore[reportUnknownMemberType]
                 optimizer.step()
 
     def _parts(self, steps: int) -> Iterator[Iterable[object]]:
@@ -201,25 +233,28 @@ class _Session:
 
     def _spent(self) -> float:
         """The seconds of training so far."""
-        return self.seconds + (0.0 if self.began is None else stopwatch.seconds() - self.began)
+        if self.began is None:
+            return self.seconds
+        if self.problem.device != "cpu":
+            torch.cuda.synchronize()
+        return self.seconds + stopwatch.seconds() - self.began
 
     def _train(
         self,
         model: nn.Module,
         optimizer: Optimizer,
-        batches: Generator[Tensor | None],
-        x: Tensor,
-        y: Tensor,
+        batches: Iterator[Batch],
         steps: Iterable[object],
     ) -> float:
         """So many steps; the sum of their losses."""
-        total = torch.zeros((), dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64, device=self.problem.device)
+        loss_of = self.problem.batch_loss
         self.began = stopwatch.seconds()
         for share in steps:
-            at = next(batches)
+            batch = next(batches)
             optimizer.zero_grad()
             with self._users():
-                loss = self.problem.loss(model(x), y) if at is None else self.problem.loss(model(x[at]), y[at])
+                loss = loss_of(model, batch)
                 loss.backward()  # pyright: ignore[reportUnknownMemberType] -- torch leaves it untyped
             if isinstance(share, float):
                 self.budget.used(share, [optimizer])

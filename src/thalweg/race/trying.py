@@ -1,7 +1,10 @@
 """Tries a training function before it is raced, to find out what it asks for and whether it works at all."""
 
+import os
+import warnings
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
@@ -12,6 +15,7 @@ from thalweg.race.entry import Entry
 from thalweg.race.inspecting import Trial
 from thalweg.race.plan import LIMITS, Task
 
+_NAMED = 3
 STEPS = 3
 """The steps of a trial: enough to run through all of a training's code."""
 
@@ -23,16 +27,22 @@ def tried(
     parts: Mapping[str, str],
     budget: float | None,
     patience: float | None,
+    *,
+    together: bool = False,
 ) -> Training:
     """The training with what a trial of few steps tells of it: its steps, its batch size, and its metric.
 
     If so few steps are too early for a report, another trial goes on until there is one.  `budget` is that of the race,
-    if it has one of its own.
+    if it has one of its own; `together` says whether runs go on at the same time.
+
+    Warns:
+        UserWarning: runs go on at the same time, and write into the same folder.
 
     Raises:
         ValueError: it fails, does not report anything, or does not say how many steps it takes, in one sentence.
     """
     known = Trial()
+    before = _entries()
     for most in (STEPS, None):
         status, message, known = _try(source, training, entries, parts, Trial(most), patience)
         if known.metric and status == "finished":
@@ -41,12 +51,29 @@ def tried(
             raise ValueError(message)
         if status == "diverged":
             raise ValueError(f"{training.name} diverges in its first steps, with {entries[0].name}: {message}")
+    if together and (written := sorted(name for name, at in _entries().items() if before.get(name) != at)):
+        warnings.warn(
+            f"{training.name} writes {', '.join(written[:_NAMED])} in the current folder, and runs that go on at the "
+            "same time write there, too; have it write into tempfile.mkdtemp(), which is each run's own, or race with "
+            "one worker",
+            stacklevel=3,
+        )
     if not known.steps and not budget:
         raise ValueError(
             f"{training.name} does not say how many steps it takes; write for step in run.steps(n), or give the race "
             "--steps N or --seconds X"
         )
     return told(training, known)
+
+
+def _entries() -> dict[str, int]:
+    """What is in the current folder, and when it changed."""
+    found: dict[str, int] = {}
+    with suppress(OSError):
+        for entry in os.scandir():
+            if not entry.name.startswith((".", "__")):
+                found[entry.name] = entry.stat(follow_symlinks=False).st_mtime_ns
+    return found
 
 
 def told(training: Training, known: Trial) -> Training:

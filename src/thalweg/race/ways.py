@@ -119,7 +119,11 @@ def choose(
     tried_alone = {task.key: task for task in (*_spread(together, 3), *_one_each(together))}
     own = _alone(problem, plan, entries, [*tried_alone.values()])
     plain = Way(step=own.step, mark=own.mark, costs=own.costs)
-    if wanted == "never" or few or len(together) < 2 or not own.ends:
+    if wanted == "never" or few or len(together) < 2:
+        return plain
+    if not problem.fast:
+        return replace(plain, why="the data are no pairs of tensors in memory")
+    if not own.ends:
         return plain
     if own.step > _LONG and wanted == "auto":
         return replace(plain, why="steps take long enough alone")
@@ -182,21 +186,24 @@ def _alone(problem: Problem, plan: Plan, entries: Mapping[str, Entry], tasks: Se
             with reproducible(seed_for(plan, task, "model")):
                 session = _Session(drawn(problem, plan, task), plan, entries[task.entry], task)
                 model, optimizer = session._begin()
-                batches, (x, y) = session._batches(), session.problem.tensors("train")
+                batches = session._fed()
                 session.recording.columns["train_loss"] = [math.nan]
                 with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
-                    first = session._train(model, optimizer, batches, x, y, range(STEPS))
+                    first = session._train(model, optimizer, batches, range(STEPS))
                 before = session.seconds
-                second = session._train(model, optimizer, batches, x, y, range(STEPS))
+                second = session._train(model, optimizer, batches, range(STEPS))
                 step = (session.seconds - before) / STEPS
                 costs[task.entry] = min(step, costs.get(task.entry, step))
                 began = time.perf_counter()
                 optimizer.eval()
-                prediction = session.problem.predict(model, session.problem.tensors("validation")[0])
-                optimizer.train()
-                session.problem.judge(prediction, "validation")
+                if problem.fast:
+                    prediction = session.problem.predict(model, session.problem.tensors("validation")[0])
+                    session.problem.judge(prediction, "validation")
+                    ends[task.key] = [torch.tensor([first, second]), prediction, *model.parameters()]
+                else:
+                    session.problem.measure(model, "validation")
                 marks.append(time.perf_counter() - began)
-                ends[task.key] = [torch.tensor([first, second]), prediction, *model.parameters()]
+                optimizer.train()
                 size = sum(p.nbytes for p in model.parameters())
             if step > _LONG:
                 break
@@ -207,7 +214,7 @@ def _alone(problem: Problem, plan: Plan, entries: Mapping[str, Entry], tasks: Se
     # Weights, gradients, state and what is made on the way; what is saved for gradients, or is in an evaluation.
     rows = max(1.0, CHUNK / plan.entry(tasks[0].entry).batch_size)
     mean = sum(costs.values()) / len(costs)
-    return _Alone(mean, min(marks), 8 * size + saved / STEPS / len(ends) * (2 + rows), ends, costs)
+    return _Alone(mean, min(marks), 8 * size + saved / STEPS / len(marks) * (2 + rows), ends, costs)
 
 
 def _free() -> float:

@@ -28,7 +28,7 @@ import cloudpickle
 
 from thalweg import lifelines, problems
 from thalweg.problems import Problem, Training, sources
-from thalweg.race import functions, halving, isolated, population
+from thalweg.race import brackets, functions, halving, isolated, looped, population
 from thalweg.race import plan as planning
 from thalweg.race.channel import Channel
 from thalweg.race.entry import Entry
@@ -126,9 +126,12 @@ class Job:
 
     def do(self, problem: Problem | Training, tasks: Sequence[Task]) -> list[Run]:
         """Do runs that may advance together; those that cannot are done one after another."""
-        if isinstance(problem, Training):
-            return [self._trained(problem, task) for task in tasks]
         halved = self.plan.halving and tasks[0].phase == "tune"
+        if isinstance(problem, Training):
+            if halved:
+                folder, patience = self.folder, self.patience
+                return brackets.train(problem, self.plan, self.entries, tasks, folder, patience, apart=self.apart)
+            return [self._trained(problem, task) for task in tasks]
         if self.way.least <= len(tasks) <= self.way.most:
             try:
                 return population.train(problem, self.plan, self.entries, tasks, self.way.apart, self.way.costs)
@@ -199,8 +202,7 @@ class TrialJob(Job):
 
     def do(self, problem: Problem | Training, tasks: Sequence[Task]) -> list[Any]:
         """How each run ended, and what is known of it, with what was found out."""
-        assert isinstance(problem, Training)
-        return [self.called(problem, task, copy.deepcopy(self.trial)) for task in tasks]
+        return [self.called(looped.training(problem), task, copy.deepcopy(self.trial)) for task in tasks]
 
 
 def here(job: Job, problem: Problem | Training, tasks: deque[Task], keep: Callable[[Run], None]) -> None:

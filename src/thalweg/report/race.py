@@ -42,6 +42,7 @@ def write(results: Results, path: Path | str) -> Path:
         sensitivity=sensitivity is not None,
         budgets=sorted({budget for tuned in verdict.tuning for budget in tuned.expected}),
         winner=winner,
+        others=[*dict.fromkeys(name for row in verdict.rows for name in row.others)],
         code=snippet(winner, plan.entry(winner.entry)) if winner else "",
         landscape=LANDSCAPE if (Path(path).parent / LANDSCAPE).exists() else "",
         versions=_versions(results.runs),

@@ -5,7 +5,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -45,6 +45,8 @@ _run = sa.Table(
     Column("checksum", sa.String(64), nullable=False),  # from format 2 on
 )
 _MEASURED = ("validation_metric", "validation_loss", "test_metric", "test_loss")
+_OTHERS = "others"
+"""Where the metrics that do not decide are, in the column of the curve."""
 _WAIT = 30.0
 """Seconds before reporting that another program has locked the store."""
 _PATIENCE = 600.0
@@ -318,7 +320,14 @@ def _row(run: Run, plan: str) -> dict[str, Any]:
     row: dict[str, Any] = {f.name: getattr(run, f.name) for f in fields(run)} | {"plan": plan}
     row.update({name: _or_none(row[name]) for name in _MEASURED})
     row["message"] = run.message.replace("\0", "").encode(errors="replace").decode()  # PostgreSQL does not accept \0
-    row["curve"] = {name: [_or_none(x) for x in column] for name, column in vars(run.curve).items()}
+    curve: dict[str, Any] = {name: [_or_none(x) for x in column] for name, column in vars(run.curve).items()}
+    row["curve"] = curve
+    others, tested = row.pop("others"), row.pop("test_others")
+    if others or tested:  # beside the curve, as in stores that were made before there were any
+        curve[_OTHERS] = {
+            "validation": {name: [_or_none(x) for x in column] for name, column in others.items()},
+            "test": {name: _or_none(x) for name, x in tested.items()},
+        }
     return {**row, "checksum": _checksum(row)}
 
 
@@ -336,8 +345,15 @@ def _read_run(row: Mapping[str, Any], name: str, version: int) -> Run:
         raise damaged(
             name, f"the record of {row['entry']} ({row['phase']} {row['trial']}, seed {row['seed']}) is damaged"
         )
-    values = {f.name: row[f.name] for f in fields(Run)}
+    values = {f.name: row[f.name] for f in fields(Run) if f.name in row}
     values.update({name: _or_nan(values[name]) for name in _MEASURED})
-    curve = {name: tuple(_or_nan(x) for x in column) for name, column in values["curve"].items()}
-    values["curve"] = Curve(**cast(Any, curve))
+    columns = dict(values["curve"])
+    others = columns.pop(_OTHERS, {"validation": {}, "test": {}})
+    values["curve"] = Curve(**cast(Any, {name: _column(column) for name, column in columns.items()}))
+    values["others"] = {name: _column(column) for name, column in others["validation"].items()}
+    values["test_others"] = {name: _or_nan(x) for name, x in others["test"].items()}
     return Run(**values)
+
+
+def _column(values: Sequence[float | None]) -> tuple[float, ...]:
+    return tuple(map(_or_nan, values))

@@ -8,7 +8,7 @@ from thalweg.store.records import EntryPlan, Plan, ProblemPlan
 
 _GROWS = ("trials", "seeds", "finalists", "growths")
 """The numbers of a plan that may become larger while its runs are kept."""
-_GIVEN = ("inputs", "targets", "weights of the model")
+_GIVEN = ("inputs", "targets", "tensor", "first batch", "weights of the model")
 """Name endings of parts of a problem that are not code."""
 
 
@@ -34,14 +34,17 @@ def difference(held: Plan, wanted: Plan) -> str:
 
 
 def grows(held: Plan, wanted: Plan) -> bool:
-    """Whether a race of the first plan can go on as one of the second: the same with more trials, seeds or entries."""
+    """Whether a race of the first plan can go on as one of the second: the same with more trials, seeds or entries, or
+    another target, on which no run depends.
+    """
     if any(getattr(held, name) > getattr(wanted, name) for name in _GROWS):
         return False
     entries = [e for e in wanted.entries if e.name in {entry.name for entry in held.entries}]
     trials = {e.name: e.trials for e in entries}
     kept = tuple(dataclasses.replace(e, trials=trials.get(e.name, 0)) for e in held.entries)
     more = {name: getattr(wanted, name) for name in _GROWS}
-    as_held = dataclasses.replace(held, **more, entries=tuple(sorted(kept, key=_name)))
+    problem = dataclasses.replace(held.problem, target=wanted.problem.target)
+    as_held = dataclasses.replace(held, **more, problem=problem, entries=tuple(sorted(kept, key=_name)))
     return as_held.hash == dataclasses.replace(wanted, entries=tuple(sorted(entries, key=_name))).hash
 
 

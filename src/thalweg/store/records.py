@@ -235,6 +235,9 @@ class Run:
         test_metric, test_loss: at that point, of a final run.
         curve: the course of the run.
         seconds: training time.
+        others: the metrics that do not decide, by name: a column of the curve each, on validation data; nan where one
+            was not measured or not finite.
+        test_others: the same at the best point, on test data, as far as they are known.
         message: why it diverged or failed.
         machine: the machine and the software versions.
     """
@@ -256,6 +259,16 @@ class Run:
     seconds: float = 0.0
     message: str = ""
     machine: Mapping[str, str] = field(default_factory=dict[str, str])
+    others: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])
+    test_others: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    @property
+    def validation_others(self) -> dict[str, float]:
+        """The metrics that do not decide, on validation data at the best point."""
+        points = zip(self.curve.step, self.curve.validation_metric, strict=True)
+        best = (self.best_step, self.validation_metric)
+        at = next((i for i, point in enumerate(points) if point == best), None)
+        return {} if at is None else {name: column[at] for name, column in self.others.items()}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -42,6 +42,8 @@ class Row:
         steps: the steps of a replicate's run, the median; nan where none finished.
         edges: the tuned settings whose best value lies at an edge of what was tried, as ``{"lr": "highest"}``; an entry
             that has any is not compared, since its best setting is not known.
+        others: the metrics that do not decide, by name: the median over the replicates that finished, on test data if
+            they were measured there, otherwise on validation data.
     """
 
     entry: str
@@ -61,6 +63,7 @@ class Row:
     seconds: float
     steps: float
     edges: Mapping[str, str]
+    others: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def whole(self) -> bool:
@@ -161,7 +164,15 @@ def _row(results: Results, entry: str, needed: int | None) -> Row:
         seconds=float(np.mean([run.seconds for run in finished])) if finished else math.nan,
         steps=float(np.median(taken)) if taken else math.nan,
         edges=results.edges(entry) if best else {},
+        others=_others(finished),
     )
+
+
+def _others(runs: Sequence[Run]) -> dict[str, float]:
+    """The medians of the metrics that do not decide."""
+    of = [{**run.validation_others, **run.test_others} for run in runs]
+    names = dict.fromkeys(name for found in of for name in found)
+    return {name: float(np.median([found.get(name, math.nan) for found in of])) for name in names}
 
 
 def _scores(runs: Sequence[Run], sign: float) -> list[float]:
@@ -250,17 +261,21 @@ def _pair(
 
 
 def _same(runs: Sequence[Run]) -> bool:
-    """Whether every seed gave the same run: the same loss to the last digit."""
+    """Whether every seed gave the same run: the same losses, as far as there are any, and metrics to the last digit."""
     finished = len(_finished(runs)) == len(runs)
-    return finished and len(runs) > 1 and len({(run.test_loss, run.validation_loss) for run in runs}) == 1
+    measured = ((run.test_loss, run.validation_loss, run.test_metric, run.validation_metric) for run in runs)
+    return finished and len(runs) > 1 and len({tuple(map(repr, found)) for found in measured}) == 1
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """The leaderboard as CSV with a header; numbers in full precision, missing ones empty."""
+    """The leaderboard as CSV with a header, metrics that do not decide last; numbers in full precision, missing ones
+    empty.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    others = [*dict.fromkeys(name for row in rows for name in row.others)]
+    writer.writerow([*COLUMNS, *others])
     for row in rows:
-        values = (getattr(row, name) for name in COLUMNS)
+        values = (*(getattr(row, name) for name in COLUMNS), *(row.others.get(name, math.nan) for name in others))
         writer.writerow("" if isinstance(v, float) and math.isnan(v) else v for v in values)
     return out.getvalue()

@@ -17,8 +17,9 @@ from thalweg.verdict.words import Verdict, judge
 def standing(results: Results, console: Console) -> Group:
     """The leaderboard, best first, then the conclusions and the warnings; as wide as the console."""
     verdict = judge(results)
-    for columns in (5, 3, 2):  # names take priority over numbers, which are all in the report
-        table = _board(verdict, results.plan.problem.metric, columns)
+    others = [*dict.fromkeys(name for row in verdict.rows for name in row.others)]
+    for columns, more in ((5, others), (5, []), (3, []), (2, [])):  # names take priority over numbers in the report
+        table = _board(verdict, results.plan.problem.metric, columns, more)
         if Measurement.get(console, console.options.update(width=10_000), table).maximum <= console.width:
             break
     said = Text("\n".join(map(printable, (verdict.headline, *verdict.sentences, *verdict.on_time))))
@@ -38,16 +39,19 @@ def over_all(found: Overall) -> Group:
     return Group(table, Text(), Text("\n".join(map(printable, (found.headline, *found.sentences)))))
 
 
-def _board(verdict: Verdict, metric: str, columns: int) -> Table:
-    """The leaderboard with the first `columns` columns after the name."""
+def _board(verdict: Verdict, metric: str, columns: int, others: list[str]) -> Table:
+    """The leaderboard with the first `columns` columns after the name, and then other metrics."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("")
     table.add_column("entry", overflow="fold")
     for column in (Text(f"test {printable(metric)}"), "95 % interval", "at lr", "seconds", "")[:columns]:
         table.add_column(column, justify="right", no_wrap=True)
+    for name in others:
+        table.add_column(Text(printable(name)), justify="right", no_wrap=True)
     for place, row in enumerate(verdict.rows, 1):
         style = "bold" if row.entry in verdict.leaders else ""
-        table.add_row(str(place), _named(row), *_numbers(row)[:columns], style=style)
+        more = (_number(row.others.get(name, math.nan), ".4f") for name in others)
+        table.add_row(str(place), _named(row), *_numbers(row)[:columns], *more, style=style)
     return table
 
 

@@ -159,7 +159,9 @@ def _halved(results: Results) -> list[str]:
         trials = results.of(entry.name, "tune")
         steps = sum(run.curve.step[-1] for run in trials if run.curve.step)
         if any(run.status == "stopped" for run in trials):
-            used.append(f"{entry.name} took {steps:,} of {len(trials) * entry.steps:,}")
+            whole = [run.curve.step[-1] for run in trials if run.status == "finished" and run.curve.step]
+            most = entry.steps or max(whole, default=0)  # of a training the plan may not know the optimizer's steps
+            used.append(f"{entry.name} took {steps:,} of {len(trials) * most:,}")
     if not used:
         return []
     return [
