@@ -153,11 +153,13 @@ def reference(
     start: tuple[float, float],
     steps: int,
     rate: Callable[[int], float] | None = None,
-    seen: Callable[[int, NDArray[np.float64]], NDArray[np.float64]] = lambda t, g: g,
+    noise: Callable[[int], NDArray[np.float64]] | None = None,
+    rounded: Callable[[Any], Any] = lambda x: x,
 ) -> NDArray[np.float64]:
     """The path of a rule in float64 by its formula on tensors, with the surface's exact gradient.
 
-    `rate` gives the learning rate after t steps; `seen` the gradient that step t sees in place of the exact one.
+    `rate` gives the learning rate after t steps, `noise` what is added to the gradient of step t.  `rounded` changes
+    the last places of the point where a gradient is taken, and of the gradient.
     """
     slope = graph({name: surface.derivatives.outputs[name] for name in ("gx", "gy")})
     p = torch.tensor(start, dtype=torch.float64)
@@ -166,9 +168,10 @@ def reference(
     for t in range(1, steps + 1):
         now = rule if rate is None else rule.bind({"lr": rate(t - 1)})
         ahead = now.lookahead(state)
-        x, y = (p if ahead is None else p + ahead).tolist()
-        g = evaluate(slope, {"x": x, "y": y})
-        p, state = now.update(p, torch.from_numpy(seen(t, np.array([g["gx"], g["gy"]], dtype=np.float64))), state, t)
+        x, y = rounded((p if ahead is None else p + ahead).numpy()).tolist()
+        found = evaluate(slope, {"x": x, "y": y})
+        g = rounded(np.array([found["gx"], found["gy"]], dtype=np.float64)) + (noise(t) if noise else 0.0)
+        p, state = now.update(p, torch.from_numpy(g), state, t)
         point = tuple(p.tolist())
         if not np.isfinite(point).all():
             break
@@ -195,10 +198,10 @@ FAMILIES: dict[str, Rule] = {
 MATRICES = ("muon", "shampoo")
 
 
-def rounded_otherwise(seed: int) -> Callable[[int, NDArray[np.float64]], NDArray[np.float64]]:
-    """Gradients of which each component is off by one unit in the last place, up or down, or not at all."""
+def rounded_otherwise(seed: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Numbers each of which is off by one unit in the last place, up or down, or not at all."""
     generator = np.random.default_rng(seed)
-    return lambda t, g: g * (1 + generator.choice([-1.0, 0.0, 1.0], 2) * 2.0**-52)
+    return lambda x: x * (1 + generator.choice([-1.0, 0.0, 1.0], 2) * 2.0**-52)
 
 
 def difference(path: Any, expected: NDArray[np.float64], surface: Surface) -> NDArray[np.float64]:
@@ -235,7 +238,7 @@ def test_500_steps_of_every_rule_form_and_surface_are_pythons(name: str, play: O
 
     Two libraries round cosines, cube roots and powers differently in the last place, and some walks are chaotic: they
     enlarge that until it is as large as the walk.  Where the page parts from the reference, the reference must part
-    from itself as far, and as soon, when its gradients are rounded otherwise.
+    from itself as far, and as soon, when its points and gradients are rounded otherwise.
     """
     forms = catalogue.forms(FAMILIES[name])
     names = list(surfaces)
@@ -250,7 +253,7 @@ def test_500_steps_of_every_rule_form_and_surface_are_pythons(name: str, play: O
         if apart[-1] <= AGREE and len(path) == len(expected):
             continue
         own = np.max([
-            difference(reference(*about, seen=rounded_otherwise(k)), expected, surfaces[surface])
+            difference(reference(*about, rounded=rounded_otherwise(k)), expected, surfaces[surface])
             for k in range(ROUNDINGS)
         ], axis=0)  # fmt: skip
         # Compared with a little later, since the roundings of one walk may begin to matter some steps before another's.
@@ -379,7 +382,7 @@ def test_a_walk_in_noise_is_pythons(batch: int, play: Opened) -> None:
     at(play, {"s": "noisy", "n": 1.5, "d": 7, "r": [state], "p": STEPS})
     expected = reference(
         rules.parse("adam(lr=0.05)"), surfaces["noisy"], surfaces["noisy"].start, STEPS,
-        seen=lambda t, g: g + 1.5 / math.sqrt(batch) * np.array(normals(7, t)),
+        noise=lambda t: 1.5 / math.sqrt(batch) * np.array(normals(7, t)),
     )  # fmt: skip
     assert difference(play.world("world.runner.xs.map((x, k) => [x, world.runner.ys[k]])"), expected,
                       surfaces["noisy"])[-1] < AGREE  # fmt: skip
