@@ -460,7 +460,7 @@ print(sum(p.numel() for p in model.parameters()), resource.getrusage(resource.RU
 
 
 def test_memory_grows_with_parameters_and_with_snapshots_but_not_with_their_product(tmp_path: Path) -> None:
-    """All snapshots would take 1.3 GB in float64; a thousand were measured once, see docs/landscapes.md."""
+    """All snapshots would take 1.3 GB in float64; more were measured once, see docs/landscapes.md."""
     done = subprocess.run(
         [sys.executable, "-c", _MEASURED, str(tmp_path), "16"], capture_output=True, text=True, check=True
     )
