@@ -80,13 +80,13 @@ class Results(store.Results):
         return pandas.DataFrame(rows)
 
     def __repr__(self) -> str:
-        console = Console(file=io.StringIO(), width=_WIDTH, color_system=None)
+        console = Console(file=io.StringIO(), width=_WIDTH, color_system=None, force_jupyter=False)
         with console.capture() as capture:
             console.print(standing(self, console))
         return capture.get().rstrip()
 
     def _repr_html_(self) -> str:
-        console = Console(file=io.StringIO(), width=_WIDTH, record=True)
+        console = Console(file=io.StringIO(), width=_WIDTH, record=True, force_jupyter=False)
         console.print(standing(self, console))
         return console.export_html(inline_styles=True, code_format=_NOTEBOOK)
 
