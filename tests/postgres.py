@@ -4,8 +4,10 @@ import importlib.util
 import itertools
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,29 +21,57 @@ from processes import wait_for
 _stores = itertools.count()
 
 
+class Server:
+    """A server that keeps its data in a folder; skips the test if there can be none.
+
+    Attributes:
+        url: of its database, for SQLAlchemy.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        begin = [_installed("initdb"), "-D", str(folder / "data"), "-U", "me", "-A", "trust", "-E", "UTF8"]
+        prefix: list[str] = []
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root, so in a user namespace it sees another id
+            prefix = ["unshare", "--map-user=1000", "--map-group=1000"]
+            if not shutil.which("unshare") or subprocess.run([*prefix, "true"], capture_output=True).returncode:
+                pytest.skip("PostgreSQL does not run as root, and there are no user namespaces here")
+        subprocess.run([*prefix, *begin, "--locale=C", "--no-sync"], check=True, capture_output=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        run = [_installed("postgres"), "-D", str(folder / "data"), "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F"]
+        self._run, self._log = [*prefix, *run], folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = sa.URL.create("postgresql+psycopg", username="me", host="127.0.0.1", port=port, database="postgres")
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        end = time.monotonic() + 60
+        while True:
+            with open(self._log, "w") as log:
+                process = self._process = subprocess.Popen(self._run, stdout=log, stderr=log)
+            wait_for(lambda process=process: process.poll() is not None or _answers(self.url))
+            if process.poll() is None:
+                return
+            # What a killed server has left may need a while to go.
+            assert time.monotonic() < end, self._log.read_text()
+            time.sleep(0.2)
+
+    def stop(self, how: int = signal.SIGINT) -> None:
+        """End it by a signal."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait()
+
+
 @contextmanager
 def server(folder: Path) -> Generator[sa.URL]:
     """The URL of a server that keeps its data in `folder`; skips the test if none can be started."""
-    begin = [_installed("initdb"), "-D", str(folder / "data"), "-U", "me", "-A", "trust", "-E", "UTF8", "--locale=C"]
-    prefix: list[str] = []
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root, so in a user namespace it sees another id
-        prefix = ["unshare", "--map-user=1000", "--map-group=1000"]
-        if not shutil.which("unshare") or subprocess.run([*prefix, "true"], capture_output=True).returncode:
-            pytest.skip("PostgreSQL does not run as root, and there are no user namespaces here")
-    subprocess.run([*prefix, *begin, "--no-sync"], check=True, capture_output=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    run = [_installed("postgres"), "-D", str(folder / "data"), "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F"]
-    with open(folder / "log", "w") as log:
-        process = subprocess.Popen([*prefix, *run], stdout=log, stderr=log)
+    made = Server(folder)
     try:
-        url = sa.URL.create("postgresql+psycopg", username="me", host="127.0.0.1", port=port, database="postgres")
-        wait_for(lambda: process.poll() is not None or _answers(url))
-        assert process.poll() is None, (folder / "log").read_text()
-        yield url
+        made.start()
+        yield made.url
     finally:
-        process.terminate()
-        process.wait()
+        made.stop()
 
 
 def fresh(url: sa.URL) -> str:

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -26,15 +27,17 @@ from thalweg.store import (
     EntryPlan,
     Plan,
     ProblemPlan,
+    Reader,
     Results,
     Run,
     Space,
     Store,
     StoreError,
     claim,
-    database,
+    places,
     read,
 )
+from thalweg.store import rows as rows_of
 from thalweg.store.records import hash_of
 
 ADAM = EntryPlan("adam", "Adam(lr=0.001)", 64, 100, 16, {"lr": Space("log", 1e-5, 0.1)})
@@ -218,7 +221,7 @@ def a_folder(path: Path) -> None:
     [
         (not_a_database, "not a database"),
         (truncated, "malformed"),
-        (newer, "was written by a newer thalweg (format 99, this one reads 3); update it"),
+        (newer, "was written by a newer thalweg (format 99, this one reads 4); update this one"),
         (of_something_else, "is the database of something else (its table plan is not a race's)"),
         (a_folder, "unable to open database file"),
     ],
@@ -365,7 +368,7 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
     "ours beside another's": _without("create table moz_places (id integer)"),
     "a view of that name": _sql("create table x (hash, format, document)", "create view plan as select * from x"),
     "runs without a plan": _without("delete from plan"),
-    "two plans": _without("insert into plan select 'other', format, document, machine from plan"),
+    "two plans": _without("insert into plan select 'other', 'second', format, document, machine, since from plan"),
     "a run of another plan": _without("update run set plan = 'other' where trial = 0"),
     "a run of no entry": _without("update run set entry = 'nobody' where trial = 0"),
     "no table of runs": _without("drop table run"),
@@ -391,29 +394,75 @@ def test_a_foreign_or_half_made_database_is_one_sentence_and_stays_as_it_is(name
         assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_a_store_of_an_older_format_can_still_be_read(version: int, tmp_path: Path):
-    path = filled(tmp_path / "race.db", 3)
-    whole = read(path)
-    document = {n: x for n, x in PLAN.document.items() if n not in ("finalists", "growths", "splits")}
+def older(path: Path, version: int) -> Results:
+    """Write a store as releases of an older version did, and return what is in it."""
+    whole = read(filled(path, 3))
+    before = {1: ("finalists", "growths", "splits", "margin"), 2: ("finalists", "growths", "splits", "margin"), 3: ()}
+    document = {n: x for n, x in PLAN.document.items() if n not in before[version]}
     document["format"] = version
-    connection = sqlite3.connect(path)
-    with connection:
-        given = (json.dumps(document), hash_of(document))
-        connection.execute("update plan set format = ?, document = ?, hash = ?", (version, *given))
-        connection.execute("update run set plan = ?", given[1:])
-        if version == 1:
-            connection.execute("alter table run drop column checksum")
-        else:  # whose checksums contain the plan
-            for run in whole.runs:
-                row = cast(Any, database)._row(run, given[1])
-                connection.execute(
-                    "update run set checksum = ? where key = ?", (cast(Any, database)._checksum(row, 2), run.key)
-                )
-    connection.close()
-    assert repr(read(path)) == repr(whole)
+    hash = hash_of(document)
+    columns = "entry text, phase text, trial int, seed int, settings json, rule text, status text, best_step int, " + (
+        "validation_metric float, validation_loss float, test_metric float, test_loss float, curve json, "
+        "seconds float, message text, machine json"
+    )
+    names = ", ".join(column.split()[0] for column in columns.split(", "))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        rows = {key: rest for key, *rest in connection.execute(f"select key, {names} from run")}
+        checksums = dict(connection.execute("select key, checksum from run"))
+        for table in ("run", "point", "plan", "thalweg"):
+            connection.execute(f"drop table {table}")
+        connection.execute("create table plan (hash varchar(64) primary key, format int, document json, machine json)")
+        connection.execute(
+            f"create table run (key varchar(64) primary key, plan varchar(64) references plan (hash), {columns}"
+            + (", checksum varchar(64) not null)" if version > 1 else ")")
+        )
+        connection.execute("insert into plan values (?, ?, ?, '{}')", (hash, version, json.dumps(document)))
+        for run in whole.runs:
+            row = [run.key, hash, *rows[run.key]]
+            if version == 2:  # whose checksums contain the plan
+                row.append(rows_of.checksum(rows_of.row_of(run, hash), 2))
+            elif version == 3:
+                row.append(checksums[run.key])
+            connection.execute(f"insert into run values ({', '.join('?' * len(row))})", row)
+    return whole
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_store_of_a_format_of_old_can_be_read_but_not_gone_on_with(version: int, tmp_path: Path):
+    whole = older(tmp_path / "race.db", version)
+    before = (tmp_path / "race.db").read_bytes()
+    assert repr(read(tmp_path / "race.db").runs) == repr(whole.runs)
     with pytest.raises(StoreError, match="was written by an older thalweg"):
-        Store.open(path, PLAN)
+        Store.open(tmp_path / "race.db", PLAN)
+    assert (tmp_path / "race.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_store_of_an_older_version_is_migrated_when_a_race_is_added(version: int, tmp_path: Path):
+    whole = older(tmp_path / "lab.db", version)
+    url = f"sqlite:///{tmp_path / 'lab.db'}"
+    other = replace(PLAN, seed=7)
+    with Store.open(url, other, name="second") as store:
+        store.add(RUN)  # with a key that the first race may have
+        store.add(replace(RUN, key=whole.runs[0].key, entry=whole.runs[0].entry))
+        assert store.race == "second"
+    assert repr(read(url, "digits").runs) == repr(whole.runs)
+    assert len(read(url, "second").runs) == 2
+    with closing(sqlite3.connect(tmp_path / "lab.db")) as connection:
+        assert connection.execute("select version from thalweg").fetchall() == [(4,)]
+    if version == 3:
+        with Store.open(url, PLAN) as store:  # which goes on
+            assert store.race == "digits"
+            assert len(store.runs()) == 3
+
+
+def test_a_damaged_record_of_an_older_version_is_not_migrated(tmp_path: Path):
+    older(tmp_path / "lab.db", 2)
+    _sql("update run set seconds = 99 where trial = 1")(tmp_path / "lab.db")
+    before = (tmp_path / "lab.db").read_bytes()
+    with pytest.raises(StoreError, match="the record of sgd, full 1 is damaged"):
+        Store.open(f"sqlite:///{tmp_path / 'lab.db'}", replace(PLAN, seed=7))
+    assert (tmp_path / "lab.db").read_bytes() == before
 
 
 LION = replace(ADAM, name="lion", rule="Lion(lr=0.001)")
@@ -485,7 +534,7 @@ def test_a_fresh_store_is_opened_by_many_at_once(new: New):
         assert len(read(place).runs) == 1
 
 
-def test_of_two_plans_at_once_one_is_refused(new: New):
+def test_of_two_plans_at_once_a_path_refuses_one_and_a_url_takes_both(new: New):
     place = new()
     barrier, refused = threading.Barrier(2), list[StoreError]()
 
@@ -501,24 +550,36 @@ def test_of_two_plans_at_once_one_is_refused(new: New):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(refused) == 1
-    assert "holds another race" in str(refused[0])
+    if isinstance(place, str):
+        with Reader(place) as reader:
+            assert sorted((race.name, race.plan.seed) for race in reader.races()) in (
+                [("digits", 0), ("digits-2", 1)], [("digits", 1), ("digits-2", 0)],
+            )  # fmt: skip
+        assert not refused
+    else:
+        assert "holds another race" in str(*refused)
 
 
-def test_a_reader_that_holds_the_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(database, "_WAIT", 0.05)
+def test_a_writer_that_holds_the_file_is_waited_for_and_readers_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(places, "WAIT", 0.05)
     with Store.open(tmp_path / "race.db", PLAN) as store:
-        reader = sqlite3.connect(tmp_path / "race.db", check_same_thread=False)
+        reader = sqlite3.connect(tmp_path / "race.db")
         reader.execute("begin")
         reader.execute("select count(*) from run").fetchall()
-        release = threading.Timer(0.5, reader.rollback)
+        store.add(RUN)  # which does not wait for readers
+        reader.close()
+        writer = sqlite3.connect(tmp_path / "race.db", isolation_level=None, check_same_thread=False)
+        writer.execute("begin immediate")
+        release = threading.Timer(0.5, writer.rollback)
         release.start()
         with pytest.warns(UserWarning, match="is held by another program"):
-            store.add(RUN)
+            store.add(replace(RUN, key="second"))
         release.join()
-        reader.close()
-        assert len(store.runs()) == 1
-        monkeypatch.setattr(database, "_PATIENCE", 0.2)
+        writer.close()
+        assert len(store.runs()) == 2
+        monkeypatch.setattr(places, "PATIENCE", 0.2)
         writer = sqlite3.connect(tmp_path / "race.db", isolation_level=None)
         writer.execute("begin immediate")
         with pytest.warns(UserWarning, match="is held"), pytest.raises(StoreError, match="another program holds it"):

@@ -161,6 +161,10 @@ def race(
         int, _option("N", "Where all random numbers of the race come from.", "0", min=0, max=2**63 - 1)
     ] = 0,
     out: Annotated[Path | None, _place("DIR", "Where to write.", "races/PROBLEM")] = None,
+    store: Annotated[
+        str | None,
+        _option("STORE", "Keep the runs in a database of many races: postgresql://user@host/name, or a file.", "DIR"),
+    ] = None,
     workers: Annotated[int | None, _option("N", "Processes to use.", "one a core", min=1, max=1_000)] = None,
     populations: Annotated[
         str, _option("WHEN", "Whether runs advance together: auto tries what is faster; always; never.", "auto")
@@ -201,20 +205,56 @@ def race(
         problem, rules, suite=suite, data=data, trials=trials, seeds=seeds, finalists=finalists, steps=steps,
         seconds=seconds, seed=seed, out=out, workers=workers, schedules=schedule or (), splits=splits,
         halving=halving, until=until, margin=margin, target=target, populations=populations, patience=patience,
-        mix_versions=mix_versions, trajectory=trajectory,
+        mix_versions=mix_versions, trajectory=trajectory, store=store,
     )  # fmt: skip
+
+
+_RECORDED = Annotated[
+    str,
+    typer.Argument(
+        metavar="RACE",
+        show_default=False,
+        help="The folder of a race, such as races/digits; or STORE/NAME, such as "
+        "postgresql://me@host/lab/digits or lab.db/digits.",
+    ),
+]
 
 
 @app.command()
 def report(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The folder of a race, such as races/digits.", parser=place)
-    ],
+    race: _RECORDED, out: Annotated[Path | None, _place("DIR", "Where to write.", "there, or races/NAME")] = None
 ) -> None:
     """Rewrite a race's report from its records, and print its leaderboard and verdict."""
-    from thalweg.cli import racing
+    from thalweg.cli import recorded
 
-    racing.report(folder)
+    recorded.report(race, out)
+
+
+@app.command()
+def export(
+    race: _RECORDED,
+    parquet: Annotated[bool, typer.Option("--parquet", help="Apache Parquet, with types.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="A list of objects.")] = False,
+    out: Annotated[Path | None, _place("DIR", "Where to write.", "there, or races/NAME")] = None,
+) -> None:
+    """Write the runs of a race, and the points of their curves, as tables for other programs."""
+    from thalweg.cli import exporting
+
+    wanted = {"parquet": parquet, "csv": csv, "json": json}
+    exporting.export(race, [kind for kind, asked in wanted.items() if asked], out)
+
+
+@app.command(name="list")
+def list_(
+    store: Annotated[
+        str, typer.Argument(metavar="STORE", show_default=False, help="postgresql://user@host/name, or a file.")
+    ],
+) -> None:
+    """List the races in a store."""
+    from thalweg.cli import recorded
+
+    recorded.list_(store)
 
 
 _TRY = _examples(

@@ -92,8 +92,7 @@ def place(text: str) -> Path:
         raise typer.BadParameter("it is empty; name a file or a folder")
     if "://" in text:
         raise typer.BadParameter(
-            "it is a URL, and wanted is a file or a folder; to keep a race's runs in a database, write "
-            "thalweg.Race(…, store=URL) in Python"
+            "it is a URL, and wanted is a file or a folder; to keep a race's runs in a database, write --store URL"
         )
     return Path(text)
 

@@ -1,4 +1,4 @@
-"""``thalweg race`` and ``thalweg report``."""
+"""``thalweg race``."""
 
 import re
 import warnings
@@ -9,22 +9,22 @@ from urllib.parse import quote
 
 from rich.console import Console
 
-from thalweg import problems, verdict
-from thalweg import report as reports
-from thalweg.cli import contenders, surveying
+from thalweg import problems
+from thalweg.cli import contenders, recorded, surveying
 from thalweg.cli.exits import Interrupted, Mistake, readable, stoppable, users_input
 from thalweg.cli.live import Board
+from thalweg.cli.recorded import PAGE, RECORDS
 from thalweg.race import Entry, Race, Results, RunError, WorkerError
 from thalweg.report import overall as overall_page
 from thalweg.report.page import put
 from thalweg.rule import nearest
 from thalweg.store import Run, StoreError
 from thalweg.verdict.overall import overall, to_csv
-from thalweg.verdict.standing import over_all, standing
+from thalweg.verdict.standing import over_all
 
 MOST = 40
 """The replicates that a race may have that goes on until it is decided, unless --seeds says so."""
-RECORDS, PAGE, TABLE, OVERALL = "race.db", "report.html", "leaderboard.csv", "overall.csv"
+OVERALL = "overall.csv"
 
 
 @stoppable()
@@ -35,10 +35,12 @@ def race(
     suite: str | None = None,
     data: Path | None,
     out: Path | None,
+    store: str | None = None,
     **given: Any,
 ) -> None:
     """Race on a problem, or on several, one after another, with a verdict over all."""
     texts = _problems(problem, suite)
+    given["store"] = None if store is None else recorded.url(store)
     if len(texts) == 1:
         _say_what_failed(
             _race(texts[0], rules, data=data, folder=out or Path("races") / folder_name(texts[0]), **given)
@@ -104,6 +106,7 @@ def _race(
     patience: float | None = None,
     mix_versions: bool = False,
     trajectory: bool = False,
+    store: str | None = None,
 ) -> Results:
     """Do the remaining runs of a race, store them, write the report and print the outcome."""
     if until not in (None, "decided"):
@@ -125,25 +128,27 @@ def _race(
         # Entries are read after the problem, whose file may define rules.
         entries = (_entry(text, schedules) for text in texts)
         contest = Race(
-            problem, entries, seed=seed, splits=splits, halving=halving, margin=margin, store=folder / RECORDS,
-            workers=workers, populations=populations, data=data, patience=patience, mix_versions=mix_versions,
+            problem, entries, seed=seed, splits=splits, halving=halving, margin=margin,
+            store=store or folder / RECORDS, name=folder.name, workers=workers, populations=populations,
+            data=data, patience=patience, mix_versions=mix_versions,
             **{name: value for name, value in given.items() if value is not None},
         )  # fmt: skip
         if trajectory:
             contest.check_paths()
     for doubt in doubts:
         Console(stderr=True, highlight=False).print(f"Warning: {doubt.message}", style="yellow", markup=False)
-    kept = f"runs that had ended are kept in {folder / RECORDS}, and the same command goes on from them"
+    kept = folder / RECORDS if store is None else recorded.name_of(store)
+    saved = f"runs that had ended are kept in {kept}, and the same command goes on from them"
     try:
         with users_input((StoreError, WorkerError, RunError)), Board(contest.plan) as board:
             results = contest.run(board)
     except KeyboardInterrupt as stop:
-        raise Interrupted(f"{str(stop) or 'interrupted'}; {kept}", getattr(stop, "code", 130)) from None
+        raise Interrupted(f"{str(stop) or 'interrupted'}; {saved}", getattr(stop, "code", 130)) from None
     except Mistake as mistake:
-        raise Mistake(str(mistake) if isinstance(mistake.__cause__, StoreError) else f"{mistake}; {kept}") from None
+        raise Mistake(str(mistake) if isinstance(mistake.__cause__, StoreError) else f"{mistake}; {saved}") from None
     if trajectory:
         _record(contest, results, problem, data, folder)
-    _publish(results, folder)
+    recorded.publish(results, folder, kept)
     return results
 
 
@@ -179,35 +184,6 @@ def _say_what_failed(results: Results) -> None:
 def _first_line(run: Run) -> str:
     """What is to say about a lost run, without its traceback."""
     return run.message.partition("\n")[0]
-
-
-def report(folder: Path) -> None:
-    """Rewrite the report of the race in `folder`, and print the outcome."""
-    with users_input():
-        results = Results.read(folder / RECORDS)
-    _publish(results, folder)
-
-
-def _publish(results: Results, folder: Path) -> None:
-    """Write the table and the report, print the outcome, and report what could not be written."""
-    failed: list[str] = []
-    for name in (TABLE, PAGE):
-        try:
-            if name == TABLE:
-                put(folder / name, verdict.to_csv(verdict.judge(results).rows))
-            else:
-                reports.write(results, folder / name)
-        except OSError as error:
-            failed.append(f"{folder / name} cannot be written ({error.strerror})")
-    console = Console(highlight=False)
-    console.print(standing(results, console))
-    if not failed:
-        console.print(f"\nThe whole report: {folder / PAGE}", soft_wrap=True, markup=False)
-        return
-    raise Mistake(
-        f"{'; '.join(failed)}; every run is kept in {folder / RECORDS}, and after you have made room for them, "
-        f"thalweg report {folder} writes what is missing"
-    )
 
 
 def folder_name(problem: str) -> str:

@@ -6,11 +6,11 @@ results = Race("digits", ["sgd", "momentum", Entry("adam", "my adam")], trials=1
 """
 
 from thalweg.race.entry import Entry
+from thalweg.race.job import WorkerError
 from thalweg.race.progress import Progress
 from thalweg.race.race import Race
 from thalweg.race.results import Results
 from thalweg.race.session import TrainingRun, current_run
 from thalweg.race.training import RunError
-from thalweg.race.workers import WorkerError
 
 __all__ = ["Entry", "Progress", "Race", "Results", "RunError", "TrainingRun", "WorkerError", "current_run"]

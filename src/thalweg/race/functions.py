@@ -16,7 +16,7 @@ from thalweg.optimizer import Optimizer
 from thalweg.problems.blame import told
 from thalweg.problems.chance import reproducible
 from thalweg.problems.training import Training
-from thalweg.race import inspecting, isolated
+from thalweg.race import inspecting, isolated, streaming
 from thalweg.race.entry import Entry
 from thalweg.race.inspecting import Trial
 from thalweg.race.plan import Task, seed_for
@@ -120,15 +120,17 @@ def started(
 ) -> isolated.Process:
     """A process of its own that does as `run`; `halved` trials ask whether they go on."""
     warm(entry.rule)
+    pass_on = streaming.sender()
 
     def work(parent: isolated.Parent) -> Any:
         def gate(at: float, score: tuple[float, float]) -> bool:
             return parent.ask((at, score))
 
         asking = gate if halved else None
-        return run(training, plan, entry, task, folder=folder, heard=parent.tell, trial=trial, gate=asking)
+        with streaming.to(parent.pass_on):
+            return run(training, plan, entry, task, folder=folder, heard=parent.tell, trial=trial, gate=asking)
 
-    return isolated.Process(work, patience)
+    return isolated.Process(work, patience, pass_on)
 
 
 def apart(*about: Any) -> tuple[Status, dict[str, Any]]:

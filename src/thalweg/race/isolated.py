@@ -33,6 +33,9 @@ _LINES = 6
 _WAIT = 5.0  # seconds for a process to say where it hangs, and for killed ones to end
 
 
+Hand = Callable[[Any], None]
+
+
 class Lost(Exception):
     """The process ended without a result, or had to be killed; the message says how, and where if that is known."""
 
@@ -52,6 +55,10 @@ class Parent:
         """Give a sign of life, after so many steps."""
         self._channel.send(step)
 
+    def pass_on(self, thing: Any) -> None:
+        """Hand something to what the process that waits was given for that."""
+        self._channel.send(Passed(thing))
+
     def ask(self, question: Any) -> Any:
         """The answer to a question; until it comes this process stands still."""
         self._channel.send(Question(question))
@@ -65,17 +72,25 @@ class Question:
     asked: Any
 
 
+@dataclass(frozen=True)
+class Passed:
+    """What a process hands on while it works."""
+
+    thing: Any
+
+
 class Process:
     """Calls `work` in a process of its own.
 
     Args:
         work: is given the process that waits for its result.
         patience: the most seconds between two signs of life; None for any number.
+        hand: is called in this process with whatever `work` passes on.
     """
 
     _alive: ClassVar[list["Process"]] = []
 
-    def __init__(self, work: Callable[[Parent], Any], patience: float | None = None) -> None:
+    def __init__(self, work: Callable[[Parent], Any], patience: float | None = None, hand: Hand | None = None) -> None:
         self._before = self._alive[0]._before if self._alive else _descendants()
         ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans of the process become children of this one
         self._folder = Path(tempfile.mkdtemp(prefix="thalweg-"))
@@ -88,7 +103,7 @@ class Process:
             _child(work, Channel(answers, told), self._folder)
         os.close(told)
         os.close(answers)
-        self._watch = _Watch(self._pid, reads, self._writes, self._folder, patience)
+        self._watch = _Watch(self._pid, reads, self._writes, self._folder, patience, hand)
         self._alive.append(self)
 
     def go_on(self, answer: Any = None) -> Any:
@@ -135,8 +150,10 @@ def _child(work: Callable[[Parent], Any], channel: Channel, folder: Path) -> NoR
 class _Watch:
     """Listens to the process until it has a result, ends, or gives no sign of life."""
 
-    def __init__(self, pid: int, reads: int, writes: int, folder: Path, patience: float | None) -> None:
-        self.pid, self.folder, self.patience = pid, folder, patience
+    def __init__(
+        self, pid: int, reads: int, writes: int, folder: Path, patience: float | None, hand: Hand | None
+    ) -> None:
+        self.pid, self.folder, self.patience, self.hand = pid, folder, patience, hand
         self.channel = Channel(reads, writes)
         self.asked = False
         self.ended = os.pidfd_open(pid)
@@ -164,6 +181,10 @@ class _Watch:
             if isinstance(heard, Question):
                 self.asked = True
                 return heard
+            if isinstance(heard, Passed):
+                if self.hand is not None:
+                    self.hand(heard.thing)
+                continue
             self.step = heard
 
     def close(self) -> None:

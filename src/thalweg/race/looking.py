@@ -11,9 +11,9 @@ import numpy as np
 from thalweg import lifelines
 from thalweg.problems import Problem, Training
 from thalweg.race import looped, trying
-from thalweg.race import workers as places
 from thalweg.race.entry import Entry
 from thalweg.race.inspecting import Inspection, Trial
+from thalweg.race.job import Source
 from thalweg.rule import Log
 
 _SMOOTH = 0.9
@@ -215,8 +215,8 @@ def _until(losses: Sequence[float]) -> tuple[float, ...]:
     return tuple(found)
 
 
-def _loaded(text: str) -> tuple[places.Source, Training, dict[str, str]]:
-    source = places.Source(text)
+def _loaded(text: str) -> tuple[Source, Training, dict[str, str]]:
+    source = Source(text)
     with lifelines.holding():
         problem = source.load()
         parts = problem.parts()

@@ -5,7 +5,7 @@ import os
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -13,18 +13,20 @@ from typing import Any, Literal, cast
 from thalweg import lifelines
 from thalweg.problems import Problem, Training
 from thalweg.problems.training import of_function
-from thalweg.race import course, paths, trying, ways
+from thalweg.race import course, paths, streaming, trying, ways
 from thalweg.race import plan as planning
-from thalweg.race import workers as places
 from thalweg.race.checkpoints import forget
 from thalweg.race.entry import Entry
+from thalweg.race.job import Job, Source, WorkerError, pack
+from thalweg.race.places import Here, Place
 from thalweg.race.plan import Task
 from thalweg.race.progress import Progress, Shown, shell
 from thalweg.race.results import Results
 from thalweg.race.session import TrainingRun
 from thalweg.race.training import machine
+from thalweg.race.workers import Processes
 from thalweg.rule import Rule, check
-from thalweg.store import Plan, Run, Store, claim
+from thalweg.store import Plan, Points, Run, Store, claim
 from thalweg.switch import Switch
 from thalweg.verdict.looks import looks
 
@@ -75,7 +77,9 @@ class Race:
         target: a value of the metric on validation data, for the time to reach it; by default the problem's, if it has
             one.
         store: a file or database URL in which to record every run, so that the same race can resume, and grow: with
-            more trials, seeds, finalists or entries it keeps its runs and does what is missing.  None for none.
+            more trials, seeds, finalists or entries it keeps its runs and does what is missing.  A file has one race; a
+            URL, ``postgresql://user@host/name`` or ``sqlite:///file.db``, as many as you like.  None for none.
+        name: what the race is called in a store of many, by default as its problem.
         workers: number of processes; by default one per core, or this process if the problem cannot be sent to others.
         populations: whether runs of one seed advance together, many in one pass: ``auto`` tries both ways for a few
             steps and takes the faster one, ``always`` takes populations even if they are slower, ``never`` takes none.
@@ -113,6 +117,7 @@ class Race:
         margin: float | None = None,
         target: float | None = None,
         store: str | Path | None = None,
+        name: str | None = None,
         workers: int | None = None,
         populations: Populations = "auto",
         data: Path | None = None,
@@ -132,11 +137,11 @@ class Race:
             raise ValueError(f"the race's patience is {patience!r}; allowed is a positive number of seconds")
         if not isinstance(problem, Problem | Training | str):
             problem = of_function(problem)
-        self._source = places.Source(problem, data)
+        self._source = Source(problem, data)
         with lifelines.holding():
             self._problem = self._source.load()
             if isinstance(self._problem, Problem) and self._problem.folder is None and self._problem.nbytes <= _LIGHT:
-                self._source = places.Source(self._problem)
+                self._source = Source(self._problem)
             given = [entry if isinstance(entry, Entry) else Entry(entry) for entry in entries]
             parts = self._problem.parts()  # before anything of it has run, as in the workers
             if isinstance(self._problem, Training):
@@ -155,8 +160,8 @@ class Race:
         for doubt in planning.doubts(self.plan, given):
             warnings.warn(doubt, stacklevel=2)
         self._folder = _beside(store)
-        self._job = places.Job(self.plan, {entry.name: entry for entry in given}, self._folder, patience)
-        self._store, self._workers, self._mix = store, workers, mix_versions
+        self._job = Job(self.plan, {entry.name: entry for entry in given}, self._folder, patience)
+        self._store, self._name, self._workers, self._mix = store, name, workers, mix_versions
         self._populations: Populations = populations
 
     def run(self, progress: Callable[[Progress], None] | None = None) -> Results:
@@ -176,24 +181,15 @@ class Race:
         place = "sqlite://" if self._store is None else self._store
         with (
             claim(place),  # before a race that is running could grow
-            Store.open(place, self.plan, machine(), mix_versions=self._mix) as store,
+            Store.open(place, self.plan, machine(), mix_versions=self._mix, name=self._name, alone=True) as store,
             lifelines.holding(),
         ):
             shown = progress or (Shown(self.plan) if shell() else None)
             ahead = _Course(self.plan, store, shown or (lambda _: None), self._folder)
-            if ahead.queue and isinstance(self._problem, Problem):
-                way = ways.choose(
-                    self._problem,
-                    self.plan,
-                    self._job.entries,
-                    ahead.queue,
-                    self._processes(),
-                    self._populations,
-                    shown is not None,
-                )
-                self._job = replace(self._job, way=way)
-                ahead.clock = _Clock(way, self.plan, self._processes())
-            ahead.run(self._do)
+            if ahead.queue:
+                self._do(ahead, shown is not None)
+            else:
+                ahead.begin()
             return Results(self.plan, course.ended(self.plan, store.runs()))
 
     def paths(self, results: Results, folder: Path, about: dict[str, Any] | None = None) -> Iterator[paths.Recorded]:
@@ -221,19 +217,26 @@ class Race:
                 "them in it, with thalweg.Trajectory(model, folder) and its record() after each step"
             )
 
-    def _do(self, tasks: deque[Task], keep: Callable[[Run], None]) -> None:
-        wanted = self._processes()
-        alone = isinstance(self._problem, Training)  # its code may do anything, and does it in other processes
-        packed = places.pack(self._source, self._job) if wanted > 1 or alone else None
-        if packed:
-            places.apart(self._source, self._job, packed, wanted, tasks, keep)
-        elif wanted > 1 and self._workers:
-            raise places.WorkerError(f"problem {self._problem.name!r} cannot be sent to other processes; use workers=1")
-        else:
-            places.here(self._job, self._problem, tasks, keep)
+    def _do(self, ahead: "_Course", shown: bool) -> None:
+        wanted = min(self._workers or _cores(), self._most())
+        if isinstance(self._problem, Problem):
+            way = ways.choose(
+                self._problem, self.plan, self._job.entries, ahead.queue, wanted, self._populations, shown
+            )  # fmt: skip
+            self._job = replace(self._job, way=way)
+            ahead.clock = _Clock(way, self.plan, wanted)
+        ahead.begin()
+        self._place(wanted).do(self._job, ahead.queue, ahead.keep, ahead.hear)
 
-    def _processes(self) -> int:
-        return min(self._workers or _cores(), self._most())
+    def _place(self, wanted: int) -> Place:
+        """Where the runs are done."""
+        alone = isinstance(self._problem, Training)  # its code may do anything, and does it in other processes
+        packed = pack(self._source, self._job) if wanted > 1 or alone else None
+        if packed:
+            return Processes(self._source, packed, wanted)
+        if wanted > 1 and self._workers:
+            raise WorkerError(f"problem {self._problem.name!r} cannot be sent to other processes; use workers=1")
+        return Here(self._problem)
 
     def _most(self) -> int:
         """The largest number of runs that can be in progress at once."""
@@ -241,7 +244,10 @@ class Race:
 
 
 class _Course:
-    """The finished and remaining runs; more are known when all that are known have ended."""
+    """The finished and remaining runs; more are known when all that are known have ended.
+
+    What each run that ends asks for here does not grow with the number of runs.
+    """
 
     def __init__(
         self, plan: Plan, store: Store, progress: Callable[[Progress], None], checkpoints: Path | None
@@ -251,57 +257,90 @@ class _Course:
         self.queue: deque[Task] = deque()
         self.known: dict[str, Task] = {}
         self.clock: _Clock | None = None
+        self._points: dict[str, list[Points]] = {}
+        self._streamed = time.monotonic()
+        self._of: Counter[str] = Counter()  # the known tasks of each entry,
+        self._left: Counter[str] = Counter()  # those that have not ended,
+        self._tried: Counter[str] = Counter()  # and its trials that have
+        self._best: dict[str, Run] = {}
+        self._final = False
         self._look()
 
-    def run(self, do: Callable[[deque[Task], Callable[[Run], None]], None]) -> None:
+    def begin(self) -> None:
+        """Tell that the race begins."""
         self._tell(None, None)
-        if self.queue:
-            do(self.queue, self._keep)
 
-    def _look(self) -> None:
-        """Queue what is new."""
-        new = course.tasks(self.plan, self.runs)
-        left = [task for task in new if task.key not in self.known and task.key not in self.runs]
-        if self.plan.seconds:  # entries take turns, since the load of the machine may change
-            left.sort(key=lambda task: (task.phase != "tune", task.seed, task.trial))
-        self.queue.extend(left)
-        self.known |= {task.key: task for task in new}
-        self.left = sum(key not in self.runs for key in self.known)
+    def hear(self, points: Sequence[Points]) -> None:
+        """Store points of runs under way, of all workers together and about once a second."""
+        for some in points:
+            if some.key in self.known and some.key not in self.runs:
+                before = self._points.setdefault(some.key, [])
+                if some.first == 0:
+                    before.clear()
+                before.append(some)
+        if self._points and time.monotonic() - self._streamed >= streaming.EVERY:
+            self.store.stream([some for parts in self._points.values() for some in parts])
+            self._points.clear()
+            self._streamed = time.monotonic()
 
-    def _keep(self, run: Run) -> None:
+    def keep(self, run: Run) -> None:
+        """Store a run that has ended, and queue what it makes known."""
+        self._points.pop(run.key, None)
         self.store.add(run)
         if self.checkpoints is not None:
             forget(self.checkpoints, run.key)
-        self.runs[run.key] = run
-        self.left -= 1
-        if not self.left:
+        if run.key not in self.runs:
+            self.runs[run.key] = run
+            self._count(self.known[run.key])
+        if not self._left.total():
             self._look()
         if self.clock:
             self.clock.count(run)
-        self._tell(run, self._trials(run.entry).best(run.entry))
+        self._tell(run, self._best.get(run.entry))
+
+    def _look(self) -> None:
+        """Queue what is new."""
+        new = [task for task in course.tasks(self.plan, self.runs) if task.key not in self.known]
+        left = [task for task in new if task.key not in self.runs]
+        if self.plan.seconds:  # entries take turns, since the load of the machine may change
+            left.sort(key=lambda task: (task.phase != "tune", task.seed, task.trial))
+        self.queue.extend(left)
+        for task in new:
+            self.known[task.key] = task
+            self._of[task.entry] += 1
+            self._left[task.entry] += 1
+            self._final = self._final or task.phase == "final"
+            if task.key in self.runs:
+                self._count(task)
+
+    def _count(self, task: Task) -> None:
+        """Note that a known task has ended."""
+        self._left[task.entry] -= 1
+        if task.phase == "tune":
+            self._tried[task.entry] += 1
+            both = (self._best.get(task.entry), self.runs[task.key])
+            best = Results(self.plan, tuple(run for run in both if run)).best(task.entry)
+            if best is not None:
+                self._best[task.entry] = best
 
     def _tell(self, run: Run | None, best: Run | None) -> None:
-        done, ahead = sum(key in self.runs for key in self.known), self._ahead()
+        ahead = self._ahead()
+        done = len(self.known) - self._left.total()
         event = Progress(run, done, done + ahead.total(), best)
         if self.clock:
             way = self.clock.way
             event = replace(event, together=way.most, why=way.why, left=self.clock.left(ahead))
         self.progress(event)
 
-    def _trials(self, name: str) -> Results:
-        tune = (t for t in self.known.values() if t.entry == name and t.phase == "tune" and t.key in self.runs)
-        return Results(self.plan, tuple(self.runs[task.key] for task in tune))
-
     def _ahead(self) -> Counter[str]:
         """How many runs of each entry are known to be left; and while trials are, the final runs that will follow."""
-        ahead = Counter(task.entry for key, task in self.known.items() if key not in self.runs)
-        if any(task.phase == "final" for task in self.known.values()):
+        ahead = Counter(self._left)
+        if self._final:
             return ahead
         first = looks(self.plan.seeds)[0][0] if self.plan.margin else self.plan.seeds
         for entry in self.plan.entries:
-            tried = self._trials(entry.name)
-            known = sum(task.entry == entry.name for task in self.known.values())
-            lost = len(tried.runs) == known and tried.best(entry.name) is None
+            known = self._of[entry.name]
+            lost = self._tried[entry.name] == known and entry.name not in self._best
             ahead[entry.name] += 0 if lost else first * min(self.plan.finalists, known)
         return ahead
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from thalweg.optimizer import Optimizer
 from thalweg.problems.training import higher_is_better as by_name
-from thalweg.race import halving, steering
+from thalweg.race import halving, steering, streaming
 from thalweg.race.entry import Entry
 from thalweg.race.inspecting import Trial, Watch
 from thalweg.race.plan import Task
@@ -47,6 +47,7 @@ class Reporting:
     ) -> None:
         self._plan, self._entry, self._task, self._trial = plan, entry, task, trial
         self._heard, self._gate = heard or _ignore, gate
+        self._stream = streaming.of(task, entry)
         self._asked: set[float] = set()  # the shares of the steps after which the gate was asked
         self.phase = task.phase
         self.step = 0
@@ -143,6 +144,7 @@ class Reporting:
             for made in self._optimizers if self.step else ():
                 made.observe(self.recording.watched[1])
             self.recording.check_growth(self.step)
+        self._stream(self.recording.columns)
         self._heard(self.step)
 
     def _halve(self, gate: Gate) -> None:

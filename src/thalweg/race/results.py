@@ -31,13 +31,21 @@ class Results(store.Results):
     """
 
     @classmethod
-    def read(cls, place: str | Path) -> Self:
+    def read(cls, place: str | Path, race: str | None = None) -> Self:
         """The results in a store, such as ``races/digits/race.db``, of a finished or unfinished race.
 
+        Args:
+            place: the path or database URL.
+            race: the name of the race, where the store has many.
+
         Raises:
-            StoreError: there is no store at this path or database URL, or none that can be read.
+            StoreError: there is no store at this path or database URL, none that can be read, or no such race.
         """
-        found = store.read(place)
+        return cls.of_store(store.read(place, race))
+
+    @classmethod
+    def of_store(cls, found: store.Results) -> Self:
+        """Of what a store has those runs that are the race's."""
         return cls(found.plan, course.ended(found.plan, found.runs))
 
     @cached_property

@@ -19,7 +19,7 @@ from thalweg.problems.chance import Chance, reproducible
 from thalweg.problems.problem import Problem
 from thalweg.problems.splits import Batch, Loaded, Rows, moved
 from thalweg.problems.trial import SPLITS, Split
-from thalweg.race import steering, stopwatch
+from thalweg.race import steering, stopwatch, streaming
 from thalweg.race.entry import Entry
 from thalweg.race.plan import EVALUATIONS, Task, marks, seed_for
 from thalweg.race.recording import Diverged, Measured, Recording
@@ -122,6 +122,7 @@ class _Session:
         self.began: float | None = None
         self.budget = steering.Budget(plan, entry, task)
         self.recording = Recording(problem.metric_name, problem.higher_is_better)
+        self.stream = streaming.of(task, entry)
         self.size = plan.entry(entry.name).batch_size
         self.measure: Callable[[nn.Module, Split], tuple[float, dict[str, float]]] = problem.measure
         self.watch: Watch | None = None
@@ -193,6 +194,7 @@ class _Session:
             self.step, self.step * self.size, self.seconds, train_loss, validation,
             test if self.task.phase == "final" else None,
         )  # fmt: skip
+        self.stream(self.recording.columns)
         if self.step:
             optimizer.observe(self.recording.columns["validation_loss"][-1])
             self.recording.check_growth(self.step)

@@ -10,10 +10,12 @@ from typing import Any, cast
 
 from thalweg.problems import Training
 from thalweg.race import plan as planning
-from thalweg.race import workers as places
 from thalweg.race.entry import Entry
 from thalweg.race.inspecting import Trial
+from thalweg.race.job import Source, TrialJob, pack
+from thalweg.race.places import deaf
 from thalweg.race.plan import LIMITS, Task
+from thalweg.race.workers import Processes
 
 _NAMED = 3
 STEPS = 3
@@ -21,7 +23,7 @@ STEPS = 3
 
 
 def tried(
-    source: places.Source,
+    source: Source,
     training: Training,
     entries: Sequence[Entry],
     parts: Mapping[str, str],
@@ -85,7 +87,7 @@ def told(training: Training, known: Trial) -> Training:
 
 
 def _try(
-    source: places.Source,
+    source: Source,
     training: Training,
     entries: Sequence[Entry],
     parts: Mapping[str, str],
@@ -97,7 +99,7 @@ def _try(
 
 
 def run(
-    source: places.Source,
+    source: Source,
     training: Training,
     entry: Entry,
     parts: Mapping[str, str],
@@ -109,12 +111,12 @@ def run(
 ) -> list[tuple[str, str, Trial]]:
     """A trial on each of these seeds, in the same worker process: how each ended, its message, and what it tells."""
     plan = planning.make(training, [entry], trials=1, seeds=1, steps=steps, seed=0, parts=parts)
-    job = places.TrialJob(plan, {entry.name: entry}, patience=patience, trial=trial)
+    job = TrialJob(plan, {entry.name: entry}, patience=patience, trial=trial)
     tasks = deque(Task(f"trial {i}", entry.name, "final", 0, seed) for i, seed in enumerate(seeds))
     found: list[Any] = []
-    packed = places.pack(source, job)
+    packed = pack(source, job)
     if packed:
-        places.apart(source, job, packed, 1, tasks, found.append)
+        Processes(source, packed, 1).do(job, tasks, found.append, deaf)
     else:
         found.extend(job.do(training, list(tasks)))
     return [

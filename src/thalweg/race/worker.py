@@ -10,8 +10,10 @@ from typing import Any
 
 from thalweg import lifelines
 from thalweg.problems import Problem, Training
+from thalweg.race import streaming
 from thalweg.race.channel import Channel
-from thalweg.race.workers import Fault, Job, Source, WorkerError
+from thalweg.race.job import Fault, Job, Source, WorkerError
+from thalweg.race.streaming import Streamed
 
 
 def main() -> None:
@@ -38,7 +40,9 @@ def main() -> None:
         return
     while True:
         try:
-            answer = job.do(problem, inbox.get())
+            tasks = inbox.get()
+            with streaming.to(lambda points: channel.send(Streamed(points))):
+                answer = job.do(problem, tasks)
         except BaseException as error:  # the parent decides how to handle it
             answer = Fault.of(error)
         channel.send(answer)

@@ -1,4 +1,4 @@
-"""Executes runs in this process or in worker processes, each with one thread and its own copy of the data.
+"""Does runs in worker processes of this machine, each with one thread and its own copy of the data.
 
 Runs that can advance together are given to a worker together; see `thalweg.race.population`.
 
@@ -8,38 +8,25 @@ pool, and a worker whose parent was killed sees its pipe close and ends.  Each l
 processes started by the user's code end with it.
 """
 
-import copy
 import json
 import os
 import pickle
 import subprocess
 import sys
 import threading
-import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any, Self, cast
+from queue import SimpleQueue
+from typing import IO, Any, cast
 
-import cloudpickle
-
-from thalweg import lifelines, problems
-from thalweg.problems import Problem, Training, sources
-from thalweg.race import brackets, functions, halving, isolated, looped, population
-from thalweg.race import plan as planning
+from thalweg import lifelines
 from thalweg.race.channel import Channel
-from thalweg.race.entry import Entry
-from thalweg.race.inspecting import Trial
+from thalweg.race.job import Fault, Job, Source
+from thalweg.race.places import ATTEMPTS, Hear, Keep, died
 from thalweg.race.plan import Task
-from thalweg.race.training import record, train
-from thalweg.race.ways import ONE_BY_ONE, Way, alike
-from thalweg.store import Plan, Run, Status
-
-ATTEMPTS = 3
-"""How many times a run is started, each time by a new worker, before the race stops because it kills them."""
+from thalweg.race.streaming import Streamed
+from thalweg.store import Run
 
 # A worker gets its parent's import paths before it imports anything else; -P keeps the current folder out of its own.
 _START = """
@@ -52,193 +39,53 @@ worker.main()
 """
 
 
-class WorkerError(ValueError):
-    """The race cannot continue in worker processes; the message says why and what to do."""
+class Processes:
+    """Worker processes; see `thalweg.race.places.Place`.
 
+    Args:
+        source: where the problem comes from.
+        packed: the race as `thalweg.race.job.pack` has packed it.
+        slots: the number of processes.
+    """
 
-class Source:
-    """The source of a problem: the problem itself, or the text and folder for `thalweg.problems.get`."""
+    def __init__(self, source: Source, packed: list[bytes], slots: int) -> None:
+        self._source, self._packed, self.slots = source, packed, slots
 
-    def __init__(self, problem: Problem | Training | str, data: Path | None = None) -> None:
-        self.problem, self.data = problem, data
-        self.paths = [path for path in sys.path if isinstance(cast(Any, path), str)]  # without the problem's folder
+    def do(self, job: Job, tasks: deque[Task], keep: Keep, hear: Hear) -> None:
+        """Do all tasks.
 
-    def load(self) -> Problem | Training:
-        """The problem."""
-        return problems.read(self.problem, data=self.data) if isinstance(self.problem, str) else self.problem
-
-    def parts(self, problem: Problem | Training, planned: Mapping[str, str]) -> dict[str, str]:
-        """The parts of the problem in this process that may differ from the plan, as `Problem.parts` names them.
-
-        If the problem itself was sent, these are only the modules that it was sent without.
+        Raises:
+            WorkerError: the workers cannot read the race, read another one, or die again and again of the same run.
         """
-        if not isinstance(self.problem, str):
-            return problem.files()
-        found = problem.parts()
-        if problem.folder is not None:
-            for name in planned.keys() - found.keys():
-                sources.load(problem.folder, name)
-        return {**found, **problem.files()}
-
-
-@dataclass(frozen=True)
-class Job:
-    """The data that all runs of a race share.
-
-    Attributes:
-        plan: the plan of the race.
-        entries: its entries by name.
-        folder: where training functions save checkpoints; None for nowhere.
-        patience: the most seconds between two reports of a training function; None for any number.
-        way: how runs on a problem are done.
-        apart: whether this is a worker process, which may do each run of a training function in a process of its own.
-    """
-
-    plan: Plan
-    entries: Mapping[str, Entry]
-    folder: Path | None = None
-    patience: float | None = None
-    way: Way = ONE_BY_ONE
-    apart: bool = False
-
-    def take(self, tasks: deque[Task], workers: int) -> list[Task]:
-        """Take the next runs to do together: so many that all workers have as much to do."""
-        if self.plan.halving and tasks[0].phase == "tune":
-            first = halving.bracket(self.plan, tasks[0])
-            together = [task for task in tasks if halving.bracket(self.plan, task) == first]
-            return self._taken(tasks, together)
-        first = alike(self.plan, tasks[0])
-        together = [task for task in tasks if alike(self.plan, task) == first]
-        count = min(len(together), -(-len(tasks) // workers))
-        rounds = -(-count // self.way.most)
-        taken = together[: -(-count // rounds)]
-        if len(taken) < self.way.least:
-            taken = taken[:1]
-        return self._taken(tasks, taken)
-
-    @staticmethod
-    def _taken(tasks: deque[Task], taken: list[Task]) -> list[Task]:
-        keys = {task.key for task in taken}
-        left = [task for task in tasks if task.key not in keys]
-        tasks.clear()
-        tasks.extend(left)
-        return taken
-
-    def do(self, problem: Problem | Training, tasks: Sequence[Task]) -> list[Run]:
-        """Do runs that may advance together; those that cannot are done one after another."""
-        halved = self.plan.halving and tasks[0].phase == "tune"
-        if isinstance(problem, Training):
-            if halved:
-                folder, patience = self.folder, self.patience
-                return brackets.train(problem, self.plan, self.entries, tasks, folder, patience, apart=self.apart)
-            return [self._trained(problem, task) for task in tasks]
-        if self.way.least <= len(tasks) <= self.way.most:
+        # What the threads have for this one: points as they come, and each future when it has ended.
+        inbox: SimpleQueue[Streamed | Future[list[Run]]] = SimpleQueue()
+        flying = 0
+        halving = job.plan.halving
+        with (
+            closing(_Crew(self._source, self._packed, halving, inbox)) as crew,
+            ThreadPoolExecutor(self.slots) as threads,
+        ):
             try:
-                return population.train(problem, self.plan, self.entries, tasks, self.way.apart, self.way.costs)
-            except MemoryError:
-                half = len(tasks) // 2
-                if not halved:
-                    return self.do(problem, tasks[:half]) + self.do(problem, tasks[half:])
-            except population.Refused:
-                pass
-        if halved:
-            return halving.train(problem, self.plan, self.entries, tasks)
-        return [train(problem, self.plan, self.entries[task.entry], task) for task in tasks]
-
-    def called(self, training: Training, task: Task, trial: Trial | None = None) -> tuple[Status, dict[str, Any]]:
-        """Call a training function, in a process of its own if this is a worker process."""
-        about = (training, self.plan, self.entries[task.entry], task)
-        if self.apart and isolated.possible():
-            return functions.apart(*about, self.folder, self.patience, trial)
-        return functions.run(*about, folder=self.folder, trial=trial)
-
-    def _trained(self, training: Training, task: Task) -> Run:
-        status, known = self.called(training, task)
-        return record(self.entries[task.entry], task, status, **known)
-
-    def compare(self, source: Source, problem: Problem | Training) -> None:
-        """Raise `WorkerError` if the problem, formulas or versions in this process differ from the plan."""
-        changes = planning.changes(self.plan, self.entries, source.parts(problem, self.plan.problem.parts))
-        if changes:
-            raise WorkerError(f"a worker process reads another problem than the race was planned for: {changes}")
-
-
-@dataclass(frozen=True)
-class Fault:
-    """The answer of a worker that has no run to return: an error for the parent to raise."""
-
-    packed: bytes
-
-    @classmethod
-    def of(cls, error: BaseException) -> Self:
-        """A fault with this error, to which a note with the worker's traceback is added."""
-        error.add_note("In a worker process:\n" + "".join(traceback.format_exception(error)))
-        try:
-            packed = cloudpickle.dumps(error)
-            pickle.loads(packed)  # some errors can be pickled but not unpickled
-        except Exception:
-            plain = RuntimeError(f"{type(error).__name__}: {error}")
-            plain.add_note(error.__notes__[-1])
-            packed = cloudpickle.dumps(plain)
-        return cls(packed)
-
-
-def pack(source: Source, job: Job) -> list[bytes] | None:
-    """A race for workers, in the order in which they must read it; None if it cannot be sent to them.
-
-    The problem comes before the entries, whose rules may be defined in the problem's file.
-    """
-    try:
-        return [cloudpickle.dumps(part) for part in (sys.path, source, job)]
-    except Exception:  # pickling runs the objects' own code, which may raise anything
-        return None
-
-
-@dataclass(frozen=True)
-class TrialJob(Job):
-    """A run of a training function in which a race finds out what it must know to be planned."""
-
-    trial: Trial = field(default_factory=Trial)
-
-    def do(self, problem: Problem | Training, tasks: Sequence[Task]) -> list[Any]:
-        """How each run ended, and what is known of it, with what was found out."""
-        return [self.called(looped.training(problem), task, copy.deepcopy(self.trial)) for task in tasks]
-
-
-def here(job: Job, problem: Problem | Training, tasks: deque[Task], keep: Callable[[Run], None]) -> None:
-    """Do all tasks in this process; `keep` may add further ones."""
-    while tasks:
-        for run in job.do(problem, job.take(tasks, 1)):
-            keep(run)
-
-
-def apart(
-    source: Source, job: Job, packed: list[bytes], workers: int, tasks: deque[Task], keep: Callable[[Run], None]
-) -> None:
-    """Do all tasks in worker processes; `keep` is called in this thread, and may add further ones.
-
-    Raises:
-        WorkerError: the workers cannot read the race, read another one, or die again and again of the same run.
-    """
-    flying: set[Future[list[Run]]] = set()
-    with closing(_Crew(source, packed, job.plan.halving)) as crew, ThreadPoolExecutor(workers) as threads:
-        try:
-            while tasks or flying:
-                while tasks and len(flying) < workers:
-                    flying.add(threads.submit(crew.do, job.take(tasks, workers)))
-                done, flying = wait(flying, return_when=FIRST_COMPLETED)
-                for future in done:
-                    for run in future.result():
+                while tasks or flying:
+                    while tasks and flying < self.slots:
+                        threads.submit(crew.do, job.take(tasks, self.slots)).add_done_callback(inbox.put)
+                        flying += 1
+                    found = inbox.get()
+                    if isinstance(found, Streamed):
+                        hear(found.points)
+                        continue
+                    flying -= 1
+                    for run in found.result():
                         keep(run)
-        finally:
-            crew.dismiss()  # before the executor waits for its threads, which wait for the workers
+            finally:
+                crew.dismiss()  # before the executor waits for its threads, which wait for the workers
 
 
 class _Crew:
     """The workers, one for each thread that asks."""
 
-    def __init__(self, source: Source, packed: list[bytes], halving: bool) -> None:
-        self._source, self._packed, self._halving = source, packed, halving
+    def __init__(self, source: Source, packed: list[bytes], halving: bool, inbox: "SimpleQueue[Any]") -> None:
+        self._source, self._packed, self._halving, self._inbox = source, packed, halving, inbox
         self._of_thread = threading.local()
         self._all: list[subprocess.Popen[bytes]] = []
         self._ended: list[subprocess.Popen[bytes]] = []
@@ -258,7 +105,7 @@ class _Crew:
                     worker = self._of_thread.worker = self._started()
                     _send(worker, *self._packed)
                 _send(worker, tasks)
-                return _receive(worker)
+                return _receive(worker, self._inbox)
             except (EOFError, pickle.UnpicklingError):
                 self._of_thread.worker = None
                 if worker:
@@ -268,10 +115,7 @@ class _Crew:
                 if len(tasks) > 1 and not (self._halving and task.phase == "tune"):
                     half = len(tasks) // 2
                     return self.do(tasks[:half]) + self.do(tasks[half:])
-        raise WorkerError(
-            f"the worker process ended {ATTEMPTS} times in the same run of {task.entry} ({task.phase}, trial "
-            f"{task.trial}, seed {task.seed}), at last {ended}; the race stops, and nothing is recorded of that run"
-        )
+        raise died(task, ended)
 
     def _started(self) -> subprocess.Popen[bytes]:
         with self._lock:
@@ -327,8 +171,10 @@ def _send(worker: subprocess.Popen[bytes], *things: Any) -> None:
             _channel(worker).send(thing)
 
 
-def _receive(worker: subprocess.Popen[bytes]) -> list[Run]:
-    answer: list[Run] | Fault = _channel(worker).receive()
+def _receive(worker: subprocess.Popen[bytes], inbox: "SimpleQueue[Any]") -> list[Run]:
+    answer: list[Run] | Fault | Streamed
+    while isinstance(answer := _channel(worker).receive(), Streamed):
+        inbox.put(answer)
     if isinstance(answer, Fault):
         raise pickle.loads(answer.packed)
     return answer

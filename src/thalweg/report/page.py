@@ -36,8 +36,8 @@ def write(path: Path | str, template: str, data: Mapping[str, Any], **context: A
     return put(path, _environment().get_template(template).render(data=_embed(data), version=__version__, **context))
 
 
-def put(path: Path | str, text: str) -> Path:
-    """Write a text file, all at once or not at all; what was there is replaced, and folders on the way are made.
+def put(path: Path | str, content: str | bytes) -> Path:
+    """Write a file, all at once or not at all; what was there is replaced, and folders on the way are made.
 
     Raises:
         OSError: the file cannot be written.
@@ -46,7 +46,7 @@ def put(path: Path | str, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(text, encoding="utf-8", errors="replace")
+        beside.write_bytes(content.encode(errors="replace") if isinstance(content, str) else content)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

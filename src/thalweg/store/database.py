@@ -1,67 +1,49 @@
-"""Stores records in SQLite or PostgreSQL."""
+"""Writes the records of races to SQLite or PostgreSQL."""
 
-import hashlib
-import json
-import math
+import os
+import sqlite3
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import fields
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self
 
 import sqlalchemy as sa
-from sqlalchemy import Column, event, exc
-from sqlalchemy.types import TypeEngine
+from filelock import BaseFileLock
+from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql, sqlite
 
+from thalweg.store import places, tables
+from thalweg.store.claim import Hold, held, lock_file
 from thalweg.store.difference import difference, grows, other_versions
-from thalweg.store.errors import StoreError, as_written, damaged, one_sentence
-from thalweg.store.records import FORMAT, Curve, Plan, Results, Run, hash_of
+from thalweg.store.errors import StoreError, as_written, one_sentence
+from thalweg.store.places import Place, patiently
+from thalweg.store.reading import Held, plans, rows, sorted_runs
+from thalweg.store.records import FORMAT, Plan, Points, Results, Run
+from thalweg.store.rows import row_of, row_of_points
 
-_TEXT, _JSON, _INTEGER, _FLOAT = sa.Text(), sa.JSON(), sa.Integer(), sa.Float(53)
-
-
-def _columns(**types: TypeEngine[Any]) -> list[Column[Any]]:
-    return [Column(name, kind, nullable=kind is _FLOAT) for name, kind in types.items()]
-
-
-_tables = sa.MetaData()
-_plan = sa.Table(
-    "plan",
-    _tables,
-    Column("hash", sa.String(64), primary_key=True),
-    *_columns(format=_INTEGER, document=_JSON, machine=_JSON),
-)
-_run = sa.Table(
-    "run",
-    _tables,
-    Column("key", sa.String(64), primary_key=True),
-    Column("plan", sa.String(64), sa.ForeignKey("plan.hash"), nullable=False),
-    *_columns(entry=_TEXT, phase=_TEXT, trial=_INTEGER, seed=_INTEGER, settings=_JSON, rule=_TEXT, status=_TEXT),
-    *_columns(best_step=_INTEGER),
-    *_columns(validation_metric=_FLOAT, validation_loss=_FLOAT, test_metric=_FLOAT, test_loss=_FLOAT),
-    *_columns(curve=_JSON, seconds=_FLOAT, message=_TEXT, machine=_JSON),
-    Column("checksum", sa.String(64), nullable=False),  # from format 2 on
-)
-_MEASURED = ("validation_metric", "validation_loss", "test_metric", "test_loss")
-_OTHERS = "others"
-"""Where the metrics that do not decide are, in the column of the curve."""
-_WAIT = 30.0
-"""Seconds before reporting that another program has locked the store."""
-_PATIENCE = 600.0
-"""Seconds before giving up on that lock."""
-_OPENING = int.from_bytes(b"thalweg")
-"""The number of the PostgreSQL lock that is held while a store is opened."""
-
-T = TypeVar("T")
+_AT_ONCE = 500
+"""How many keys there are in one statement."""
 
 
 class Store:
-    """An open store.  Created by `open` for a race; closed by ``with`` or `close`.  `read` returns all its records."""
+    """A race in an open store.  Created by `open`; closed by ``with`` or `close`.
 
-    def __init__(self, engine: sa.Engine, place: str, plan: Plan) -> None:
+    Attributes:
+        plan: the plan of the race.
+        race: its name in the store.
+        place: where the store is.
+    """
+
+    def __init__(self, engine: sa.Engine, place: Place, plan: Plan) -> None:
         self._engine, self._place, self.plan = engine, place, plan
+        self.race = ""
+        self.place = place.name
+        self._lock: BaseFileLock | None = None
+        self._hold: Hold | None = None
+        self._file: tuple[int, int] | None = None
+        self._ahead = False
 
     @classmethod
     def open(
@@ -71,64 +53,101 @@ class Store:
         machine: Mapping[str, str] | None = None,
         *,
         mix_versions: bool = False,
+        name: str | None = None,
+        alone: bool = False,
     ) -> Self:
-        """The store of `plan` at a path (a SQLite file, created if missing) or a database URL.
+        """The race of `plan` in the store at a path (a SQLite file, created if missing) or a database URL.
 
-        If it holds a smaller race, the same with fewer trials, seeds or entries, that one grows: its runs are kept.
+        If the store holds a smaller race, the same with fewer trials, seeds or entries, that one grows: its runs are
+        kept.  At a path there is one race, and another is refused; at a URL there are many.
 
         Args:
             place: the path or the URL.
             plan: the race.
             machine: a description of the machine, stored with the plan.
             mix_versions: whether the race may continue with other versions of its libraries.
+            name: what a new race is called in the store, by default as its problem; another number is added to a name
+                that is taken.
+            alone: whether other commands are kept from running the same race until the store is closed.
 
         Raises:
-            StoreError: the store contains a different race, or the same with other versions; it cannot be read or
-                written; or its format is newer.
+            StoreError: the store contains a different race, or the same with other versions; another command runs it;
+                the store cannot be read or written; or its format is newer.
         """
-        engine, name = _connect(place, create=True)
-        with one_sentence(engine, name):
-            with engine.begin() as connection:
-                _alone(connection)
-                _make(connection, name)
-                held = _held(connection, name)
-                if held is None:
-                    row = {"format": FORMAT, "hash": plan.hash, "document": plan.document, "machine": machine or {}}
-                    connection.execute(_plan.insert().values(row))
-                elif (version := connection.execute(sa.select(_plan.c.format)).scalar_one()) < FORMAT:
-                    raise StoreError(
-                        f"{name} was written by an older thalweg (format {version}, this one writes {FORMAT}): "
-                        "thalweg report can read it, but no race goes on with it; choose another folder with --out"
-                    )
-                elif held.hash != plan.hash and not grows(held, plan):
-                    raise StoreError(
-                        f"{name} holds another race: {difference(held, plan)}; choose another folder with --out, "
-                        "or delete this one to start again"
-                    )
-                elif not mix_versions and (others := other_versions(held, plan)):
-                    raise StoreError(
-                        f"{name} holds runs of {others}, whose numbers may differ; choose another folder with --out, "
-                        "or go on nevertheless with --mix-versions"
-                    )
-                elif held.hash != plan.hash:
-                    _grow(connection, held, plan)
-            return cls(engine, name, plan)
+        where = Place.of(place)
+        if where.file is not None:
+            _make_folder(where.file.parent)
+        engine = places.engine(where)
+        made = cls(engine, where, plan)
+        with one_sentence(engine, where.name):
+            try:
+                with engine.begin() as connection:
+                    fresh = tables.prepare(connection, where.name)
+                    made._find(connection, machine or {}, mix_versions, name, alone)
+                if alone and engine.dialect.name == "postgresql":
+                    made._hold = held(engine, where.name, made.race)
+                if alone:
+                    with made._writing() as connection:  # what a driver that was killed has left
+                        connection.execute(tables.point.delete().where(tables.point.c.plan == plan.hash))
+                if where.file is not None:
+                    made._file = _identity(where.file)
+                    if fresh:
+                        made._write_ahead()
+            except BaseException:
+                made._release()
+                raise
+        return made
+
+    def _find(
+        self, connection: sa.Connection, machine: Mapping[str, str], mix: bool, name: str | None, alone: bool
+    ) -> None:
+        """Find the race, let it grow, or begin it."""
+        there, found = _found(connection, self._place, self.plan, mix)
+        taken = {one.name for one in there}
+        self.race = found.name if found else _free(tables.race_name(name or self.plan.problem.name), taken)
+        if alone and self._place.many and self._place.file is not None:
+            self._lock = lock_file(self._place.file, self.race)
+        if found is None:
+            row = {"name": self.race, "format": tables.VERSION, "hash": self.plan.hash, "since": time.time()}
+            connection.execute(tables.plan.insert().values(**row, document=self.plan.document, machine=machine))
+        elif found.plan.hash != self.plan.hash:
+            if alone and connection.dialect.name == "postgresql":  # a race that is running does not grow
+                held(self._engine, self._place.name, self.race).close()
+            _grow(connection, found, self.plan)
 
     def add(self, run: Run) -> None:
-        """Store a run, unless it is stored already.
+        """Store a run, unless it is stored already, in place of the points that it has streamed.
 
         Raises:
             StoreError: the store can no longer be written.
         """
-        row = _row(run, self.plan.hash)
+        row = {**row_of(run, self.plan.hash), "stored": time.time()}
 
-        def insert() -> None:
-            with self._engine.begin() as connection:
-                connection.execute(_run.insert().values(row))
+        def insert(connection: sa.Connection) -> None:
+            point = tables.point
+            connection.execute(point.delete().where(point.c.plan == self.plan.hash, point.c.key == run.key))
+            connection.execute(_unless_there(connection, tables.run).values(row))
 
-        # Another process may have run the same race: the same plan gives the same numbers.
-        with one_sentence(None, self._place), suppress(exc.IntegrityError):
-            _patiently(insert, self._place)
+        self._write(insert)
+
+    def stream(self, points: Sequence[Points]) -> None:
+        """Store points of runs that are under way; those of a run whose first is 0 replace what it has streamed before.
+
+        Raises:
+            StoreError: the store can no longer be written.
+        """
+        again = [some.key for some in points if some.first == 0]
+
+        def insert(connection: sa.Connection) -> None:
+            point = tables.point
+            for keys in (again[i : i + _AT_ONCE] for i in range(0, len(again), _AT_ONCE)):
+                connection.execute(point.delete().where(point.c.plan == self.plan.hash, point.c.key.in_(keys)))
+            connection.execute(
+                _unless_there(connection, point), [row_of_points(some, self.plan.hash) for some in points]
+            )
+
+        if points:
+            self._write(insert)
 
     def runs(self) -> tuple[Run, ...]:
         """All stored runs, by entry, phase (tuning first), trial and seed.
@@ -136,17 +155,13 @@ class Store:
         Raises:
             StoreError: the store cannot be read, or a record is damaged.
         """
-        order = {entry.name: i for i, entry in enumerate(self.plan.entries)}
-        with one_sentence(None, self._place), as_written(self._place), self._engine.connect() as connection:
-            known = {column["name"] for column in sa.inspect(connection).get_columns("run")}
-            there = sa.select(*(column for column in _run.c if column.name in known))
-            rows = [cast("Mapping[str, Any]", row) for row in connection.execute(there).mappings()]
-            # The stored hash, since that of a plan of an older format differs from today's.
-            plan, version = connection.execute(sa.select(_plan.c.hash, _plan.c.format)).one()
-            runs = [_read_run(row, self._place, version) for row in rows if row["plan"] == plan]
-            if len(runs) < len(rows):
-                raise damaged(self._place, f"{len(rows) - len(runs)} of its {len(rows)} runs are of no plan in it")
-            return tuple(sorted(runs, key=lambda r: (order[r.entry], r.phase != "tune", r.trial, r.seed)))
+
+        def found() -> tuple[Run, ...]:
+            with self._engine.connect() as connection:
+                return sorted_runs(self.plan, rows(connection, self._place.name, self.plan.hash).values())
+
+        with one_sentence(None, self._place.name), as_written(self._place.name):
+            return patiently(found, self._place.name)
 
     def results(self) -> Results:
         """The plan with all stored runs."""
@@ -154,7 +169,18 @@ class Store:
 
     def close(self) -> None:
         """Close the database."""
+        self._release()
+        if self._ahead:
+            places.write_ahead(self._engine, False)  # if this was the last to write, the file alone is the store
         self._engine.dispose()
+
+    def _release(self) -> None:
+        if self._hold is not None:
+            with suppress(exc.SQLAlchemyError):
+                self._hold.close()
+            self._hold = None
+        if self._lock is not None:
+            self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -162,198 +188,148 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _write(self, do: Callable[[sa.Connection], None]) -> None:
+        self._write_ahead()
 
-def read(place: str | Path) -> Results:
-    """The finished or unfinished race in the store at a path or URL.
+        def once() -> None:
+            self._rescue()
+            with self._writing() as connection:
+                there = connection.execute(
+                    sa.select(tables.plan.c.name).where(tables.plan.c.hash == self.plan.hash)
+                ).scalar()
+                if there is None:
+                    raise StoreError(
+                        f"{self._place.name}: the race {self.race} was deleted or has grown while it ran; give the "
+                        "same command again"
+                    )
+                do(connection)
+            if self._file is not None and self._file != _identity(self._place.file):
+                once()  # the file went while it was written; twice is right
 
-    Raises:
-        StoreError: there is no store, or it cannot be read.
-    """
-    engine, name = _connect(place, create=False)
-    with one_sentence(engine, name), engine.connect() as connection:
-        held = _held(connection, name) if len(_tables_of(connection, name)) == len(_tables.tables) else None
-        if held is None:
-            raise StoreError(f"{name} holds no race; run one with: thalweg race")
-    with Store(engine, name, held) as store:
-        return store.results()
+        with one_sentence(None, self._place.name):
+            patiently(once, self._place.name)
 
+    def _write_ahead(self) -> None:
+        if self._file is not None and not self._ahead:
+            places.write_ahead(self._engine, True)
+            self._ahead = True
 
-def _connect(place: str | Path, *, create: bool) -> tuple[sa.Engine, str]:
-    """An engine, and the name of the place for messages, never with a password."""
-    if isinstance(place, str) and "://" in place:
+    @contextmanager
+    def _writing(self) -> Generator[sa.Connection]:
+        with (self._engine if self._hold is None else self._hold).begin() as connection:
+            yield connection
+
+    def _rescue(self) -> None:
+        """If the file was deleted, put what it had, which is open here, in its place; if replaced, beside it.
+
+        Raises:
+            StoreError: the file was replaced, or nothing can be put there.
+        """
+        path = self._place.file
+        if path is None or self._file is None or (now := _identity(path)) == self._file:
+            return
+        to = path if now is None else path.with_name(f"{path.stem}-rescued{path.suffix}")
+        connection = self._engine.raw_connection()
         try:
-            url = sa.make_url(place)
-            return _engine(url, write=create), url.set(query={}).render_as_string()
-        except (exc.ArgumentError, ValueError, ModuleNotFoundError) as error:
-            why = f": {error}" if isinstance(error, ModuleNotFoundError) else ""  # others repeat what they were given
-            raise StoreError(
-                f"the database URL cannot be used{why}; write postgresql://user@host/name, and install its driver"
-            ) from None
-    path = Path(place)
-    if create:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(to.parent)
+            for left in (f"{to.name}-wal", f"{to.name}-shm"):  # of the deleted file, to which they do not belong now
+                to.with_name(left).unlink(missing_ok=True)
+            copy = sqlite3.connect(to)
+            try:
+                connection.driver_connection.backup(copy)  # pyright: ignore[reportOptionalMemberAccess]
+            finally:
+                copy.close()
         except OSError as error:
+            raise StoreError(f"{path} was deleted while the race ran, and cannot be written again ({error})") from None
+        finally:
+            connection.close()
+        self._engine.dispose()
+        self._ahead = False
+        if now is not None:
             raise StoreError(
-                f"the folder {path.parent} cannot be made ({error.strerror}); choose another with --out"
-            ) from None
-    elif not path.is_file():
-        raise StoreError(f"there is no store {path}; run a race first, or check the folder's name")
-    return _engine(sa.URL.create("sqlite", database=str(path)), write=create), str(path)
+                f"{path} was replaced by another file while the race ran; all that had ended is in {to}; put that in "
+                "its place, and the same command goes on from it"
+            )
+        self._file = _identity(path)
+        warnings.warn(
+            f"{path} was deleted while the race ran; it was written again, with all that it had", stacklevel=2
+        )
 
 
-def _engine(url: sa.URL, *, write: bool) -> sa.Engine:
-    if not url.drivername.startswith("sqlite"):
-        return sa.create_engine(url)
-    engine = sa.create_engine(url, connect_args={"timeout": _WAIT})
-
-    # Left alone, Python's driver begins a transaction only to write, so two processes could both create the tables.
-    @event.listens_for(engine, "connect")
-    def _(connection: Any, record: Any) -> None:
-        connection.isolation_level = None
-
-    @event.listens_for(engine, "begin")
-    def _(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"the folder {folder} cannot be made ({error.strerror}); choose another with --out") from None
 
 
-def _patiently(do: Callable[[], T], name: str) -> T:
-    """Do it as soon as no other program has locked the store."""
-    began, told = time.monotonic(), False
-    while True:
-        try:
-            return do()
-        except exc.OperationalError as error:
-            if "locked" not in str(error.orig) or time.monotonic() - began > _PATIENCE:
-                raise
-            if not told:
-                warnings.warn(f"{name} is held by another program; the race waits for it", stacklevel=2)
-                told = True
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """What tells a file from another at the same path; None if there is none."""
+    try:
+        about = os.stat(path or "")
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
 
 
-def _tables_of(connection: sa.Connection, name: str) -> set[str]:
-    """The tables of a race that exist.
+def _unless_there(connection: sa.Connection, table: sa.Table) -> Any:
+    """An insert that does nothing if there is such a row: the same plan gives the same numbers."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    return insert(table).on_conflict_do_nothing(index_elements=[c.name for c in table.primary_key])
+
+
+def _found(connection: sa.Connection, place: Place, plan: Plan, mix: bool) -> tuple[list[Held], Held | None]:
+    """The races of a store, and the one that `plan` is, or that it continues; None if it is a new one.
 
     Raises:
-        StoreError: the database belongs to something else, or the file is damaged.
+        StoreError: it may not be written there.
     """
-    inspected = sa.inspect(connection)
-    there = set(inspected.get_table_names())
-    sqlite = connection.dialect.name == "sqlite"
-    if sqlite and there:
-        (found, *_) = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalars()
-        if found != "ok":
-            raise damaged(name, f"the file is damaged ({' '.join(str(found).split())})")
-    ours = there & _tables.tables.keys()
-    for table in ours:
-        # A table that older formats lack may be missing.
-        lacking = {c.name for c in _tables.tables[table].c} - {c["name"] for c in inspected.get_columns(table)}
-        if lacking - {"checksum"}:
-            raise StoreError(
-                f"{name} is the database of something else (its table {table} is not a race's); "
-                "choose another folder with --out"
-            )
-    if sqlite and there - ours:
+    there = plans(connection, place.name)
+    found = next((one for one in there if one.plan.hash == plan.hash), None)
+    if found is None:
+        found = next((one for one in reversed(there) if one.format == FORMAT and grows(one.plan, plan)), None)
+    if found is None and place.many:
+        found = next((one for one in reversed(there) if one.format == FORMAT and grows(plan, one.plan)), None)
+    if found is None and not place.many and there:
+        found = there[0]
+    if found is None:
+        return there, None
+    if found.format < FORMAT:
         raise StoreError(
-            f"{name} is the database of something else (it has a table {min(there - ours)!r}); choose another folder "
-            "with --out"
+            f"{place.name} was written by an older thalweg (format {found.format}, this one writes {FORMAT}): "
+            "thalweg report can read it, but no race goes on with it; choose another folder with --out"
         )
-    return ours
+    if found.plan.hash != plan.hash and not grows(found.plan, plan):
+        advice = "" if place.many else "; choose another folder with --out, or delete this one to start again"
+        which = f" as {found.name}" if place.many else ""
+        raise StoreError(f"{place.name} holds another race{which}: {difference(found.plan, plan)}{advice}")
+    if not mix and (others := other_versions(found.plan, plan)):
+        raise StoreError(
+            f"{place.name} holds runs of {others}, whose numbers may differ; choose another folder with --out, "
+            "or go on nevertheless with --mix-versions"
+        )
+    return there, found
 
 
-def _alone(connection: sa.Connection) -> None:
-    """Keep others from opening a store until this transaction ends, since both could create the tables.
-
-    In SQLite the transaction waits when it begins.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_OPENING)))
-
-
-def _make(connection: sa.Connection, name: str) -> None:
-    """Create missing tables."""
-    if _tables_of(connection, name) != _tables.tables.keys():
-        for table in _tables.sorted_tables:
-            connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+def _free(name: str, taken: set[str]) -> str:
+    """A name that is not taken: this one, or this one with a number."""
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{name}-{number}"
+    return found
 
 
-def _held(connection: sa.Connection, name: str) -> Plan | None:
-    """The plan in a store, or None if it is empty."""
-    with as_written(name):
-        version = connection.execute(sa.select(_plan.c.format)).scalar()
-        if version is None:
-            if connection.execute(sa.select(sa.func.count()).select_from(_run)).scalar():
-                raise damaged(name, "it has runs, and no plan that they are of")
-            return None
-        if version > FORMAT:
-            raise StoreError(
-                f"{name} was written by a newer thalweg (format {version}, this one reads {FORMAT}); update it"
-            )
-        [(hash, document)] = connection.execute(sa.select(_plan.c.hash, _plan.c.document)).all()
-        if hash_of(document) != hash:
-            raise damaged(name, "its plan is not as it was written")
-        return Plan.from_document(document)
-
-
-def _grow(connection: sa.Connection, held: Plan, plan: Plan) -> None:
+def _grow(connection: sa.Connection, held: Held, plan: Plan) -> None:
     """Put `plan` in the place of a smaller one; its runs are of `plan` from then on."""
-    [(machine, versions)] = connection.execute(sa.select(_plan.c.machine, _plan.c.document)).all()
-    document = {**plan.document, "versions": versions.get("versions", {})}
-    row = {"format": FORMAT, "hash": plan.hash, "document": document, "machine": machine}
-    connection.execute(_plan.insert().values(row))
-    connection.execute(_run.update().where(_run.c.plan == held.hash).values(plan=plan.hash))
-    connection.execute(_plan.delete().where(_plan.c.hash == held.hash))
-
-
-def _or_none(x: float) -> float | None:
-    return x if math.isfinite(x) else None
-
-
-def _or_nan(x: float | None) -> float:
-    return math.nan if x is None else x
-
-
-def _row(run: Run, plan: str) -> dict[str, Any]:
-    """The row of a run in the table."""
-    row: dict[str, Any] = {f.name: getattr(run, f.name) for f in fields(run)} | {"plan": plan}
-    row.update({name: _or_none(row[name]) for name in _MEASURED})
-    row["message"] = run.message.replace("\0", "").encode(errors="replace").decode()  # PostgreSQL does not accept \0
-    curve: dict[str, Any] = {name: [_or_none(x) for x in column] for name, column in vars(run.curve).items()}
-    row["curve"] = curve
-    others, tested = row.pop("others"), row.pop("test_others")
-    if others or tested:  # beside the curve, as in stores that were made before there were any
-        curve[_OTHERS] = {
-            "validation": {name: [_or_none(x) for x in column] for name, column in others.items()},
-            "test": {name: _or_none(x) for name, x in tested.items()},
-        }
-    return {**row, "checksum": _checksum(row)}
-
-
-def _checksum(row: Mapping[str, Any], version: int = FORMAT) -> str:
-    """A hash of a row's contents, the same before writing and after reading, and after its race has grown."""
-    without = ("checksum", "plan") if version >= 3 else ("checksum",)
-    # SQLite stores -0.0 as 0.0.
-    floats = {c.name for c in _run.c if c.type is _FLOAT}
-    values = {n: float(x) + 0.0 if n in floats and x is not None else x for n, x in row.items() if n not in without}
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=dict).encode()).hexdigest()
-
-
-def _read_run(row: Mapping[str, Any], name: str, version: int) -> Run:
-    if "checksum" in row and row["checksum"] != _checksum(row, version):
-        raise damaged(
-            name, f"the record of {row['entry']} ({row['phase']} {row['trial']}, seed {row['seed']}) is damaged"
-        )
-    values = {f.name: row[f.name] for f in fields(Run) if f.name in row}
-    values.update({name: _or_nan(values[name]) for name in _MEASURED})
-    columns = dict(values["curve"])
-    others = columns.pop(_OTHERS, {"validation": {}, "test": {}})
-    values["curve"] = Curve(**cast(Any, {name: _column(column) for name, column in columns.items()}))
-    values["others"] = {name: _column(column) for name, column in others["validation"].items()}
-    values["test_others"] = {name: _or_nan(x) for name, x in others["test"].items()}
-    return Run(**values)
-
-
-def _column(values: Sequence[float | None]) -> tuple[float, ...]:
-    return tuple(map(_or_nan, values))
+    table = tables.plan
+    [(machine, since)] = connection.execute(
+        sa.select(table.c.machine, table.c.since).where(table.c.hash == held.plan.hash)
+    ).all()
+    document = {**plan.document, "versions": dict(held.plan.versions)}
+    connection.execute(table.update().where(table.c.hash == held.plan.hash).values(name=f"{held.name} (before)"))
+    row = {"name": held.name, "format": tables.VERSION, "hash": plan.hash, "document": document, "machine": machine}
+    connection.execute(table.insert().values(**row, since=since))
+    for of in (tables.run, tables.point):
+        connection.execute(of.update().where(of.c.plan == held.plan.hash).values(plan=plan.hash))
+    connection.execute(table.delete().where(table.c.hash == held.plan.hash))

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
 FORMAT = 3
-"""The version of the tables; newer stores are refused."""
+"""The version of a plan's document, of which the hash is made."""
 
 Phase = Literal["tune", "final"]
 Status = Literal["finished", "stopped", "diverged", "failed"]
@@ -269,6 +269,26 @@ class Run:
         best = (self.best_step, self.validation_metric)
         at = next((i for i, point in enumerate(points) if point == best), None)
         return {} if at is None else {name: column[at] for name, column in self.others.items()}
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points of a run that is under way: a part of its curve, or all of it so far.
+
+    Attributes:
+        key, entry, phase, trial, seed, settings: as in `Run`.
+        first: the number of points of the run before these.
+        curve: the points.
+    """
+
+    key: str
+    entry: str
+    phase: Phase
+    trial: int
+    seed: int
+    settings: Mapping[str, float] = field(default_factory=dict[str, float])
+    first: int = 0
+    curve: Curve = field(default_factory=Curve)
 
 
 @dataclass(frozen=True)
