@@ -42,7 +42,7 @@ class DropIn(Optimizer):
     capturable = False
     seed = 0
     training = True
-    skipped_steps = 0
+    skipped_steps = 0  # pyright: ignore -- a property of the base class
 
     @hooked
     def step(self, closure: Callable[[], float] | None = None, *, zero_grad: bool = False) -> Any:
