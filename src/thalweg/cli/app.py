@@ -172,6 +172,9 @@ def race(
     patience: Annotated[
         float | None, _option("X", "Seconds after which a training that reports nothing has failed.")
     ] = None,
+    ray: Annotated[
+        str | None, _option("ADDRESS", "Do the runs on a Ray cluster: HOST:PORT, or auto.", "on this machine")
+    ] = None,
     trajectory: Annotated[
         bool,
         typer.Option("--trajectory", help="Record the path of a run of each entry, and draw the loss around them."),
@@ -205,7 +208,7 @@ def race(
         problem, rules, suite=suite, data=data, trials=trials, seeds=seeds, finalists=finalists, steps=steps,
         seconds=seconds, seed=seed, out=out, workers=workers, schedules=schedule or (), splits=splits,
         halving=halving, until=until, margin=margin, target=target, populations=populations, patience=patience,
-        mix_versions=mix_versions, trajectory=trajectory, store=store,
+        mix_versions=mix_versions, trajectory=trajectory, store=store, ray=ray,
     )  # fmt: skip
 
 

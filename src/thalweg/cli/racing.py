@@ -107,6 +107,7 @@ def _race(
     mix_versions: bool = False,
     trajectory: bool = False,
     store: str | None = None,
+    ray: str | None = None,
 ) -> Results:
     """Do the remaining runs of a race, store them, write the report and print the outcome."""
     if until not in (None, "decided"):
@@ -130,7 +131,7 @@ def _race(
         contest = Race(
             problem, entries, seed=seed, splits=splits, halving=halving, margin=margin,
             store=store or folder / RECORDS, name=folder.name, workers=workers, populations=populations,
-            data=data, patience=patience, mix_versions=mix_versions,
+            data=data, patience=patience, mix_versions=mix_versions, ray=ray,
             **{name: value for name, value in given.items() if value is not None},
         )  # fmt: skip
         if trajectory:

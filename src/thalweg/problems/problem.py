@@ -53,6 +53,7 @@ class Problem:
         source: one line on the data: what, how many, by whom.
         steps: the default number of training steps in a race, at that batch size.
         batch_size: the examples in a batch, unless the training data are a loader, which decides that itself.
+        cpus, gpus: what a run takes of a machine in a Ray cluster; a run uses one thread in any case.
         device: ``cpu``, or ``cuda`` where there is one; model and batches are there.
 
     Attributes:
@@ -80,6 +81,8 @@ class Problem:
     source: str = ""
     steps: int = 2_000
     device: str = "cpu"
+    cpus: float = 1.0
+    gpus: float = 0.0
     place: str = dataclasses.field(default="", init=False, repr=False, compare=False)
     folder: Path | None = dataclasses.field(default=None, init=False, repr=False, compare=False)
     _data: dict[str, Rows | Loaded] = dataclasses.field(init=False, repr=False, compare=False)
@@ -327,6 +330,9 @@ def _plain(problem: Problem) -> None:
     for field in ("batch_size", "steps"):
         if isinstance(given[field], bool) or not isinstance(given[field], int) or given[field] < 1:
             refuse(field, "a whole number >= 1")
+    for field in ("cpus", "gpus"):
+        if isinstance(given[field], bool) or not isinstance(given[field], int | float) or not 0 <= given[field] < 1e6:
+            refuse(field, "a number >= 0")
     target = given["target"]
     if target is not None and (
         isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target)

@@ -47,6 +47,16 @@ class Training:
     script: Path | None = field(default=None, repr=False, compare=False)
     arguments: tuple[str, ...] = ()
 
+    @property
+    def cpus(self) -> float:
+        """The processors of a run, 1 by default."""
+        return float(getattr(self.function, "cpus", 1.0))
+
+    @property
+    def gpus(self) -> float:
+        """The GPUs of a run, none by default."""
+        return float(getattr(self.function, "gpus", 0.0))
+
     def parts(self) -> dict[str, str]:
         """A hash of the function, with the values that it refers to, and of `files`, by name.
 

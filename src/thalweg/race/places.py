@@ -1,6 +1,6 @@
 """Where the runs of a race are done: a small protocol, and the simplest place, this process.
 
-The other is `thalweg.race.workers.Processes`.
+The others are `thalweg.race.workers.Processes` and `thalweg.race.cluster.Cluster`.
 """
 
 from collections import deque

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 from thalweg import lifelines
 from thalweg.problems import Problem, Training
 from thalweg.problems.training import of_function
-from thalweg.race import course, paths, streaming, trying, ways
+from thalweg.race import cluster, course, paths, streaming, trying, ways
 from thalweg.race import plan as planning
 from thalweg.race.checkpoints import forget
 from thalweg.race.entry import Entry
@@ -87,6 +87,8 @@ class Race:
         data: the folder that belongs to a problem given as text.
         patience: the most seconds that a training function may take from one report to the next; None for any number.
         mix_versions: continue a stored race even if the versions of torch, Python or thalweg have changed.
+        ray: the address of a Ray cluster that does the runs, or ``auto`` for the one that this machine belongs to; by
+            default they are done on this machine.
 
     Attributes:
         plan: the plan of all runs.
@@ -123,6 +125,7 @@ class Race:
         data: Path | None = None,
         patience: float | None = None,
         mix_versions: bool = False,
+        ray: str | None = None,
     ) -> None:
         check("the race's populations", populations, Populations)
         if workers is not None and (not isinstance(cast(Any, workers), int) or workers < 1):
@@ -163,6 +166,7 @@ class Race:
         self._job = Job(self.plan, {entry.name: entry for entry in given}, self._folder, patience)
         self._store, self._name, self._workers, self._mix = store, name, workers, mix_versions
         self._populations: Populations = populations
+        self._ray = ray
 
     def run(self, progress: Callable[[Progress], None] | None = None) -> Results:
         """Do all runs that are not in the store yet.
@@ -218,7 +222,14 @@ class Race:
             )
 
     def _do(self, ahead: "_Course", shown: bool) -> None:
-        wanted = min(self._workers or _cores(), self._most())
+        if self._ray is None:
+            self._do_at(ahead, shown, None)
+            return
+        with cluster.connect(self._ray, self._problem, self._source) as there:
+            self._do_at(ahead, shown, there)
+
+    def _do_at(self, ahead: "_Course", shown: bool, there: Place | None) -> None:
+        wanted = min(self._workers or (there.slots if there else _cores()), self._most())
         if isinstance(self._problem, Problem):
             way = ways.choose(
                 self._problem, self.plan, self._job.entries, ahead.queue, wanted, self._populations, shown
@@ -226,10 +237,10 @@ class Race:
             self._job = replace(self._job, way=way)
             ahead.clock = _Clock(way, self.plan, wanted)
         ahead.begin()
-        self._place(wanted).do(self._job, ahead.queue, ahead.keep, ahead.hear)
+        (there or self._place(wanted)).do(self._job, ahead.queue, ahead.keep, ahead.hear)
 
     def _place(self, wanted: int) -> Place:
-        """Where the runs are done."""
+        """Where the runs are done on this machine."""
         alone = isinstance(self._problem, Training)  # its code may do anything, and does it in other processes
         packed = pack(self._source, self._job) if wanted > 1 or alone else None
         if packed:
