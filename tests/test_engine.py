@@ -298,7 +298,7 @@ def test_the_same_bits_whatever_the_threads(own: bool, monkeypatch: pytest.Monke
     for n in (1, 2, 2, 3, 300):
         torch.set_num_threads(n)
         ps, optimizer = train(rules.Adam(), "numba", lambda: parameters(torch.float32, shapes), clip_norm=1.0)
-        works = [w for _, w in optimizer._works.values()]  # pyright: ignore
+        works = [held.work for held in optimizer._works.values()]  # pyright: ignore
         found.append((ps, optimizer._engine.squares(works, clipped=True, strict=False).tolist()))  # pyright: ignore
     for ps, squares in found[1:]:
         assert squares == found[0][1]

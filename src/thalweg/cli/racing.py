@@ -18,7 +18,7 @@ from thalweg.race import Entry, Race, Results, RunError, WorkerError
 from thalweg.report import overall as overall_page
 from thalweg.report.page import put
 from thalweg.rule import nearest
-from thalweg.store import Run, StoreError
+from thalweg.store import Run, StoreError, race_name
 from thalweg.verdict.overall import overall, to_csv
 from thalweg.verdict.standing import over_all
 
@@ -149,7 +149,7 @@ def _race(
         raise Mistake(str(mistake) if isinstance(mistake.__cause__, StoreError) else f"{mistake}; {saved}") from None
     if trajectory:
         _record(contest, results, problem, data, folder)
-    recorded.publish(results, folder, kept)
+    recorded.publish(results, folder, kept, None if store is None else f"{kept}/{race_name(folder.name)}")
     return results
 
 
@@ -189,5 +189,5 @@ def _first_line(run: Run) -> str:
 
 def folder_name(problem: str) -> str:
     """A folder name for a problem's text: ``my_problem.py:make`` is ``my_problem-make``; 80 letters at most."""
-    named = re.sub(r"(?:.*/)?([^/]*?)\.py(?::|(?= |$))", r"\1-", problem)
+    named = re.sub(r"(?:.*/)?([^/]*?)\.py(?::|(?= ))", r"\1-", problem)
     return re.sub(r"[^\w.-]+", "-", named)[:80].strip("-.") or "race"

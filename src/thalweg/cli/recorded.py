@@ -32,6 +32,8 @@ def name_of(place: str) -> str:
 
 def read(race: str) -> tuple[Results, Path, str]:
     """A race that the user named, the folder for what is written of it, and the name of its store."""
+    if Path(race).name == RECORDS and Path(race).is_file():
+        race = str(Path(race).parent)
     if "://" not in race and (Path(race).is_dir() or not any(p.is_file() for p in (Path(race), *Path(race).parents))):
         return Results.read(Path(race) / RECORDS), Path(race), str(Path(race) / RECORDS)
     where, name = store.locate(race)

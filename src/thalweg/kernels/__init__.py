@@ -52,6 +52,8 @@ def elsewhere(name: str) -> Backend:
     """
     if _chosen(name) != "auto":
         return backend(name)
+    if not _has_numba():  # what finds out where tensors are is compiled by it
+        return backend("foreach")
     from thalweg.kernels.devices import Devices
 
     return Devices(backend(name))

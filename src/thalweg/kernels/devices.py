@@ -95,7 +95,7 @@ class Devices:
             return False
         if guard.may_skip and any(work.looks_ahead for work in works):
             return False  # the host must know which lookahead point the parameters hold
-        if any(type(work.template).decomposes for work in works):
+        if any(work.template.needs_finite for work in works):
             return False  # it must be told of what is not finite
         if len(self._engines) > 1 and any(work.totals for work in works):
             return False

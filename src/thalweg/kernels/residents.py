@@ -92,7 +92,7 @@ class Residents:
             unfit = [m for m, is_shown in zip(members, shown, strict=True)
                      if is_shown and not batch.fits(m, states.mapping[m.p])]  # fmt: skip
             if unfit:
-                which = [i for i in which if self.members[i] not in unfit]
+                which = [i for i in which if not any(self.members[i] is one for one in unfit)]
                 batch = Batch(key, rules[key], [self.members[i] for i in which], self.live, states)
             self.batches.append(batch)
             self.which.append(np.array(which, np.int64))
@@ -190,8 +190,8 @@ class Residents:
             return found is not None and found.stride() == p.stride()
         if g.device != self.device:
             raise RuntimeError(
-                f"parameter {i} of shape {tuple(p.shape)} is on {self.device}, and its gradient on {g.device}; move "
-                "the model before the backward pass, or set the gradient to None"
+                f"parameter {self.members[i].ordinal} of shape {tuple(p.shape)} is on {self.device}, and its gradient "
+                f"on {g.device}; move the model before the backward pass, or set the gradient to None"
             )
         return (
             type(g) is Tensor and g.layout == torch.strided and g.dtype == p.dtype and g.shape == p.shape

@@ -33,7 +33,8 @@ def for_lightning(folder: str | Path, **settings: Any) -> "Callback":
         step = 0
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-            self.path, self.step = Trajectory(pl_module, folder, **settings), trainer.global_step
+            if trainer.is_global_zero:  # of several processes one records
+                self.path, self.step = Trajectory(pl_module, folder, **settings), trainer.global_step
 
         def on_train_batch_end(self, trainer: Any, *_: Any, **__: Any) -> None:
             if self.path is not None and trainer.global_step != self.step:  # none of an accumulated batch
@@ -65,7 +66,8 @@ def for_transformers(folder: str | Path, **settings: Any) -> "TrainerCallback":
         path: Trajectory | None = None
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **known: Any) -> None:
-            self.path = Trajectory(known["model"], folder, **settings)
+            if state.is_world_process_zero:
+                self.path = Trajectory(known["model"], folder, **settings)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **known: Any) -> None:
             if self.path is not None:

@@ -76,6 +76,8 @@ class Trajectory:
             raise ValueError(f"the trajectory's dtype is {dtype}; allowed are floating types, such as torch.bfloat16")
         if existing not in ("refuse", "replace", "continue"):
             raise ValueError(f"existing is {existing!r}; allowed are 'refuse', 'replace' and 'continue'")
+        if not hasattr(os, "pwrite"):
+            raise OSError("trajectories are written at offsets, which this system cannot; Linux and macOS can")
         self.folder = Path(folder)
         self._model, self._dtype = model, dtype
         self._files: dict[str, int] = {}

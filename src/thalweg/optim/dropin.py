@@ -102,7 +102,7 @@ class DropIn(Optimizer):
         rule: Rule | None = None
         if i in self._read:
             _, last, ours = self._read[i]
-            if all(name in ours["rule"].numbers for name, x in settings.items() if x != last[name]):
+            if all(x is not None and name in ours["rule"].numbers for name, x in settings.items() if x != last[name]):
                 rule = ours["rule"]  # the formula is the same, so its kernel and layout can be kept
         rule = rule or self.convention.rule_of(settings)
         ours = {**rule.numbers, **settings, "rule": rule, "params": group["params"]}

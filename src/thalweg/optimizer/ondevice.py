@@ -6,7 +6,7 @@ from torch import Tensor
 
 from thalweg import kernels
 from thalweg.kernels import Guard, StateMemoryError, Work
-from thalweg.optimizer import checkpoint
+from thalweg.optimizer import checkpoint, switching
 
 Optimizer: TypeAlias = Any
 """A `thalweg.Optimizer`, whose module imports this one."""
@@ -42,6 +42,8 @@ def guarded(optimizer: Optimizer, works: list[Work]) -> bool:
     engine: Any = optimizer._engine
     if not hasattr(engine, "guards"):
         return False
+    if engine.capturing and any(map(switching.pending, optimizer.param_groups)):
+        raise RuntimeError("a step can be captured in a CUDA graph only once all groups have switched rules")
     scale, found = getattr(optimizer, "grad_scale", None), getattr(optimizer, "found_inf", None)
     made = Guard(
         optimizer.clip_norm, optimizer.clip_eps, optimizer.clip_in == "float32", optimizer.clip_each,

@@ -113,6 +113,7 @@ class Optimizer(TorchOptimizer):
 
     rule: Rule
     switch: Switch | None = None
+    capturable: bool = False
     training: bool
 
     def __init__(
@@ -210,6 +211,7 @@ class Optimizer(TorchOptimizer):
             ondevice.keep_count(self)
         self._engine, self._elsewhere = kernels.backend(self.backend), False
         self._works: dict[int, Held] = {}
+        self._changed = False  # whether any was made or has other numbers, since rates were checked
         # The numbers of the first parameter and of this optimizer, where several step together.
         self._first, self._member = 0, 0
         self._switching = any(map(switching.pending, getattr(self, "param_groups", ())))
@@ -275,6 +277,8 @@ class Optimizer(TorchOptimizer):
 
     def _step(self, zero_grad: bool) -> None:
         ondevice.route(self)
+        if not hasattr(self._engine, "guards") and getattr(self, "found_inf", None):
+            return  # as GradScaler asks; an engine of a device looks at that there
         works = self._begin()
         self._engine.prepare(works, self._states)
         guarded = ondevice.guarded(self, works)
@@ -307,12 +311,13 @@ class Optimizer(TorchOptimizer):
             *ondevice.scale(self), self.clip_each is not None, self.clip_value, self.clip_norm is not None, self.ema
         )
         works: list[Work] = []
-        first, self._changed = self._first, False
+        first = self._first
         for i, group in enumerate(self.param_groups):
             works.append(self._work(i, group, first, around))
             first += len(group["params"])
         if self._changed:
             check_rates(works)
+            self._changed = False
         return works
 
     def _watch(self, works: list[Work]) -> None:
@@ -351,7 +356,8 @@ class Optimizer(TorchOptimizer):
         group = self._settings(i, group)
         base_lr, dtype = of(group).base_lr, self._number_dtype()
         held = self._works.get(i)
-        if held is not None and not self._upcoming[i] and not held.work.looks_ahead:
+        known = held is not None and held.key[0] is group["rule"]
+        if held is not None and known and not self._upcoming[i] and not held.work.looks_ahead:
             state = (held.read(group), id(group["params"]), first, around, base_lr, dtype)
             if state == held.state:  # as in most steps; a step of a small model takes as long as to find this out
                 return held.work

@@ -5,13 +5,14 @@ The others are `thalweg.race.workers.Processes` and `thalweg.race.cluster.Cluste
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from thalweg.problems import Problem, Training
 from thalweg.race import streaming
 from thalweg.race.job import Job, WorkerError
 from thalweg.race.plan import Task
-from thalweg.store import Points, Run
+from thalweg.store import Points, Run, StoreError
 
 Keep = Callable[[Run], None]
 Hear = Callable[[Sequence[Points]], None]
@@ -50,8 +51,13 @@ class Here:
 
     def do(self, job: Job, tasks: deque[Task], keep: Keep, hear: Hear) -> None:
         """Do all tasks."""
+
+        def send(points: Sequence[Points]) -> None:
+            with suppress(StoreError):  # which is no fault of the run, and which its record tells
+                hear(points)
+
         while tasks:
-            with streaming.to(hear):
+            with streaming.to(send):
                 runs = job.do(self._problem, job.take(tasks, 1))
             for run in runs:
                 keep(run)

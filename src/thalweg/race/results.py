@@ -108,10 +108,12 @@ def _ended(run: Run) -> dict[str, Any]:
     names = ("best_step", "validation_metric", "validation_loss", "test_metric", "test_loss", "seconds", "message")
     others = {f"validation_{name}": x for name, x in run.validation_others.items()}
     others |= {f"test_{name}": x for name, x in run.test_others.items()}
-    return {name: getattr(run, name) for name in (*names, "key")} | others
+    own = {name: getattr(run, name) for name in (*names, "key")}
+    return own | {name: x for name, x in others.items() if name not in own}
 
 
 def _points(run: Run) -> list[dict[str, Any]]:
     columns = {f.name: getattr(run.curve, f.name) for f in fields(run.curve)}
-    columns |= {f"validation_{name}": column for name, column in run.others.items()}
+    others = {f"validation_{name}": column for name, column in run.others.items()}
+    columns |= {name: column for name, column in others.items() if name not in columns}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

@@ -25,6 +25,7 @@ from thalweg.store.rows import row_of, row_of_points
 
 _AT_ONCE = 500
 """How many keys there are in one statement."""
+_TRIES = 20
 
 
 class Store:
@@ -171,7 +172,11 @@ class Store:
         """Close the database."""
         self._release()
         if self._ahead:
-            places.write_ahead(self._engine, False)  # if this was the last to write, the file alone is the store
+            # If this was the last to write, the file alone is the store; somebody may be reading it, which is quick.
+            for _ in range(_TRIES):
+                if places.write_ahead(self._engine, False):
+                    break
+                time.sleep(0.05)
         self._engine.dispose()
 
     def _release(self) -> None:
@@ -300,13 +305,17 @@ def _found(connection: sa.Connection, place: Place, plan: Plan, mix: bool) -> tu
             "thalweg report can read it, but no race goes on with it; choose another folder with --out"
         )
     if found.plan.hash != plan.hash and not grows(found.plan, plan):
-        advice = "" if place.many else "; choose another folder with --out, or delete this one to start again"
+        advice = (
+            "; give it another --seed to begin one of its own, or choose another --store"
+            if place.many
+            else "; choose another folder with --out, or delete this one to start again"
+        )
         which = f" as {found.name}" if place.many else ""
         raise StoreError(f"{place.name} holds another race{which}: {difference(found.plan, plan)}{advice}")
     if not mix and (others := other_versions(found.plan, plan)):
         raise StoreError(
-            f"{place.name} holds runs of {others}, whose numbers may differ; choose another folder with --out, "
-            "or go on nevertheless with --mix-versions"
+            f"{place.name} holds runs of {others}, whose numbers may differ; choose another "
+            f"{'--store' if place.many else 'folder with --out'}, or go on nevertheless with --mix-versions"
         )
     return there, found
 

@@ -8,10 +8,10 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 _ADVICE = {
-    "not a database": "it is no race's store; choose another folder with --out",
-    "malformed": "the file is damaged; choose another folder with --out",
-    "readonly": "make it writable or choose another folder with --out",
-    "unable to open": "make the folder writable or choose another with --out",
+    "not a database": "it is no race's store; choose another with --out or --store",
+    "malformed": "the file is damaged; choose another with --out or --store",
+    "readonly": "make it writable or choose another with --out or --store",
+    "unable to open": "make the folder writable or choose another with --out or --store",
     "is full": "make room; what had ended is kept, and the same command goes on from it",
     "locked": "another program holds it; end that and give the same command again",
 }
@@ -24,8 +24,8 @@ class StoreError(ValueError):
 def damaged(name: str, what: str) -> StoreError:
     """The error for a store whose records are not reliable, with the reason `what`."""
     return StoreError(
-        f"{name} cannot be used as a store: {what}; put a copy of the file in its place, or choose another folder "
-        "with --out"
+        f"{name} cannot be used as a store: {what}; put a copy of the file in its place, or choose another "
+        "with --out or --store"
     )
 
 

@@ -129,6 +129,7 @@ def engine(place: Place) -> sa.Engine:
     @event.listens_for(made, "connect")
     def _(connection: Any, record: Any) -> None:
         connection.isolation_level = None
+        connection.execute("PRAGMA wal_autocheckpoint = 1")  # so that a copy of the file alone has what had ended
 
     @event.listens_for(made, "begin")
     def _(connection: sa.Connection) -> None:
@@ -153,7 +154,7 @@ def reader(place: Place) -> sa.Engine:
         try:
             return _opened(f"{file.as_uri()}?mode=ro")
         except sqlite3.OperationalError:
-            if file.with_name(f"{file.name}-wal").exists():
+            if any(file.with_name(f"{file.name}{end}").exists() for end in ("-wal", "-journal")):
                 raise
             # Beside a file that was left in WAL mode SQLite makes another, which a read-only folder does not allow.
             return _opened(f"{file.as_uri()}?immutable=1")
@@ -177,19 +178,24 @@ def _opened(uri: str) -> sqlite3.Connection:
     return connection
 
 
-def write_ahead(made: sa.Engine, on: bool) -> None:
+def write_ahead(made: sa.Engine, on: bool) -> bool:
     """Let readers of a SQLite file go on while it is written, by a log beside it (WAL); or go back to a file alone.
 
     Where that is not possible, as on some network disks or while others have it open, all stays as it is.
+
+    Returns:
+        Whether it is so now.
     """
+    mode = ""
     with suppress(exc.SQLAlchemyError, sqlite3.Error):
         connection = made.raw_connection()
         try:
             connection.cursor().execute(f"PRAGMA busy_timeout = {1000 if on else 0}")
-            connection.cursor().execute(f"PRAGMA journal_mode = {'WAL' if on else 'DELETE'}")
+            [mode] = connection.cursor().execute(f"PRAGMA journal_mode = {'WAL' if on else 'DELETE'}").fetchone()
             connection.cursor().execute(f"PRAGMA busy_timeout = {int(1000 * WAIT)}")
         finally:
             connection.close()
+    return mode == ("wal" if on else "delete")
 
 
 def patiently(do: Callable[[], T], name: str) -> T:

@@ -75,12 +75,12 @@ def examine(connection: sa.Connection, name: str) -> set[str]:
         if lacking - _LATER:
             raise StoreError(
                 f"{name} is the database of something else (its table {table} is not a race's); "
-                "choose another folder with --out"
+                "choose another with --out or --store"
             )
     if sqlite and there - ours:
         raise StoreError(
-            f"{name} is the database of something else (it has a table {min(there - ours)!r}); choose another folder "
-            "with --out"
+            f"{name} is the database of something else (it has a table {min(there - ours)!r}); choose another "
+            "with --out or --store"
         )
     return ours
 
