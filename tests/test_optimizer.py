@@ -37,6 +37,7 @@ def test_a_step_is_the_rule(rule: Rule, backend: str) -> None:
     gs = gradients(12)
     p = parameter()
     opt = optimizer(p, rule, backend)
+    rule = rule.fit(tuple(p.shape))
     point, state = start(), rule.init(start())
     for t, g in enumerate(gs, 1):
         p.grad = g.clone()

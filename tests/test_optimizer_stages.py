@@ -315,6 +315,6 @@ def test_a_parameter_that_missed_steps_still_has_its_theta(backend: str) -> None
 
 
 def test_every_backend_is_tried() -> None:
-    with pytest.raises(ValueError, match=" or ".join(repr(name) for name in BACKENDS)):
+    with pytest.raises(ValueError, match="'auto' or 'eager' or 'foreach' or 'numba' or 'triton'"):
         thalweg.Optimizer([parameter()], SGD(), backend="none such")
     assert len(ALL) > len(LOOKAHEAD) > 3

@@ -77,7 +77,7 @@ DAMAGE = {
     "unequal": "{0} = ({0}[0], {0}[1][1:])",
     "inputs alone": "{0} = {0}[0]",
 }
-FIELDS = ("name=3", "batch_size=0", "target='high'", "steps=1.5", "higher_is_better=None", "metric_name=''", "rate=3")
+FIELDS = ("name=3", "batch_size=0", "target='high'", "steps=1.5", "higher_is_better=None", "metric_name=3", "rate=3")
 TEXTS = {
     "a bracket": ("data(200, 0), data", "data(200, 0, data"),
     "a keyword": ("return Net()", "retrun Net()"),

@@ -97,6 +97,7 @@ class Watch:
         self.seen, self.named = seen, _named(made, params)
         seen.first = _hash(self.named)
         self.began = self.ended = time.perf_counter()
+        self._inside = False
         made.register_step_pre_hook(self._before)
         made.register_step_post_hook(self._after)
 
@@ -111,26 +112,35 @@ class Watch:
         """Note the last weights."""
         self.seen.last = _hash(self.named)
 
-    def _before(self, made: Optimizer, *_: Any) -> None:
+    def _before(self, made: Optimizer, args: Any, kwargs: Any) -> None:
         now, seen = time.perf_counter(), self.seen
         if seen.steps > 1:
             seen.seconds.append(now - self.ended)
         seen.rates.append(float(made.param_groups[0]["lr"]))
-        for name, p in self.named.items():
-            if p.grad is None:
-                seen.missing[name] = seen.missing.get(name, 0) + 1
-            elif not bool(torch.isfinite(p.grad).all()):
-                seen.infinite[name] = seen.infinite.get(name, 0) + 1
+        self._inside = (args[0] if args else kwargs.get("closure")) is not None  # where the gradients are computed
+        if not self._inside:
+            self._look()
         self.began = time.perf_counter()
 
     def _after(self, *_: Any) -> None:
-        self.ended, seen = time.perf_counter(), self.seen
+        ended, seen = time.perf_counter(), self.seen
         if seen.steps > 1:
-            seen.stepping.append(self.ended - self.began)
+            seen.stepping.append(ended - self.began)
             seen.seconds[-1] += seen.stepping[-1]
         seen.steps += 1
+        if self._inside:
+            self._look()
+        self.ended = time.perf_counter()
         if seen.most is not None and seen.steps >= seen.most:
             raise Enough
+
+    def _look(self) -> None:
+        """Count the gradients that are missing or not finite."""
+        for name, p in self.named.items():
+            if p.grad is None:
+                self.seen.missing[name] = self.seen.missing.get(name, 0) + 1
+            elif not bool(torch.isfinite(p.grad).all()):
+                self.seen.infinite[name] = self.seen.infinite.get(name, 0) + 1
 
 
 @contextmanager
