@@ -88,7 +88,7 @@ def bench(
 
     All contenders step the same parameters in one run, in rotating order:
     this engine, torch's for-loop, foreach and fused, and a plain kernel
-    that moves as many bytes.  Takes up to eight minutes; close other programs.
+    that moves as many bytes.  Takes up to fifteen minutes; close other programs.
     """
     if what == "race":
         _race(data, json, quick)
