@@ -540,7 +540,8 @@ def test_hidden_matrices_have_one_rule_and_all_else_another():
     seen: list[dict[str, Tensor]] = []
 
     def metric(prediction: Tensor, target: Tensor) -> Tensor:
-        found = [f.frame.f_locals["model"] for f in inspect.stack() if f.function == "evaluate"]
+        found = [f.frame.f_locals.get("model") for f in inspect.stack() if f.filename.endswith("race/training.py")]
+        found = [of for of in found if isinstance(of, nn.Module)][:1]
         seen.extend({name: p.detach().clone() for name, p in of.named_parameters()} for of in found)
         return nn.functional.mse_loss(prediction, target)
 

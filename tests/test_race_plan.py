@@ -72,7 +72,7 @@ def plan(problem: Problem | None = None, entries: str = "sgd adam", **changes: i
          Adam(), None, {"schedule": "warmup(0.1).then(cosine(0.9))"}, ["lr"]),
         (Entry(Adam(), schedule=schedules.cosine(1.0)), "Adam(schedule=cosine(1.0))", Adam(), None,
          {"schedule": "cosine(1.0)"}, ["lr"]),
-        (Entry("adam(weight_decay=0)"), "adam(weight_decay=0)", Adam(), None, {}, ["lr"]),
+        (Entry("adam(weight_decay=0)"), "adam(weight_decay=0)", Adam(), None, {"weight_decay": 0.0}, ["lr"]),
         (Entry("adam", search={"schedule": ["constant()", schedules.linear(1.0)]}), "adam", Adam(), None,
          {"schedule": ["constant()", "linear(1.0)"]}, ["schedule"]),
         (Entry("switch(adam, sgd,  at=0.5)"), "switch(adam, sgd, at=0.5)", Switch(Adam(), SGD(), 0.5), None, {},

@@ -243,7 +243,7 @@ def test_a_training_that_writes_where_others_do_is_warned_of(tmp_path: Path, mon
     (tmp_path / "mine.py").write_text(WRITES, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
-    with pytest.warns(UserWarning, match=r"mine.py:train writes log.txt, out in the current folder, .* mkdtemp\(\)"):
+    with pytest.warns(UserWarning, match=r"mine.py:train writes log.txt, out in the current folder, .*mkdtemp\(\)"):
         Race("mine.py:train", ["sgd(lr=0.1)"], workers=2)
     Race("mine.py:train", ["sgd(lr=0.1)"], workers=1)
 

@@ -81,8 +81,6 @@ def _called(training: Training, session: TrainingRun, seed: int, trial: Trial | 
         return "stopped", str(halved)
     except Ended:
         pass
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # including SystemExit
         if not (isinstance(error, SystemExit) and session.finished):
             return "failed", said(error, session.step)
