@@ -8,6 +8,7 @@ import signal
 import tempfile
 import warnings
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,11 @@ def numbers(results: Any) -> list[tuple[Any, ...]]:
     ]
 
 
+def timeless(results: Any) -> Any:
+    """The results as if each run had taken one second: how long a run took differs, and stands in the table."""
+    return replace(results, runs=tuple(replace(run, seconds=1.0) for run in results.runs))
+
+
 @pytest.mark.parametrize("function", ["train", "problem"])
 def test_a_worker_and_a_node_are_killed_and_the_results_are_the_same(function: str, cluster: Any, folder: Path):
     undisturbed = race(folder, function, workers=1).run()
@@ -125,7 +131,7 @@ def test_a_worker_and_a_node_are_killed_and_the_results_are_the_same(function: s
     found = race(folder, function, populations="never", ray=cluster.address, store=folder / "race.db").run(disturb)
     assert numbers(found) == numbers(undisturbed)
     assert numbers(read(folder / "race.db")) == numbers(undisturbed)
-    assert repr(found) == repr(undisturbed)
+    assert repr(timeless(found)) == repr(timeless(undisturbed))
     assert kills == (["worker", "node"] if function == "problem" else ["worker"])
     assert streamed or function == "problem"
 
