@@ -63,7 +63,7 @@ def test_resuming_is_exact(text: str, backend: str) -> None:
         assert torch.equal(p, q)
 
 
-@pytest.mark.parametrize("rule", [rules.Prodigy(), rules.DAdaptAdam()], ids=str)
+@pytest.mark.parametrize("rule", [rules.Prodigy(), rules.DAdaptAdam(), rules.Cautious(rules.Prodigy())], ids=str)
 def test_unequal_rates_are_refused_and_rates_of_zero_do_not_move(rule: Rule) -> None:
     ps = params()
     opt = thalweg.Optimizer([{"params": ps[:1], "lr": 0.5}, {"params": ps[1:]}], rule)

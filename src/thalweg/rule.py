@@ -189,6 +189,11 @@ class Rule:
         """Whether it, or a rule that it wraps, decomposes matrices made from gradients."""
         return self.decomposes or any(rule.needs_finite for rule in self.bases.values())
 
+    @property
+    def common(self) -> dict[str, type["Rule"]]:
+        """The numbers that must be one for all parameters, or zero: by name, the rule that asks for it."""
+        return {"lr": type(self)} if self.one_rate else {}
+
     def init(self, p: Value) -> Any:
         """The initial state for a parameter `p`, a float or a tensor, of its shape and dtype."""
         return zeros(self.State, p)

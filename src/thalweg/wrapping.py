@@ -107,6 +107,11 @@ class Wrapper(Rule):
         inside = self._placed_for(lambda rule: dict.fromkeys(rule.changed))
         return (super().changed - self.bases.keys()) | inside.keys()
 
+    @property
+    def common(self) -> dict[str, type[Rule]]:
+        """See `Rule.common`; those of its bases."""
+        return self._placed_for(lambda rule: rule.common)
+
     def annotation(self, name: str) -> Any:
         """See `Rule.annotation`."""
         if name in self._inside:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from thalweg import trace
 from thalweg.orthogonal import symmetric
 from thalweg.symbols import Symbol
 from thalweg.trace import Graph, compute, operands
@@ -25,6 +26,8 @@ def evaluate(
         given: the inputs of each parameter.
         room: memory for some outputs of each; products are made there.
     """
+    if not any(node.op in _BATCHED for node in of.nodes):
+        return [trace.evaluate(of, own) for own in given]
     uses = of.uses()
     names = {node: name for name, node in of.outputs.items() if node.op == "matmul" and room}
     found: dict[Symbol, dict[int, Any]] = {node: {} for node in of.nodes}

@@ -96,11 +96,14 @@ def immutable(x: Any) -> bool:
 
 def check_rates(works: list[Work]) -> None:
     """Raise ``ValueError`` where groups have different rates and their rule estimates one for all."""
-    for cls in {type(work.template) for work in works if type(work.template).one_rate}:
-        rates = {work.numbers["lr"] for work in works if type(work.template) is cls} - {0.0}
-        if len(rates) > 1:
-            said = ", ".join(f"{rate:g}" for rate in sorted(rates))
+    rates: dict[tuple[str, type[Rule]], set[float]] = {}
+    for work in works:
+        for asked in work.template.common.items():
+            rates.setdefault(asked, set()).add(work.numbers[asked[0]])
+    for (name, cls), found in rates.items():
+        if len(found - {0.0}) > 1:
+            said = ", ".join(f"{rate:g}" for rate in sorted(found - {0.0}))
             raise ValueError(
                 f"the groups' rates are {said}; {cls.__name__} estimates one rate for all parameters together, so "
-                "allowed is one value of lr, or 0 for groups that do not move"
+                f"allowed is one value of {name}, or 0 for groups that do not move"
             )

@@ -9,7 +9,8 @@ from thalweg.printers.passes import summed_up
 from thalweg.printers.source import COLUMNS, Loop, Source, module, name_of, term
 
 TOGETHER = 4
-"""Rows that are gone over together, so that sums of columns are loaded and stored once for all of them."""
+"""Rows that are gone over together: sums of columns are loaded and stored once for all of them, and a core reads in
+several places at once, which is faster where it only reads."""
 
 _CHUNK = """\
 {head}
@@ -41,7 +42,7 @@ def by_rows(lowered: Lowered, types: Types, names: tuple[str, ...], zero_grad: b
     outputs = lowered.changed
     summed = tuple(name for name in outputs if name.startswith("r."))
     folded = tuple(name for name in outputs if name.startswith("z."))
-    together = TOGETHER if folded else 1
+    together = TOGETHER if folded or all(map(summed_up, outputs)) else 1
     begin = [f"    t{k}_{r} = float64(0)" for k in range(len(summed)) for r in range(together)]
     for name in folded:
         k = names.index(f"part{name[1:]}")
