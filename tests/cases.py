@@ -13,7 +13,8 @@ from torch import Tensor
 import thalweg
 from thalweg import rules
 from thalweg.conventions import TABLE
-from thalweg.rule import ABSENT, Rule, annotations, number_fields, shared_fields
+from thalweg.fields import number_fields, shared_fields
+from thalweg.rule import ABSENT, Rule, annotations
 from thalweg.wrapping import Wrapper
 
 # Add a backend here, and every test of the optimizer runs on it.

@@ -13,7 +13,7 @@ import pytest
 from thalweg import rules
 from thalweg.cli import main
 from thalweg.cli.exits import Mistake, readable
-from thalweg.rule import nearest
+from thalweg.hyperparameters import nearest
 
 TINY = ("--trials", "1", "--seeds", "2", "--steps", "4", "--workers", "1")
 

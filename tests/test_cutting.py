@@ -9,13 +9,14 @@ from torch import nn
 import thalweg
 from thalweg import plan, rules, trace
 from thalweg.cutting import Stage, stages
+from thalweg.fields import gathered, leaves
 from thalweg.kernels import scratch
 from thalweg.maths import Number, Value, norm
 from thalweg.orthogonal import symmetric
 from thalweg.printers import numba as printer
 from thalweg.printers.lowering import Types
 from thalweg.printers.source import Source
-from thalweg.rule import Rate, Rule, gathered, leaves
+from thalweg.rule import Rate, Rule
 from thalweg.separation import separated
 from thalweg.stages import Scalars, Stages
 

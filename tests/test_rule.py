@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from cases import EVERY, RULES, forget
 from thalweg import rules
+from thalweg.hyperparameters import allowed, range_of
 from thalweg.maths import Number, Value
 from thalweg.parsing import parse_call
-from thalweg.rule import Count, Linear, Log, Range, Rate, Row, Rule, allowed, annotations, range_of
+from thalweg.rule import Count, Linear, Log, Range, Rate, Row, Rule, annotations
 
 
 def listed(annotation: Any) -> bool:
@@ -128,7 +129,7 @@ def test_text_and_back(rule: Rule) -> None:
     names = {**rule.numbers, **rule.options}.keys()
     assert names >= {f.name for f in dataclasses.fields(cast(Any, rule))}
     if not rule.bases:
-        of_classes = {"State", "search", "variants", "decomposes", "one_rate", "kept_by"}
+        of_classes = {"State", "search", "variants", "decomposes", "one_rate", "kept_by", "in_words"}
         assert names == annotations(type(rule)).keys() - of_classes
 
 

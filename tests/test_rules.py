@@ -17,7 +17,8 @@ from torch import Tensor
 
 from cases import ALL, EVERY, RULES, STABLE, gradients, run, start
 from thalweg import plan, rules, trace
-from thalweg.rule import ABSENT, Rule, number_fields
+from thalweg.fields import number_fields
+from thalweg.rule import ABSENT, Rule
 from thalweg.rules import (
     ADOPT,
     ASGD,

@@ -9,7 +9,8 @@ import torch
 import thalweg
 from cases import BACKENDS, TOTAL, drive
 from thalweg import rules
-from thalweg.rule import Rule, shared_fields
+from thalweg.fields import shared_fields
+from thalweg.rule import Rule
 
 ESTIMATED = ("dog", "dog(first=distance)", "dog(first=learning_rate)", "dowg", "prodigy", "dadaptadam")
 

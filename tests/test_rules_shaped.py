@@ -10,7 +10,8 @@ from torch import Tensor
 import thalweg
 from cases import BACKENDS, SHAPED, optimizer
 from thalweg import conventions, rules, trace
-from thalweg.rule import Rule, leaves, number_fields
+from thalweg.fields import leaves, number_fields
+from thalweg.rule import Rule
 from thalweg.rules import Muon
 
 SHAPES = ((4, 3), (3, 5), (6,), (2, 3, 2, 2), ())

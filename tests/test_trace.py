@@ -10,8 +10,9 @@ import torch
 
 from cases import ALL, FLAT, STABLE, forget, gradients, run, start
 from thalweg import plan, rules, trace
+from thalweg.fields import number_fields
 from thalweg.maths import Number, Value, abs, dot, maximum, mean, norm, sqrt, where
-from thalweg.rule import ABSENT, Rate, Rule, number_fields
+from thalweg.rule import ABSENT, Rate, Rule
 from thalweg.stages import Stages
 from thalweg.symbols import TraceError
 

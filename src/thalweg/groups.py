@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from thalweg.rule import Fraction, Rate, check
+from thalweg.hyperparameters import check
+from thalweg.rule import Fraction, Rate
 
 Group = dict[str, Any]
 

@@ -6,124 +6,49 @@ in a parameter group or differ between the rows of a population, and never recom
 """
 
 import dataclasses
-import difflib
-import math
-import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, Union, cast, dataclass_transform
+from typing import Any, ClassVar, Self, cast, dataclass_transform
 
-from thalweg.maths import Array, Number, Shared, Value, zeros_like
+from thalweg.fields import ABSENT, NoState, zeros
+from thalweg.hyperparameters import (
+    Axes,
+    Count,
+    Decay,
+    EpsAt,
+    Epsilon,
+    Fraction,
+    Linear,
+    Log,
+    Positive,
+    Range,
+    Rate,
+    Row,
+    check,
+    nearest,
+)
+from thalweg.maths import Number, Value
 
-ABSENT: Value = cast(Any, None)
-"""The default of a state field that exists only with some options."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """The allowed range of a hyperparameter: finite, from `low` to `high`, ends included unless marked as open."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    low_open: bool = False
-    high_open: bool = False
-
-    def __contains__(self, x: float) -> bool:
-        above = x > self.low if self.low_open else x >= self.low
-        below = x < self.high if self.high_open else x <= self.high
-        return above and below and math.isfinite(x)
-
-    def __str__(self) -> str:
-        if math.isinf(self.low):
-            return "a finite number"
-        if math.isinf(self.high):
-            return f"a finite number {'>' if self.low_open else '>='} {self.low:g}"
-        return f"a number in {'(' if self.low_open else '['}{self.low:g}, {self.high:g}{')' if self.high_open else ']'}"
-
-
-@dataclass(frozen=True)
-class Count:
-    """The allowed range of an option that is a whole number, ends included."""
-
-    low: int = 0
-    high: int = 2**31
-
-    def read(self, value: Any) -> int | None:
-        """The value, or None if it is not allowed."""
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return value if whole and self.low <= value <= self.high else None
-
-    def __str__(self) -> str:
-        return (
-            f"a whole number from {self.low} to {self.high}" if self.high < 2**31 else f"a whole number >= {self.low}"
-        )
-
-
-@dataclass(frozen=True)
-class Row:
-    """An option that is a tuple: of numbers, `width` of them, or of rows of these; of whole numbers if `whole`."""
-
-    width: int | None = None
-    whole: bool = False
-
-    def read(self, value: Any) -> tuple[Any, ...] | None:
-        """The value as a tuple, or None if it is not allowed."""
-        if not isinstance(value, tuple | list) or (self.width is not None and not value):
-            return None
-        parts: Sequence[Any] = cast("Sequence[Any]", value)
-        if self.width is not None and all(isinstance(x, tuple | list) for x in parts):
-            rows = tuple(self._flat(x) for x in parts)
-            return None if None in rows else rows
-        return self._flat(parts)
-
-    def _flat(self, parts: Sequence[Any]) -> tuple[Any, ...] | None:
-        read = Count(0).read if self.whole else _finite
-        found = tuple(read(x) for x in parts)
-        return None if None in found or self.width not in (None, len(found)) else found
-
-    def __str__(self) -> str:
-        if self.width is None:
-            return f"a tuple of {'whole ' if self.whole else ''}numbers"
-        return f"{self.width} numbers, or a tuple of such"
-
-
-@dataclass(frozen=True)
-class Log:
-    """A search space on a logarithmic scale, from `low` to `high`."""
-
-    low: float
-    high: float
-
-    def at(self, u: float) -> float:
-        """The point a fraction `u` in [0, 1] of the way."""
-        return math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A search space on a linear scale, from `low` to `high`."""
-
-    low: float
-    high: float
-
-    def at(self, u: float) -> float:
-        """The point a fraction `u` in [0, 1] of the way."""
-        return self.low + u * (self.high - self.low)
-
-
-Rate = Annotated[float, Range(0)]
-Decay = Annotated[float, Range(0, 1, high_open=True)]
-Epsilon = Annotated[float, Range(0)]
-Fraction = Annotated[float, Range(0, 1)]
-Positive = Annotated[float, Range(0, low_open=True)]
-Axes = Annotated[tuple[int, ...], Row(whole=True)]
-EpsAt = Literal["outside", "inside"]
-
-
-class NoState(NamedTuple):
-    """The state of a rule without state."""
+__all__ = [
+    "ABSENT",
+    "Axes",
+    "Count",
+    "Decay",
+    "EpsAt",
+    "Epsilon",
+    "Fraction",
+    "Linear",
+    "Log",
+    "NoState",
+    "Positive",
+    "Range",
+    "Rate",
+    "Row",
+    "Rule",
+    "annotations",
+]  # fmt: skip
 
 
 @dataclass_transform(frozen_default=True)
@@ -138,6 +63,7 @@ class Rule:
         decomposes: whether matrices made from gradients are decomposed, so that gradients must be finite.
         one_rate: whether all parameters must have one learning rate, or zero, since it is estimated for them together.
         kept_by: the options that decide what the state means, besides `units` and which fields there are; None for all.
+        in_words: what a setting that is a rule must be.
         variants: other names for this rule with certain settings, as ``{"nadam": {"nesterov": "scheduled"}}``.
     """
 
@@ -148,6 +74,7 @@ class Rule:
     one_rate: ClassVar[bool] = False
     decomposes: ClassVar[bool] = False
     kept_by: ClassVar[tuple[str, ...] | None] = None
+    in_words: ClassVar[str] = "a rule, as in thalweg.rules.Adam(lr=1e-3)"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -311,140 +238,7 @@ class Rule:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self._settings() if k in changed)})"
 
 
-def zeros(state: type[Any], p: Value) -> Any:
-    """A state of zeros for a parameter `p`."""
-    numbers = number_fields(state)
-    return state(*(0.0 if name in numbers else zeros_like(p) for name in state._fields))
-
-
 @cache
 def annotations(cls: type[Rule]) -> dict[str, Any]:
     """The annotations of a rule's hyperparameters, with their ranges."""
     return typing.get_type_hints(cls, include_extras=True)
-
-
-@cache
-def number_fields(state: type[Any]) -> frozenset[str]:
-    """The fields of a state that are one number per parameter tensor, or per optimizer."""
-    return frozenset(name for name, hint in typing.get_type_hints(state).items() if hint in (Number, Shared))
-
-
-@cache
-def shared_fields(state: type[Any]) -> frozenset[str]:
-    """The fields of a state that are one number per optimizer."""
-    return frozenset(name for name, hint in typing.get_type_hints(state).items() if hint is Shared)
-
-
-@cache
-def array_fields(state: type[Any]) -> frozenset[str]:
-    """The fields of a state that have another shape than the parameter, or are several such arrays."""
-    hints = typing.get_type_hints(state).items()
-    return several_fields(state) | {name for name, hint in hints if hint is Array}
-
-
-@cache
-def several_fields(state: type[Any]) -> frozenset[str]:
-    """The fields of a state that are tuples of arrays, such as a factor for each axis."""
-    hints = typing.get_type_hints(state).items()
-    return frozenset(name for name, hint in hints if typing.get_origin(hint) is tuple)
-
-
-def leaves(state: Any) -> dict[str, Any]:
-    """What is in a state by name, without what is absent; several arrays in a field are ``name.0``, ``name.1`` …"""
-    found: dict[str, Any] = {}
-    for name, x in state._asdict().items():
-        if isinstance(x, tuple):
-            found.update({f"{name}.{k}": part for k, part in enumerate(cast("tuple[Any, ...]", x))})
-        elif x is not ABSENT:
-            found[name] = x
-    return found
-
-
-def gathered(like: Any, find: Callable[[str, Any], Any]) -> Any:
-    """A state like another, with what `find` returns for the name and the entry of each of its `leaves`."""
-    return type(like)(*(
-        tuple(find(f"{name}.{k}", part) for k, part in enumerate(cast("tuple[Any, ...]", x)))
-        if isinstance(x, tuple) else ABSENT if x is ABSENT else find(name, x)
-        for name, x in like._asdict().items()
-    ))  # fmt: skip
-
-
-def range_of(annotation: Any) -> Range:
-    """The range in the annotation of a number."""
-    for choice in choices(annotation):
-        if typing.get_origin(choice) is Annotated and isinstance(choice.__metadata__[0], Range):
-            return choice.__metadata__[0]
-    raise KeyError(f"{annotation} is of no number")
-
-
-def choices(annotation: Any) -> tuple[Any, ...]:
-    """The alternatives of an annotation: ranges as ``Annotated`` types, literals as they are, ``bool`` and None."""
-    if typing.get_origin(annotation) in (Union, types.UnionType):
-        return tuple(c for a in typing.get_args(annotation) for c in choices(a))
-    if typing.get_origin(annotation) is Literal:
-        return typing.get_args(annotation)
-    return (Annotated[float, Range()] if annotation in (float, int) else annotation,)
-
-
-def allowed(annotation: Any) -> list[str]:
-    """The alternatives that `check` accepts, in words."""
-    return [_words(choice) for choice in choices(annotation)]
-
-
-def _words(choice: Any) -> str:
-    if typing.get_origin(choice) is Annotated:
-        return str(choice.__metadata__[0])
-    if choice is bool:
-        return "True or False"
-    if choice is Rule:
-        return "a rule, as in thalweg.rules.Adam(lr=1e-3)"
-    return "None" if choice is type(None) else repr(choice)
-
-
-def check(name: str, value: Any, annotation: Any) -> Any:
-    """`value` converted to its annotated type; otherwise ``ValueError`` names the value and what is allowed."""
-    for choice in choices(annotation):
-        if typing.get_origin(choice) is Annotated:
-            kind = choice.__metadata__[0]
-            read = _within(kind, value) if isinstance(kind, Range) else kind.read(value)
-            if read is not None:
-                return read
-        elif choice is bool or choice is Rule:
-            if isinstance(value, choice):
-                return value
-        elif choice is type(None) or choice is None:
-            if value is None:
-                return None
-        elif type(value) is type(choice) and value == choice:
-            return value
-    words = allowed(annotation)
-    message = f"{name} is {value!r}; allowed is {' or '.join(words)}"
-    if isinstance(value, str):
-        message += nearest(value, [word.strip("'") for word in words])
-    raise ValueError(message)
-
-
-def _within(allowed: Range, value: Any) -> float | None:
-    number = _number(value)
-    return number if number is not None and number in allowed else None
-
-
-def _finite(value: Any) -> float | None:
-    return _within(Range(), value)
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, (bool, str, bytes)):
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        return None
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """``; did you mean 'adam'``, or empty if no name is similar."""
-    known, name = list(names), name.lower()[:100]
-    turned = [name[:i] + name[i + 1] + name[i] + name[i + 2 :] for i in range(len(name) - 1)]
-    close = [other for other in known if other in turned] or difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}" if close else ""

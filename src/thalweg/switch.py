@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, cast
 
 from thalweg import rules
+from thalweg.hyperparameters import check
 from thalweg.parsing import parse_call
-from thalweg.rule import Linear, Log, Positive, Rule, check
+from thalweg.rule import Linear, Log, Positive, Rule
 from thalweg.rules import swats
 from thalweg.schedules.settings import Period, checked, is_pending, whole
 

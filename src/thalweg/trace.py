@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from thalweg import stages
-from thalweg.rule import Rule, gathered, leaves, number_fields
+from thalweg.fields import gathered, leaves, number_fields
+from thalweg.rule import Rule
 from thalweg.stages import Scalars, Stages
 from thalweg.symbols import MATRICES, OPERATORS, WORDS, Axes, Symbol, TraceError
 

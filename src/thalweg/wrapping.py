@@ -7,9 +7,11 @@ from functools import cache
 from typing import Any, ClassVar, NamedTuple, Self, cast
 
 from thalweg import trace
+from thalweg.fields import zeros
+from thalweg.hyperparameters import nearest
 from thalweg.maths import Number, Value, zeros_like
 from thalweg.parsing import Call
-from thalweg.rule import Linear, Log, NoState, Rule, annotations, nearest, zeros
+from thalweg.rule import Linear, Log, NoState, Rule, annotations
 
 
 class Wrapper(Rule):

@@ -9,8 +9,9 @@ import torch
 
 from thalweg import conventions
 from thalweg.bench.result import DEFAULT
+from thalweg.hyperparameters import nearest
 from thalweg.optimizer import Optimizer
-from thalweg.rule import Rule, nearest
+from thalweg.rule import Rule
 from thalweg.stages import DecayForm
 
 Params = list[torch.nn.Parameter]

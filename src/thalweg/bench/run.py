@@ -13,7 +13,7 @@ from thalweg.bench.plain import Plain
 from thalweg.bench.result import KINDS, Kind, Result, Row
 from thalweg.bench.timing import Contender, measure
 from thalweg.bench.workloads import WORKLOADS, Workload
-from thalweg.rule import nearest
+from thalweg.hyperparameters import nearest
 
 _PLAIN = "plain kernel"
 _ARRAYS = 28  # how many arrays as large as the parameters the contenders of a row hold, temporaries included

@@ -11,10 +11,10 @@ from rich.table import Table
 
 import thalweg.rules
 from thalweg import plan
-from thalweg import rule as words
 from thalweg.cli.exits import users_input
+from thalweg.hyperparameters import allowed
 from thalweg.printers.plain import plain, symbol
-from thalweg.rule import Log, Rule
+from thalweg.rule import Log, Rule, annotations
 
 
 def rules(text: str | None) -> None:
@@ -56,7 +56,7 @@ def _full(console: Console, rule: Rule) -> None:
         shown = _value(value)
         if value != field.default and field.default is not dataclasses.MISSING:
             shown = f"[bold]{shown}[/], not {_value(field.default)}"
-        accepted = " or ".join(words.allowed(words.annotations(type(rule))[field.name]))
+        accepted = " or ".join(allowed(annotations(type(rule))[field.name]))
         table.add_row(field.name, f"[cyan]{letter}[/]", shown, escape(accepted))
     console.print(Padding(table, (0, 4, 1, 4)))
     for name, space in rule.search.items():

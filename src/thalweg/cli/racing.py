@@ -14,10 +14,10 @@ from thalweg.cli import contenders, recorded, surveying
 from thalweg.cli.exits import Interrupted, Mistake, readable, stoppable, users_input
 from thalweg.cli.live import Board
 from thalweg.cli.recorded import PAGE, RECORDS
+from thalweg.hyperparameters import nearest
 from thalweg.race import Entry, Race, Results, RunError, WorkerError
 from thalweg.report import overall as overall_page
 from thalweg.report.page import put
-from thalweg.rule import nearest
 from thalweg.store import Run, StoreError, race_name
 from thalweg.verdict.overall import overall, to_csv
 from thalweg.verdict.standing import over_all

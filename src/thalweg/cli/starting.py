@@ -4,7 +4,7 @@ from importlib import resources
 from pathlib import Path
 
 from thalweg.cli.exits import Mistake, users_input
-from thalweg.rule import nearest
+from thalweg.hyperparameters import nearest
 
 KINDS = ("tensors", "loader", "loop", "lightning", "transformers")
 """What there is a file for."""

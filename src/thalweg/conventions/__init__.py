@@ -15,8 +15,9 @@ from thalweg.conventions.checkpoints import convert, load
 from thalweg.conventions.frameworks import TABLE
 from thalweg.conventions.meaning import OPTIMIZER, REQUIRED, Convention, Framework
 from thalweg.conventions.translation import Translation, translate
+from thalweg.hyperparameters import nearest
 from thalweg.optimizer import Optimizer
-from thalweg.rule import Rule, nearest
+from thalweg.rule import Rule
 
 __all__ = ["TABLE", "Translation", "convert", "load", "optimizer", "rule", "translate"]
 

@@ -14,9 +14,10 @@ from thalweg import trace
 from thalweg.conventions.frameworks import TABLE
 from thalweg.conventions.meaning import Convention, Framework, Meaning
 from thalweg.conventions.translation import nearest_arguments, parse
+from thalweg.fields import leaves, number_fields
 from thalweg.optimizer import Optimizer, checkpoint
 from thalweg.optimizer.course import KEY, Course
-from thalweg.rule import Rule, leaves, number_fields
+from thalweg.rule import Rule
 from thalweg.rules import parse as parse_rule
 
 OURS = "thalweg"

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 
+from thalweg.hyperparameters import check, nearest
 from thalweg.optimizer import Optimizer
-from thalweg.rule import Rule, check, nearest
+from thalweg.rule import Rule
 from thalweg.rules import Cautious
 
 REQUIRED = inspect.Parameter.empty

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from thalweg.conventions.frameworks import TABLE
 from thalweg.conventions.meaning import REQUIRED, Convention, Framework, Meaning
+from thalweg.hyperparameters import nearest
 from thalweg.optimizer import Optimizer
-from thalweg.rule import Rule, nearest
+from thalweg.rule import Rule
 from thalweg.rules import Cautious
 
 STEPS = 50

@@ -10,7 +10,8 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from thalweg.curvature import derivatives
 from thalweg.curvature.memory import available, human
-from thalweg.rule import Rate, check
+from thalweg.hyperparameters import check
+from thalweg.rule import Rate
 
 LinAlgError: type[RuntimeError] = cast(Any, torch.linalg).LinAlgError
 """torch's error for a matrix that does not have a required property."""

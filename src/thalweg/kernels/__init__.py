@@ -4,9 +4,9 @@ import importlib.util
 import os
 from functools import cache
 
+from thalweg.hyperparameters import nearest
 from thalweg.kernels.reference import Eager
 from thalweg.kernels.work import Backend, Guard, StateMemoryError, States, Work
-from thalweg.rule import nearest
 
 __all__ = ["Backend", "Guard", "StateMemoryError", "States", "Work", "backend", "elsewhere"]
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from thalweg import plan, trace
+from thalweg.fields import array_fields, leaves, number_fields
 from thalweg.kernels import eager, launch, layout, scratch, sharded
 from thalweg.kernels.parameters import Parameters
 from thalweg.kernels.records import BUCKET, address
@@ -23,7 +24,7 @@ from thalweg.kernels.work import States, Work
 from thalweg.printers import numba as printer
 from thalweg.printers.lowering import Types
 from thalweg.printers.source import COLUMNS, MOST, Source
-from thalweg.rule import Rule, array_fields, leaves, number_fields
+from thalweg.rule import Rule
 from thalweg.stages import Stages
 
 _ALIGNED = 16  # elements: every parameter's state begins on a cache line

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thalweg import plan, stages, trace
+from thalweg.fields import array_fields, leaves, number_fields, several_fields
 from thalweg.kernels import rounding, sharded
 from thalweg.kernels.work import StateMemoryError, Work
 from thalweg.printers import noise
-from thalweg.rule import ABSENT, Rule, array_fields, leaves, number_fields, several_fields
+from thalweg.rule import ABSENT, Rule
 from thalweg.stages import Scalars
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thalweg import trace
+from thalweg.fields import number_fields
 from thalweg.kernels import eager, lists, reference, sharded
 from thalweg.kernels.work import States, Work
-from thalweg.rule import number_fields
 
 _torch: Any = torch  # which does not declare its functions of lists
 _FORMULAS: dict[Any, trace.Graph | None] = {}

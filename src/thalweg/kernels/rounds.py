@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from thalweg import trace
+from thalweg.fields import leaves, shared_fields
 from thalweg.kernels import eager
 from thalweg.kernels.work import States, Work
-from thalweg.rule import leaves, shared_fields
 
 
 @torch.no_grad()

@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from thalweg.cutting import RESOLUTION
+from thalweg.fields import number_fields
 from thalweg.kernels.bucket import Bucket
 from thalweg.kernels.evaluation import count, evaluate
 from thalweg.kernels.records import FUSED
 from thalweg.kernels.work import States, Work
-from thalweg.rule import number_fields
 from thalweg.trace import Graph
 
 

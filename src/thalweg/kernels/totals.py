@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from thalweg.cutting import RESOLUTION
+from thalweg.fields import shared_fields
 from thalweg.kernels.bucket import Bucket
 from thalweg.kernels.work import Work
-from thalweg.rule import shared_fields
 from thalweg.trace import Graph, evaluate
 
 Totals = dict[tuple[int, str], float]

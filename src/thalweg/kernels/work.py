@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thalweg import trace
-from thalweg.rule import Rule, leaves
+from thalweg.fields import leaves
+from thalweg.rule import Rule
 from thalweg.stages import Scalars, Stages
 
 _ROUNDS: dict[Any, tuple[trace.Graph, ...]] = {}

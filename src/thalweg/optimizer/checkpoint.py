@@ -6,11 +6,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from thalweg.fields import array_fields, leaves, number_fields
 from thalweg.kernels import eager
 from thalweg.optimizer.course import KEY, of
 from thalweg.optimizer.switching import fitting
 from thalweg.parsing import parse_nested
-from thalweg.rule import Rule, array_fields, leaves, number_fields
+from thalweg.rule import Rule
 from thalweg.wrapping import read_like
 
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, cast
 
-from thalweg.rule import Rule, check
+from thalweg.hyperparameters import check
+from thalweg.rule import Rule
 from thalweg.schedules import Schedule
 from thalweg.stages import DecayForm
 

@@ -4,8 +4,9 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from thalweg.hyperparameters import check
 from thalweg.optimizer.course import KEY, Course, of
-from thalweg.rule import Rate, Rule, check
+from thalweg.rule import Rate, Rule
 from thalweg.schedules import Schedule
 
 

@@ -11,13 +11,14 @@ from torch.optim.optimizer import Optimizer as TorchOptimizer
 from torch.optim.optimizer import ParamsT
 
 from thalweg import kernels
+from thalweg.hyperparameters import check
 from thalweg.kernels import StateMemoryError, States, Work
 from thalweg.optimizer import checkpoint, gradients, ondevice, points, switching
 from thalweg.optimizer.course import of
 from thalweg.optimizer.following import advance, by_name, observe, upcoming
 from thalweg.optimizer.hooks import hooked, profiler_enabled, uncompiled, unguarded
 from thalweg.optimizer.settings import RANGES, Nonfinite, check_parameters, check_rates, immutable, settle
-from thalweg.rule import Rule, check
+from thalweg.rule import Rule
 from thalweg.schedules import Schedule
 from thalweg.stages import DecayForm, Scalars, Stages
 from thalweg.switch import Switch, read

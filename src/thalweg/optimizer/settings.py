@@ -5,12 +5,13 @@ from typing import Any, Literal, cast
 
 from torch import Tensor
 
+from thalweg.hyperparameters import check
 from thalweg.kernels import Work
 from thalweg.optimizer import checkpoint
 from thalweg.optimizer.course import KEY, Course
 from thalweg.optimizer.decay import form_of
 from thalweg.optimizer.following import follow
-from thalweg.rule import Decay, Positive, Rate, Rule, check
+from thalweg.rule import Decay, Positive, Rate, Rule
 from thalweg.schedules import Schedule
 from thalweg.stages import DecayForm
 
@@ -28,7 +29,7 @@ RANGES: dict[str, Any] = {
     "nonfinite": Nonfinite,
     "maximize": bool,
 }
-"""The allowed values of `Optimizer`'s arguments around a rule; see `thalweg.rule.check`."""
+"""The allowed values of `Optimizer`'s arguments around a rule; see `thalweg.hyperparameters.check`."""
 
 
 def settle(

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from thalweg import problems
+from thalweg.hyperparameters import nearest
 from thalweg.parsing import parse_nested
 from thalweg.playground import catalogue, page
 from thalweg.problems import Surface
 from thalweg.report.page import put
-from thalweg.rule import Rule, nearest
+from thalweg.rule import Rule
 from thalweg.rules import built, given
 from thalweg.schedules import parse
 

@@ -14,9 +14,11 @@ from typing import Annotated, Any, NamedTuple, cast, get_origin
 import torch
 
 from thalweg import rules, trace
+from thalweg.fields import leaves, number_fields
+from thalweg.hyperparameters import choices, range_of
 from thalweg.printers import javascript
 from thalweg.printers.plain import rows, symbol
-from thalweg.rule import Log, Range, Rule, choices, leaves, number_fields, range_of
+from thalweg.rule import Log, Range, Rule
 from thalweg.symbols import TraceError
 from thalweg.wrapping import Wrapper
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from thalweg.hyperparameters import nearest
 from thalweg.parsing import parse_call
 from thalweg.problems.digits import digits, logistic
 from thalweg.problems.images import fashion_mnist, mnist, mnist_autoencoder, mnist_cnn
@@ -17,7 +18,6 @@ from thalweg.problems.synthetic import noisy_quadratic, quadratic_deep, sparse_l
 from thalweg.problems.text import lstm, transformer
 from thalweg.problems.training import Training
 from thalweg.problems.user import is_file, load_named, load_user
-from thalweg.rule import nearest
 
 __all__ = [
     "SUITES", "Problem", "Surface", "Training", "get", "is_file", "load_named", "load_user", "names", "path",

@@ -8,7 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from thalweg.rule import Decay, check
+from thalweg.hyperparameters import check
+from thalweg.rule import Decay
 
 
 def mlp(name: str, inputs: int, outputs: int, hidden: Any, dropout: Any, batch_norm: Any) -> Callable[[], nn.Module]:

@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from thalweg.hyperparameters import check
 from thalweg.problems.networks import whole
 from thalweg.problems.problem import Problem
-from thalweg.rule import Positive, check
+from thalweg.rule import Positive
 
 Array = NDArray[np.float64]
 

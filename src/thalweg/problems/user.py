@@ -8,11 +8,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from thalweg.hyperparameters import nearest
 from thalweg.problems import sources
 from thalweg.problems.blame import line_of
 from thalweg.problems.problem import Problem
 from thalweg.problems.training import Training, is_script, of_function, of_script, trains
-from thalweg.rule import nearest
 
 _PROBLEM = "a thalweg.Problem"
 

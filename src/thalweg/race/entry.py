@@ -7,9 +7,10 @@ from inspect import signature
 from typing import Any, Literal, cast
 
 from thalweg import rules, schedules
+from thalweg.hyperparameters import check, nearest
 from thalweg.optimizer import RANGES, Optimizer
 from thalweg.parsing import Call, parse_nested
-from thalweg.rule import Linear, Log, Rule, check, nearest
+from thalweg.rule import Linear, Log, Rule
 from thalweg.schedules import Schedule
 from thalweg.switch import Switch, is_switch, read_call
 

@@ -13,11 +13,12 @@ from typing import Any, cast
 import torch
 
 from thalweg import __version__, schedules
+from thalweg.hyperparameters import range_of
 from thalweg.problems import Problem, Training
 from thalweg.problems.fingerprint import fingerprint, rule_code
 from thalweg.problems.trial import SPLITS
 from thalweg.race.entry import Choice, Entry
-from thalweg.rule import Linear, Log, range_of
+from thalweg.rule import Linear, Log
 from thalweg.schedules import timed
 from thalweg.store import difference
 from thalweg.store.records import EntryPlan, Phase, Plan, ProblemPlan, Space

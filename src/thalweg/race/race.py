@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from thalweg import lifelines
+from thalweg.hyperparameters import check
 from thalweg.problems import Problem, Training
 from thalweg.problems.training import of_function
 from thalweg.race import cluster, course, paths, streaming, trying, ways
@@ -25,7 +26,7 @@ from thalweg.race.results import Results
 from thalweg.race.session import TrainingRun
 from thalweg.race.training import machine
 from thalweg.race.workers import Processes
-from thalweg.rule import Rule, check
+from thalweg.rule import Rule
 from thalweg.store import Plan, Points, Run, Store, claim
 from thalweg.switch import Switch
 from thalweg.verdict.looks import looks

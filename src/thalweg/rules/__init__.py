@@ -10,8 +10,9 @@ import pkgutil
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from thalweg.hyperparameters import nearest
 from thalweg.parsing import Call, parse_nested
-from thalweg.rule import Rule, annotations, nearest
+from thalweg.rule import Rule, annotations
 from thalweg.wrapping import Wrapper
 
 if TYPE_CHECKING:  # for editors and type checkers; what runs is discovered below

@@ -6,21 +6,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self, cast
 
+from thalweg.fields import array_fields, number_fields, shared_fields
 from thalweg.maths import Array, Number, Value, maximum, mean, sqrt, sum, where, zeros_like
 from thalweg.matrices import DTYPES, arranged, eigh, eye, fold, inverse_root, qr, remainder, turned, unfold, when
-from thalweg.rule import (
-    ABSENT,
-    Axes,
-    Count,
-    Decay,
-    Epsilon,
-    Log,
-    Rate,
-    Rule,
-    array_fields,
-    number_fields,
-    shared_fields,
-)
+from thalweg.rule import ABSENT, Axes, Count, Decay, Epsilon, Log, Rate, Rule
 from thalweg.rules.moments import Adam
 from thalweg.wrapping import Wrapper, is_free, move
 
