@@ -4,7 +4,7 @@ Kernels compiled by tests are cached in ``.pytest_cache`` rather than in the use
 
 `.ci/run` runs the tests twice, the second time with the eager backend.  Most tests are not affected by that: they need
 no optimizer, or name their backend.  Every run records in pytest's cache which tests asked for the default backend;
-with ``--reaches-backend`` only those and tests without a record are run.
+with ``--reaches-backend`` only those and tests without a record are run, and none of the modules `_ELSEWHERE`.
 """
 
 import os
@@ -30,6 +30,16 @@ settings.load_profile("thalweg")
 _NOTES = "thalweg/reaches-backend"
 _STARTS = {"subprocess.Popen", "os.fork", "os.posix_spawn"}
 """Audit events of starting a process, which may ask for the default backend unnoticed."""
+
+_ELSEWHERE = {
+    "test_bad_places", "test_build", "test_cli_hostile", "test_container", "test_examples", "test_house",
+    "test_imports", "test_notebook", "test_playground", "test_problems_broken", "test_processes", "test_race_edits",
+    "test_race_kills", "test_race_processes", "test_ray", "test_report", "test_soak", "test_store",
+    "test_store_hostile", "test_store_shared", "test_training_kills", "test_training_misbehaved",
+    "test_training_strangers", "test_watch",
+}  # fmt: skip
+"""Modules about processes, files, stores and pages.  They start what steps, but whichever backend it is, they test the
+same; what it computes is tested in the others."""
 
 
 @pytest.fixture(scope="session")
@@ -85,8 +95,9 @@ class _Reach:
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         if config.getoption("--reaches-backend"):
-            config.hook.pytest_deselected(items=[item for item in items if not self.notes.get(item.nodeid, True)])
-            items[:] = [item for item in items if self.notes.get(item.nodeid, True)]
+            chosen = [item for item in items if self.notes.get(item.nodeid, True) and item.path.stem not in _ELSEWHERE]
+            config.hook.pytest_deselected(items=[*set(items).difference(chosen)])
+            items[:] = chosen
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
