@@ -19,6 +19,7 @@ from thalweg import problems
 from thalweg.optimizer.together import Together
 from thalweg.problems import Problem
 from thalweg.race import Progress, Race, population
+from thalweg.race.chain import Fed
 from thalweg.race.exact import product
 from thalweg.race.stacked import Stack
 
@@ -131,6 +132,25 @@ def test_a_race_of_populations_has_the_records_of_runs_alone(problem: str, entri
     assert ("diverged" in {run["status"] for run in alone}) == ("sgd(lr=1e6)" in entries)
 
 
+def test_replicates_of_a_chain_advance_together_with_their_own_weights_and_batches(monkeypatch: pytest.MonkeyPatch):
+    real, seeds = population.train, list[set[int]]()
+
+    def note(*args: Any) -> Any:
+        seeds.append({task.seed for task in args[3]})
+        return real(*args)
+
+    entries = ("adam", "sgd(lr=1e6)", "nesterov")
+    settings = {"trials": 4, "seeds": 2, "finalists": 1, "steps": 12}
+    alone = records(problem := "digits(hidden=(20, 12))", entries, populations="never", **settings)
+    monkeypatch.setattr(population, "train", note)
+    np.testing.assert_equal(records(problem, entries, populations="always", **settings), alone)
+    assert {0, 1} in seeds
+    seeds.clear()
+    records(problem, entries, populations="always", splits=True, **settings)
+    assert {1} in seeds
+    assert {0, 1} not in seeds
+
+
 def small(model: Callable[[], nn.Module], loss: Any = nn.functional.mse_loss) -> Problem:
     x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
     pair = x, x.sum(1, keepdim=True)
@@ -239,11 +259,11 @@ def test_products_are_those_of_each_model(rows: int, inputs: int, outputs: int, 
 def test_a_stack_has_the_gradients_of_its_models_and_keeps_their_buffers():
     model = problems.get("digits(hidden=12, batch_norm=True)").fresh()
     model.train()
-    stack = Stack(model, 3)
-    alone = Stack(model, 3).models
+    stack = Stack([model] * 3)
+    alone = Stack([model] * 3).models
     x, y = torch.randn(9, 64), torch.arange(9)
-    stack.losses(nn.functional.cross_entropy, x, y)
-    losses = stack.losses(nn.functional.cross_entropy, x, y)
+    stack.losses(nn.functional.cross_entropy, [Fed(3, x, y)])
+    losses = stack.losses(nn.functional.cross_entropy, [Fed(3, x, y)])
     for i, (one, other) in enumerate(zip(stack.models, alone, strict=True)):
         nn.functional.cross_entropy(other(x), y)
         loss: Any = nn.functional.cross_entropy(other(x), y)

@@ -68,7 +68,8 @@ class Rows:
         """Some of the examples: a slice, or a tensor of indices."""
 
         def some(x: Tensor) -> Tensor:
-            return x[at]
+            # Indexing goes element by element, selecting row by row: less than half of the time.
+            return x.index_select(0, at) if isinstance(at, Tensor) and at.device == x.device else x[at]
 
         return mapped(some, self.data)
 

@@ -65,13 +65,15 @@ class Cluster:
         mailbox = ray.remote(_Mailbox).options(num_cpus=0, max_restarts=-1).remote()
         submit = ray.remote(_do).options(max_retries=0, **self._resources)
         taken = mailbox.take.remote()
-        again: deque[tuple[list[Task], int]] = deque()
+        ready: deque[tuple[list[Task], int]] = deque()
         flying: dict[Any, tuple[list[Task], int, set[str]]] = {}
         try:
-            while tasks or again or flying:
-                slots = self.slots if tasks or again else 0
-                while (tasks or again) and len(flying) < slots:
-                    some, tried = again.popleft() if again else (job.take(tasks, slots), 0)
+            while tasks or ready or flying:
+                slots = self.slots if tasks or ready else 0
+                if slots:
+                    ready += [(some, 0) for some in job.divided(tasks, slots)]
+                while ready and len(flying) < slots:
+                    some, tried = ready.popleft()
                     flying[submit.remote(race, some, mailbox)] = some, tried, self._nodes()
                 ray.wait([*flying], num_returns=1, timeout=streaming.EVERY)
                 done, _ = ray.wait([*flying], num_returns=len(flying), timeout=0)
@@ -82,7 +84,7 @@ class Cluster:
                     except Exception as error:
                         if not isinstance(error, ray.exceptions.RayError):
                             raise
-                        again += self._after(error, job, some, tried, nodes)
+                        ready.extendleft(self._after(error, job, some, tried, nodes))
                         continue
                     if isinstance(answer, Fault):
                         raise pickle.loads(answer.packed)

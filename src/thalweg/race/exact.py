@@ -125,8 +125,8 @@ class Product(torch.autograd.Function):
         return of_x, of_weight, of_bias
 
 
-class _Batched:
-    """The products of all models in one batch."""
+class Way:
+    """A way to multiply; this one does the products of all models in one batch."""
 
     @staticmethod
     def made(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -134,19 +134,19 @@ class _Batched:
         return torch.bmm(each, turned) if bias is None else torch.baddbmm(bias[:, None], each, turned)
 
     @staticmethod
-    def of_weight(x: Tensor, g: Tensor) -> Tensor:
-        return torch.bmm(g.transpose(1, 2), _each(x, len(g)))
+    def of_weight(x: Tensor, g: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.bmm(g.transpose(1, 2), _each(x, len(g)), out=out)
 
     @staticmethod
     def of_x(g: Tensor, weight: Tensor) -> Tensor:
         return torch.bmm(g, weight)
 
     @staticmethod
-    def of_bias(g: Tensor) -> Tensor:
-        return g.sum(1)
+    def of_bias(g: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.sum(g, 1, out=out)
 
 
-class _Folded(_Batched):
+class _Folded(Way):
     """One product with the weights of all models, of inputs that all have in common."""
 
     @staticmethod
@@ -157,12 +157,14 @@ class _Folded(_Batched):
         return made.view(len(x), count, outputs).transpose(0, 1).contiguous()
 
     @staticmethod
-    def of_weight(x: Tensor, g: Tensor) -> Tensor:
+    def of_weight(x: Tensor, g: Tensor, out: Tensor | None = None) -> Tensor:
         count, rows, outputs = g.shape
-        return (g.transpose(0, 1).reshape(rows, count * outputs).t() @ x).view(count, outputs, x.shape[1])
+        whole = None if out is None else out.view(count * outputs, x.shape[1])
+        made = torch.mm(g.transpose(0, 1).reshape(rows, count * outputs).t(), x, out=whole)
+        return made.view(count, outputs, x.shape[1])
 
 
-class _Separate(_Batched):
+class _Separate(Way):
     """The products of one model after another."""
 
     @staticmethod
@@ -172,16 +174,17 @@ class _Separate(_Batched):
         return torch.stack([_linear(*own) for own in each])
 
     @staticmethod
-    def of_weight(x: Tensor, g: Tensor) -> Tensor:
-        return torch.stack([b.t() @ a for a, b in zip(_each(x, len(g)).unbind(), g.unbind(), strict=True)])
+    def of_weight(x: Tensor, g: Tensor, out: Tensor | None = None) -> Tensor:
+        each = zip(_each(x, len(g)).unbind(), g.unbind(), strict=True)
+        return torch.stack([b.t() @ a for a, b in each], out=out)
 
     @staticmethod
     def of_x(g: Tensor, weight: Tensor) -> Tensor:
         return torch.stack([a @ b for a, b in zip(g.unbind(), weight.unbind(), strict=True)])
 
     @staticmethod
-    def of_bias(g: Tensor) -> Tensor:
-        return torch.stack([own.sum(0) for own in g.unbind()])
+    def of_bias(g: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.stack([own.sum(0) for own in g.unbind()], out=out)
 
 
 _COMPARED = 4_000
@@ -194,9 +197,17 @@ def _each(x: Tensor, count: int) -> Tensor:
 
 @cache
 def product(
-    shared: bool, rows: int, inputs: int, outputs: int, count: int, dtype: torch.dtype, biased: bool
-) -> type[_Batched]:
-    """The quickest way to multiply that gives each model, with its gradients, the bits that it has alone.
+    shared: bool,
+    rows: int,
+    inputs: int,
+    outputs: int,
+    count: int,
+    dtype: torch.dtype,
+    biased: bool,
+    trained: bool = True,
+) -> type[Way]:
+    """The quickest way to multiply that gives each model, if it is trained with its gradients, the bits that it has
+    alone.
 
     Which one does depends on how the library of matrix products cuts them up, so they are tried.
     """
@@ -205,15 +216,16 @@ def product(
     def drawn(*shape: int) -> Tensor:
         return torch.randn(shape, generator=chance, dtype=torch.float32).to(dtype)
 
-    ways = [_Folded, _Batched] if shared else [_Batched]
+    ways = [_Folded, Way] if shared else [Way]
     with torch.no_grad():
         for _ in range(max(1, _COMPARED // (count * rows * outputs))):
             x = drawn(rows, inputs) if shared else drawn(count, rows, inputs)
             weight, g = drawn(count, outputs, inputs), drawn(count, rows, outputs)
             bias = drawn(count, outputs) if biased else None
 
-            def tried(way: type[_Batched], x: Tensor = x, weight: Tensor = weight, g: Tensor = g) -> list[Tensor]:
-                return [way.made(x, weight, bias), way.of_weight(x, g), way.of_x(g, weight), way.of_bias(g)]  # noqa: B023
+            def tried(way: type[Way], x: Tensor = x, weight: Tensor = weight, g: Tensor = g) -> list[Tensor]:
+                made = way.made(x, weight, bias)  # noqa: B023
+                return [made, way.of_weight(x, g), way.of_x(g, weight), way.of_bias(g)] if trained else [made]
 
             alone = tried(_Separate)
             ways = [way for way in ways if all(map(torch.equal, tried(way), alone))]
@@ -251,6 +263,13 @@ class Entropies(torch.autograd.Function):
         each = (-grads[0] / len(target))[:, None, None].expand(-1, len(target), 1)
         g = torch.zeros_like(logs).scatter_(2, at, each)
         return torch.ops.aten._log_softmax_backward_data(g, logs, 2, logs.dtype), None
+
+
+def losses(loss: Any, predictions: Tensor, target: Tensor) -> Tensor:
+    """The loss of each model's predictions, with the same targets."""
+    if is_cross_entropy(loss) and predictions.ndim == 3 and are_classes(target):
+        return cast(Any, Entropies).apply(predictions, target)
+    return torch.stack([loss(own, target) for own in predictions.unbind()])
 
 
 def is_cross_entropy(loss: Any) -> bool:

@@ -5,8 +5,9 @@ import pickle
 import sys
 import traceback
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -19,6 +20,7 @@ from thalweg.race import plan as planning
 from thalweg.race.entry import Entry
 from thalweg.race.inspecting import Trial
 from thalweg.race.plan import Task
+from thalweg.race.population import by_seed
 from thalweg.race.training import record, train
 from thalweg.race.ways import ONE_BY_ONE, Way, alike
 from thalweg.store import Plan, Run, Status
@@ -73,27 +75,28 @@ class Job:
     way: Way = ONE_BY_ONE
     apart: bool = False
 
-    def take(self, tasks: deque[Task], workers: int) -> list[Task]:
-        """Take the next runs to do together: so many that all workers have as much to do."""
-        if self.plan.halving and tasks[0].phase == "tune":
-            first = halving.bracket(self.plan, tasks[0])
-            together = [task for task in tasks if halving.bracket(self.plan, task) == first]
-            return self._taken(tasks, together)
-        if self.way.most == 1:
-            return [tasks.popleft()]
-        first = alike(self.plan, tasks[0])
-        together = [task for task in tasks if alike(self.plan, task) == first]
-        count = min(len(together), -(-len(tasks) // workers))
-        rounds = -(-count // self.way.most)
-        taken = together[: -(-count // rounds)]
-        if len(taken) < self.way.least:
-            taken = taken[:1]
-        return self._taken(tasks, taken)
+    def divided(self, tasks: deque[Task], workers: int) -> list[list[Task]]:
+        """Take all tasks, as lists of those to do together, in such numbers that all workers have as much to do."""
+        found: list[list[Task]] = []
+        while tasks:
+            if self.plan.halving and tasks[0].phase == "tune":
+                found.append(self._taken(tasks, lambda task: halving.bracket(self.plan, task)))
+            elif self.way.most == 1:
+                found.append([tasks.popleft()])
+            else:
+                alikes = by_seed(self._taken(tasks, lambda task: alike(self.plan, task, self.way.seeds)))
+                parts = workers * -(-len(alikes) // (workers * self.way.most))
+                parts = parts if len(alikes) >= parts * self.way.least else len(alikes)
+                ends = [len(alikes) * k // parts for k in range(parts + 1)]
+                found += [alikes[start:end] for start, end in pairwise(ends)]
+        return found
 
     @staticmethod
-    def _taken(tasks: deque[Task], taken: list[Task]) -> list[Task]:
-        keys = {task.key for task in taken}
-        left = [task for task in tasks if task.key not in keys]
+    def _taken(tasks: deque[Task], kind: Callable[[Task], object]) -> list[Task]:
+        """Take all tasks of the kind of the first one."""
+        first = kind(tasks[0])
+        taken = [task for task in tasks if kind(task) == first]
+        left = [task for task in tasks if kind(task) != first]
         tasks.clear()
         tasks.extend(left)
         return taken

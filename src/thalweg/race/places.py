@@ -57,10 +57,11 @@ class Here:
                 hear(points)
 
         while tasks:
-            with streaming.to(send):
-                runs = job.do(self._problem, job.take(tasks, 1))
-            for run in runs:
-                keep(run)
+            for some in job.divided(tasks, 1):
+                with streaming.to(send):
+                    runs = job.do(self._problem, some)
+                for run in runs:
+                    keep(run)
 
 
 def deaf(points: Sequence[Points]) -> None:

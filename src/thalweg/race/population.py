@@ -1,14 +1,16 @@
-"""Runs of one seed that advance together: one pass computes the gradients of all, one launch steps all.
+"""Runs that advance together: one pass computes the gradients of all, one launch steps all.
 
 Each run is what it is alone, to the last bit: it has its own weights, rule, schedule, count of steps, norm, clipping.
-All start from the same weights and see the same batches, as runs of one seed do.  What diverges leaves, and the others
-go on without it.
+Runs of one seed start from the same weights and see the same batches; runs of several seeds can advance together if the
+model is a chain (`thalweg.race.chain`).  What diverges leaves, and the others go on without it.
 """
 
 # pyright: reportPrivateUsage=false
 # A population does to many sessions what each does to itself.
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 
 import torch
@@ -19,6 +21,7 @@ from thalweg.problems.blame import told
 from thalweg.problems.chance import reproducible
 from thalweg.problems.problem import CHUNK, Problem, Split
 from thalweg.race import halving, stopwatch
+from thalweg.race.chain import Fed
 from thalweg.race.entry import Entry
 from thalweg.race.plan import Task, marks, seed_for
 from thalweg.race.recording import Diverged
@@ -39,7 +42,7 @@ def train(
     apart: bool,
     costs: Mapping[str, float],
 ) -> list[Run]:
-    """Do runs of one seed, batch size and number of steps together; their records, in the order in which they ended.
+    """Do runs of one batch size and number of steps together; their records, in the order in which they ended.
 
     Args:
         problem: the problem.
@@ -53,6 +56,7 @@ def train(
         Refused: the model, the loss or a rule cannot do it, or an error came up that a run alone has to tell.
         MemoryError: there is not enough memory for so many.
     """
+    tasks = by_seed(tasks)
     try:
         with reproducible(seed_for(plan, tasks[0], "model")):
             return Population(problem, plan, entries, tasks, apart, costs).run()
@@ -64,6 +68,11 @@ def train(
         raise Refused(told(error)) from error
 
 
+def by_seed(tasks: Sequence[Task]) -> list[Task]:
+    """Tasks in the order of their seeds, which a population needs."""
+    return sorted(tasks, key=lambda task: task.seed)
+
+
 def relative(costs: Mapping[str, float], entry: str) -> float:
     """What a step of an entry costs, as a multiple of the mean over entries; 1 if it is not known."""
     return costs[entry] * len(costs) / sum(costs.values()) if entry in costs else 1.0
@@ -72,10 +81,14 @@ def relative(costs: Mapping[str, float], entry: str) -> float:
 class Population:
     """Runs that advance together.
 
+    Args:
+        problem, plan, entries: those of the race.
+        tasks: the runs, in the order of their seeds; random numbers are seeded for the first one's model.
+        apart, costs: as in `train`.
+
     Attributes:
         sessions: the runs that have not ended.
         stack: their models.
-        seconds: the time that training has taken.
     """
 
     def __init__(
@@ -90,14 +103,26 @@ class Population:
         self._problem = problem = drawn(problem, plan, tasks[0])
         self._plan, self._costs = plan, costs
         self.sessions = [_Session(problem, plan, entries[task.entry], task) for task in tasks]
-        model = problem.fresh()
-        model.train()
-        self.stack = Stack(model, len(tasks), apart)
+        models = self._models()
+        self.stack = Stack([models[task.seed] for task in tasks], apart)
         self._together = Together(
             [session._optimizer(own) for session, own in zip(self.sessions, self.stack.models, strict=True)]
         )
-        self._batches = self.sessions[0]._batches()
+        self._batches = {session.task.seed: session._batches() for session in self.sessions}
         self._ended: list[Run] = []
+
+    def _models(self) -> dict[int, nn.Module]:
+        """The model that the runs of each seed start with."""
+        models: dict[int, nn.Module] = {}
+        for session in self.sessions:
+            seed = session.task.seed
+            if seed not in models:
+                # What a model draws in training follows what the first one draws here.
+                anew = reproducible(seed_for(self._plan, session.task, "model")) if models else nullcontext()
+                with anew:
+                    models[seed] = self._problem.fresh()
+                models[seed].train()
+        return models
 
     def run(self) -> list[Run]:
         """Do all steps; the records of the runs."""
@@ -115,13 +140,12 @@ class Population:
 
     def train(self, steps: int) -> list[float]:
         """Take so many steps; the sum of the losses of each run."""
-        x, y = self._problem.tensors("train")
+        seeds = Counter(session.task.seed for session in self.sessions)
         totals = torch.zeros(len(self.sessions), dtype=torch.float64)
         began = stopwatch.seconds()
         for _ in range(steps):
-            at = next(self._batches)
-            given = (x, y) if at is None else (x[at], y[at])
-            losses = self.stack.losses(self._problem.loss, *given)
+            fed = [Fed(count, *self._batch(seed)) for seed, count in seeds.items()]
+            losses = self.stack.losses(self._problem.loss, fed)
             self._together.step()
             totals += losses
             for session, loss in zip(self.sessions, losses, strict=True) if self.sessions[0].step == 0 else ():
@@ -133,6 +157,12 @@ class Population:
         for session, part in zip(self.sessions, parts, strict=True):
             session.seconds += share * part
         return [float(total) for total in totals]
+
+    def _batch(self, seed: int) -> tuple[Tensor, Tensor]:
+        """The next batch that runs of a seed see."""
+        x, y = self._problem.tensors("train")
+        at = next(self._batches[seed])
+        return (x, y) if at is None else (x.index_select(0, at), y.index_select(0, at))
 
     def _mark(self, train_losses: Sequence[float | None]) -> None:
         """Evaluate all runs; those that have diverged leave."""

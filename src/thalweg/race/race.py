@@ -6,6 +6,7 @@ import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -231,14 +232,16 @@ class Race:
 
     def _do_at(self, ahead: "_Course", shown: bool, there: Place | None) -> None:
         wanted = min(self._workers or (there.slots if there else _cores()), self._most())
-        if isinstance(self._problem, Problem):
-            way = ways.choose(
-                self._problem, self.plan, self._job.entries, ahead.queue, wanted, self._populations, shown
-            )  # fmt: skip
-            self._job = replace(self._job, way=way)
-            ahead.clock = _Clock(way, self.plan, wanted)
-        ahead.begin()
-        (there or self._place(wanted)).do(self._job, ahead.queue, ahead.keep, ahead.hear)
+        place = there or self._place(wanted)
+        with place.begun(len(ahead.queue)) if isinstance(place, Processes) else nullcontext():
+            if isinstance(self._problem, Problem):
+                way = ways.choose(
+                    self._problem, self.plan, self._job.entries, ahead.queue, wanted, self._populations, shown
+                )  # fmt: skip
+                self._job = replace(self._job, way=way)
+                ahead.clock = _Clock(way, self.plan, wanted)
+            ahead.begin()
+            place.do(self._job, ahead.queue, ahead.keep, ahead.hear)
 
     def _place(self, wanted: int) -> Place:
         """Where the runs are done on this machine."""

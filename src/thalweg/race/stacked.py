@@ -1,20 +1,20 @@
 """Models of one kind that advance together: their parameters are stacked, and one pass computes all of them.
 
-A chain of linear layers is computed directly; ``torch.vmap`` turns other models into models of stacked parameters.  The
-operations of `thalweg.race.exact` see to it that each model has, to the last bit, the numbers that it has alone.
+A chain of linear layers is computed directly (`thalweg.race.chain`); ``torch.vmap``, which takes longer than the steps
+of small models, turns other models into models of stacked parameters.  The operations of `thalweg.race.exact` see to it
+that each model has, to the last bit, the numbers that it has alone.
 """
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from thalweg.race import exact
-
-Loss = Callable[[Tensor, Tensor], Tensor]
+from thalweg.race.chain import Chain, Fed, Loss, layers
 
 
 class Stack:
@@ -25,31 +25,41 @@ class Stack:
         apart: whether the loss of each is computed by itself, because the loss cannot be stacked.
     """
 
-    def __init__(self, model: nn.Module, count: int, apart: bool = False) -> None:
+    def __init__(self, models: Sequence[nn.Module], apart: bool = False) -> None:
         self.apart = apart
-        self._model = model
-        self.models = [copy.deepcopy(model) for _ in range(count)]
-        self._trained = {n: _stacked(p, count) for n, p in model.named_parameters() if p.requires_grad}
-        frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad}
-        self._other = {n: _stacked(x, count) for n, x in (*frozen.items(), *model.named_buffers())}
-        self._chain = _chain(model)
+        self._model = models[0]
+        self.models = [copy.deepcopy(model) for model in models]
+        trained = [n for n, p in self._model.named_parameters() if p.requires_grad]
+        self._trained = {n: _stacked(model.get_parameter(n) for model in models) for n in trained}
+        others = [dict(_others(model)) for model in models]
+        self._other = {n: _stacked(own[n] for own in others) for n in others[0]}
+        self._layers = layers(self._model)
         self._point()
 
-    def losses(self, loss: Loss, x: Tensor, y: Tensor) -> Tensor:
-        """The loss of each model on a batch, with the gradients of each in its parameters."""
-        if self._chain is None and not self.apart:
-            losses = self._called(loss, x, y)
+    @property
+    def chained(self) -> bool:
+        """Whether the models are chains, which may each see a batch of its own."""
+        return self._chain is not None
+
+    def losses(self, loss: Loss, fed: Sequence[Fed]) -> Tensor:
+        """The loss of each model on its batch, with the gradients of each in its parameters.
+
+        Args:
+            loss: of a prediction and the targets.
+            fed: the batches, one for all models if they are no chains.
+        """
+        if self._chain is not None and fed[0].x.ndim == 2:
+            losses = self._chain.losses(loss, fed)
+            self._give(self._gradients)
+            return losses
+        [(_, x, y)] = fed
+        if self.apart:
+            losses = exact.losses(loss, self._called(lambda out, _: out, x, x), y)
         else:
-            predictions = self._predictions(x, "same")
-            if exact.is_cross_entropy(loss) and predictions.ndim == 3 and exact.are_classes(y):
-                losses = cast(Tensor, cast(Any, exact.Entropies).apply(predictions, y))
-            else:
-                losses = torch.stack([loss(prediction, y) for prediction in predictions.unbind()])
-        gradients: Any = torch.autograd.grad(losses.sum(), [*self._trained.values()], allow_unused=True)
-        for own, g in zip(self._parameters, gradients, strict=True):
-            parts: Sequence[Tensor | None] = [None] * len(own) if g is None else g.unbind()
-            for p, part in zip(own, parts, strict=True):
-                p.grad = part
+            losses = self._called(loss, x, y)
+        found: Any = torch.autograd.grad(losses.sum(), [*self._trained.values()], allow_unused=True)
+        none: Sequence[Tensor | None] = [None] * len(self.models)
+        self._give([none if g is None else g.unbind() for g in found])
         return losses.detach()
 
     def predict(self, x: Tensor, most: int) -> Tensor:
@@ -62,9 +72,7 @@ class Stack:
         self._model.eval()
         try:
             with torch.no_grad():
-                # Random numbers would be others than those that a model draws alone.
-                parts = [x[i : i + most] for i in range(0, len(x), most)]
-                return torch.cat([self._predictions(part, "error") for part in parts], 1)
+                return torch.cat([self._predictions(x[i : i + most]) for i in range(0, len(x), most)], 1)
         finally:
             self._model.train()
 
@@ -72,18 +80,14 @@ class Stack:
         """Go on with some of the models, by their positions."""
         self.models = [self.models[i] for i in chosen]
         for held in (self._trained, self._other):
-            held.update({name: _leaf(x.detach()[list(chosen)], x) for name, x in held.items()})
+            held.update({name: x.detach()[list(chosen)].requires_grad_(x.requires_grad) for name, x in held.items()})
         self._point()
 
-    def _predictions(self, x: Tensor, randomness: str) -> Tensor:
-        if self._chain is None or x.ndim != 2:
-            return self._called(lambda out, _: out, x, x, randomness)
-        for name, layer in self._chain:
-            if isinstance(layer, nn.Linear):
-                x = cast(Any, exact.Product).apply(x, self._trained[f"{name}weight"], self._trained.get(f"{name}bias"))
-            else:
-                x = layer(x)
-        return x
+    def _predictions(self, x: Tensor) -> Tensor:
+        if self._chain is not None and x.ndim == 2:
+            return self._chain.predictions(x)
+        # Random numbers would be others than those that a model draws alone.
+        return self._called(lambda out, _: out, x, x, "error")
 
     def _called(self, of: Loss, x: Tensor, y: Tensor, randomness: str = "same") -> Tensor:
         """A function of the prediction and the targets, of each model.
@@ -107,38 +111,22 @@ class Stack:
                     found[name].data = x.detach()[i]
         owners = [dict(model.named_parameters()) for model in self.models]
         self._parameters = [[own[name] for own in owners] for name in self._trained]
+        memory = {name: torch.empty_like(x, requires_grad=False) for name, x in self._trained.items() if self._layers}
+        self._gradients = [g.unbind() for g in memory.values()]
+        self._chain = Chain(self._layers, self._trained, memory) if self._layers else None
 
-
-_ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Identity)
-
-
-def _chain(model: nn.Module) -> list[tuple[str, nn.Module]] | None:
-    """The layers of a model that is a chain of trained linear ones and functions of each element, with the prefix of
-    their parameters' names; None for other models.
-
-    Such a chain needs no ``torch.vmap``, which takes longer than the steps of small models.
-    """
-    found: list[tuple[str, nn.Module]] = []
-    named = cast(Any, model).named_modules(remove_duplicate=False)
-    for name, layer in named:
-        hooks = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks
-        if hooks or not all(p.requires_grad for p in layer.parameters()):
-            return None
-        if type(layer) in (nn.Linear, *_ELEMENTWISE):
-            found.append((f"{name}." if name else "", layer))
-        elif type(layer) is not nn.Sequential:
-            return None
-    linear = [id(layer) for _, layer in found if isinstance(layer, nn.Linear)]
-    return found if len({*linear}) == len(linear) else None
+    def _give(self, gradients: Sequence[Sequence[Tensor | None]]) -> None:
+        """Have each model's parameters have their gradients."""
+        for own, parts in zip(self._parameters, gradients, strict=True):
+            for p, part in zip(own, parts, strict=True):
+                if p.grad is not part:
+                    p.grad = part
 
 
 def _others(model: nn.Module) -> list[tuple[str, Tensor]]:
     return [*((n, p) for n, p in model.named_parameters() if not p.requires_grad), *model.named_buffers()]
 
 
-def _stacked(x: Tensor, count: int) -> Tensor:
-    return _leaf(x.detach().expand(count, *x.shape).clone(memory_format=torch.contiguous_format), x)
-
-
-def _leaf(values: Tensor, like: Tensor) -> Tensor:
-    return values.requires_grad_(like.requires_grad)
+def _stacked(own: Iterable[Tensor]) -> Tensor:
+    each = [*own]
+    return torch.stack([x.detach() for x in each]).requires_grad_(each[0].requires_grad)

@@ -19,7 +19,7 @@ from thalweg.problems.chance import reproducible
 from thalweg.problems.problem import CHUNK
 from thalweg.race.entry import Entry
 from thalweg.race.plan import Task, marks, seed_for
-from thalweg.race.population import Population, relative
+from thalweg.race.population import Population, by_seed, relative
 from thalweg.race.training import _Session, drawn
 from thalweg.store import Plan
 
@@ -31,6 +31,9 @@ _LEAST = 2_000
 
 _SIZES = (8, 24)
 """The sizes of populations that are tried."""
+
+_SLOWER = 1.1
+"""How much slower a step of the larger one may be, since evaluations and what is left over gain from size."""
 
 _LONG = 0.05
 """Seconds: longer steps are matrix products almost entirely, and gain nothing from being done together."""
@@ -47,6 +50,7 @@ class Way:
         most: the most runs that advance together; 1 for one at a time.
         least: the fewest for which that is faster than one at a time.
         apart: whether each run's loss is computed by itself.
+        seeds: whether runs of several seeds can advance together.
         step: the seconds that a step of a run takes, on one core.
         mark: the seconds that an evaluation of a run takes.
         costs: the seconds that a step of each entry takes alone, by name.
@@ -56,6 +60,7 @@ class Way:
     most: int = 1
     least: int = 2
     apart: bool = False
+    seeds: bool = False
     step: float = 0.0
     mark: float = 0.0
     costs: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -75,10 +80,10 @@ ONE_BY_ONE = Way()
 """Runs one at a time, of which nothing is known."""
 
 
-def alike(plan: Plan, task: Task) -> tuple[object, ...]:
-    """What runs must have in common to advance together."""
+def alike(plan: Plan, task: Task, seeds: bool = False) -> tuple[object, ...]:
+    """What runs must have in common to advance together; `seeds` says whether theirs may differ."""
     entry = plan.entry(task.entry)
-    return task.phase, task.seed, entry.batch_size, entry.steps
+    return task.phase, 0 if seeds else task.seed, entry.batch_size, entry.steps
 
 
 def largest(plan: Plan, tasks: Sequence[Task]) -> list[Task]:
@@ -135,9 +140,20 @@ def choose(
         if isinstance(found, str):
             return replace(plain, why=found)
         tried.append(found)
-        if found.step < best.step or (wanted == "always" and best.most == 1):
+        if found.step < best.step * (1 if best.most == 1 else _SLOWER) or (wanted == "always" and best.most == 1):
             best = found
-    return best if wanted == "always" or best.most == 1 else replace(best, least=_least(tried, own.step))
+    if best.most == 1:
+        return best
+    best = replace(best, seeds=not plan.splits and _mixes(problem, plan, entries, together, best.apart))
+    return best if wanted == "always" else replace(best, least=_least(tried, own.step))
+
+
+def _mixes(problem: Problem, plan: Plan, entries: Mapping[str, Entry], tasks: Sequence[Task], apart: bool) -> bool:
+    """Whether runs of two seeds that advance together have the bits of runs alone."""
+    some = _spread(tasks, 2)
+    mixed = [replace(task, key=f"{task.key}, {seed}", seed=seed) for seed in range(2) for task in some]
+    own = _alone(problem, plan, entries, mixed[1:])
+    return not isinstance(_tried(problem, plan, entries, mixed, own, apart), str)
 
 
 def _least(tried: Sequence[Way], alone: float) -> int:
@@ -248,31 +264,34 @@ def _together(
     problem: Problem, plan: Plan, entries: Mapping[str, Entry], tasks: Sequence[Task], own: _Alone
 ) -> Way | str:
     """The way of a population of these runs, or why there can be none."""
-    said = ""
-    for apart in (False, True):
-        try:
-            with reproducible(seed_for(plan, tasks[0], "model")):
-                population = Population(problem, plan, entries, tasks, apart, {})
-                first, before = population.train(STEPS), population.sessions[0].seconds
-                totals = [first, population.train(STEPS)]
-                step = (population.sessions[0].seconds - before) / STEPS
-                began = time.perf_counter()
-                predictions = population.predict("validation")
-                for prediction in predictions:
-                    population.sessions[0].problem.judge(prediction, "validation")
-                mark = (time.perf_counter() - began) / len(tasks)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            said = f"models of it cannot be stacked: {_sentence(told(error))}"
-            continue
-        same = True
-        for i, (task, model) in enumerate(zip(tasks, population.stack.models, strict=True)):
-            if task.key in own.ends:
-                losses = torch.tensor([total[i] for total in totals])
-                ends = [losses, predictions[i], *model.parameters()]
-                same = same and all(map(_same, ends, own.ends[task.key]))
-        if same:
-            return Way(len(tasks), 2, apart, step, mark, own.costs)
-        said = "runs that advance together differ in the last bits from runs alone"
-    return said
+    found = _tried(problem, plan, entries, tasks, own, False)
+    return _tried(problem, plan, entries, tasks, own, True) if isinstance(found, str) else found
+
+
+def _tried(
+    problem: Problem, plan: Plan, entries: Mapping[str, Entry], tasks: Sequence[Task], own: _Alone, apart: bool
+) -> Way | str:
+    """The way of a population of these runs, with the losses of all at once or `apart`, or why there can be none."""
+    tasks = by_seed(tasks)
+    try:
+        with reproducible(seed_for(plan, tasks[0], "model")):
+            population = Population(problem, plan, entries, tasks, apart, {})
+            first, before = population.train(STEPS), population.sessions[0].seconds
+            totals = [first, population.train(STEPS)]
+            step = (population.sessions[0].seconds - before) / STEPS
+            predictions = population.predict("validation")
+            began = time.perf_counter()
+            for prediction in population.predict("validation"):
+                population.sessions[0].problem.judge(prediction, "validation")
+            mark = (time.perf_counter() - began) / len(tasks)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return f"models of it cannot be stacked: {_sentence(told(error))}"
+    for i, (task, model) in enumerate(zip(tasks, population.stack.models, strict=True)):
+        if task.key in own.ends:
+            losses = torch.tensor([total[i] for total in totals])
+            ends = [losses, predictions[i], *model.parameters()]
+            if not all(map(_same, ends, own.ends[task.key])):
+                return "runs that advance together differ in the last bits from runs alone"
+    return Way(len(tasks), 2, apart, False, step, mark, own.costs)

@@ -15,10 +15,13 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from queue import SimpleQueue
 from typing import IO, Any, cast
+
+import cloudpickle
 
 from thalweg import lifelines
 from thalweg.race.channel import Channel
@@ -50,6 +53,22 @@ class Processes:
 
     def __init__(self, source: Source, packed: list[bytes], slots: int) -> None:
         self._source, self._packed, self.slots = source, packed, slots
+        self._begun: list[subprocess.Popen[bytes]] = []
+
+    @contextmanager
+    def begun(self, most: int) -> Generator[None]:
+        """Start the processes, but no more than `most`: what they import takes seconds, in which something else can be
+        done.  At the end of the context those that have got nothing to do are ended.
+        """
+        try:
+            for _ in range(min(most, self.slots)):
+                self._begun.append(_start(self._source))
+            yield
+        finally:
+            for worker in self._begun:
+                _end(worker)
+                _close(worker)
+            self._begun.clear()
 
     def do(self, job: Job, tasks: deque[Task], keep: Keep, hear: Hear) -> None:
         """Do all tasks.
@@ -59,16 +78,19 @@ class Processes:
         """
         # What the threads have for this one: points as they come, and each future when it has ended.
         inbox: SimpleQueue[Streamed | Future[list[Run]]] = SimpleQueue()
+        ready: deque[list[Task]] = deque()
         flying = 0
         halving = job.plan.halving
+        packed = [*self._packed[:-1], cloudpickle.dumps(job)]
         with (
-            closing(_Crew(self._source, self._packed, halving, inbox)) as crew,
+            closing(_Crew(self._source, packed, halving, inbox, self._begun)) as crew,
             ThreadPoolExecutor(self.slots) as threads,
         ):
             try:
-                while tasks or flying:
-                    while tasks and flying < self.slots:
-                        threads.submit(crew.do, job.take(tasks, self.slots)).add_done_callback(inbox.put)
+                while tasks or ready or flying:
+                    ready.extend(job.divided(tasks, self.slots))
+                    while ready and flying < self.slots:
+                        threads.submit(crew.do, ready.popleft()).add_done_callback(inbox.put)
                         flying += 1
                     found = inbox.get()
                     if isinstance(found, Streamed):
@@ -82,10 +104,17 @@ class Processes:
 
 
 class _Crew:
-    """The workers, one for each thread that asks."""
+    """The workers, one for each thread that asks; the first ones are those that have `begun`."""
 
-    def __init__(self, source: Source, packed: list[bytes], halving: bool, inbox: "SimpleQueue[Any]") -> None:
-        self._source, self._packed, self._halving, self._inbox = source, packed, halving, inbox
+    def __init__(
+        self,
+        source: Source,
+        packed: list[bytes],
+        halving: bool,
+        inbox: "SimpleQueue[Any]",
+        begun: list[subprocess.Popen[bytes]],
+    ) -> None:
+        self._source, self._packed, self._halving, self._inbox, self._begun = source, packed, halving, inbox, begun
         self._of_thread = threading.local()
         self._all: list[subprocess.Popen[bytes]] = []
         self._ended: list[subprocess.Popen[bytes]] = []
@@ -121,13 +150,7 @@ class _Crew:
         with self._lock:
             if self._dismissed:
                 raise EOFError
-            # Workers have sessions of their own, so that Ctrl-C reaches only this process, which then ends them.
-            worker = subprocess.Popen(
-                [sys.executable, "-P", "-c", _START, json.dumps(self._source.paths), str(os.getpid())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                start_new_session=True,
-            )
+            worker = self._begun.pop() if self._begun else _start(self._source)
             self._all.append(worker)
         return worker
 
@@ -155,14 +178,28 @@ class _Crew:
     def close(self) -> None:
         """Close the pipes, once no thread reads from them."""
         for worker in self._ended:
-            for pipe in (worker.stdin, worker.stdout):
-                with suppress(OSError):  # unsent data cannot be flushed
-                    cast("IO[bytes]", pipe).close()
+            _close(worker)
+
+
+def _start(source: Source) -> subprocess.Popen[bytes]:
+    # Workers have sessions of their own, so that Ctrl-C reaches only this process, which then ends them.
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", _START, json.dumps(source.paths), str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:
     lifelines.end_group(worker.pid)  # a worker's children may outlive it
     worker.wait()
+
+
+def _close(worker: subprocess.Popen[bytes]) -> None:
+    for pipe in (worker.stdin, worker.stdout):
+        with suppress(OSError):  # unsent data cannot be flushed
+            cast("IO[bytes]", pipe).close()
 
 
 def _send(worker: subprocess.Popen[bytes], *things: Any) -> None:
