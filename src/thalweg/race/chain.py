@@ -126,8 +126,8 @@ class Chain:
                     made = layer(a.requires_grad_())
                 given.append((a, made))
                 a = made.detach()
-        scored = [_scored(loss, a[models], one.y) for models, one in zip(parts, fed, strict=True)]
-        g = _joined([g for _, g in scored])
+        scored = [exact.scored(loss, a[models], one.y) for models, one in zip(parts, fed, strict=True)]
+        g = _joined([g for _, g in scored]).contiguous()
         for layer, (x, made) in zip(reversed(self._rest), reversed(given), strict=True):
             if isinstance(layer, _Linear):
                 layer.differentiate(x, g)
@@ -155,12 +155,3 @@ def _pure(layer: nn.Module) -> nn.Module:
 
 def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _scored(loss: Loss, predictions: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss of each model, and the gradients of its predictions."""
-    x = predictions.detach().requires_grad_()
-    with torch.enable_grad():
-        losses = exact.losses(loss, x, y)
-        [g] = torch.autograd.grad(losses.sum(), [x])
-    return losses.detach(), g.contiguous()

@@ -253,23 +253,48 @@ class Entropies(torch.autograd.Function):
     def forward(ctx: Any, scores: Tensor, target: Tensor) -> Tensor:
         logs = torch.log_softmax(scores, -1)
         ctx.save_for_backward(logs, target)
-        # One by one: the mean over a batch is another sum than one along an axis of a stack.
-        return torch.stack([functional.nll_loss(own, target) for own in logs.unbind()])
+        return _means(logs, target)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        logs, target = ctx.saved_tensors
-        at = target[None, :, None].expand(len(logs), -1, 1)
-        each = (-grads[0] / len(target))[:, None, None].expand(-1, len(target), 1)
-        g = torch.zeros_like(logs).scatter_(2, at, each)
-        return torch.ops.aten._log_softmax_backward_data(g, logs, 2, logs.dtype), None
+        return _of_scores(grads[0], *ctx.saved_tensors), None
+
+
+def _means(logs: Tensor, target: Tensor) -> Tensor:
+    """The loss of each model, from the logarithms of its probabilities."""
+    # One by one: the mean over a batch is another sum than one along an axis of a stack.
+    return torch.stack([functional.nll_loss(own, target) for own in logs.unbind()])
+
+
+def _of_scores(g: Tensor, logs: Tensor, target: Tensor) -> Tensor:
+    """The gradients of the scores, from those of the losses."""
+    at = target[None, :, None].expand(len(logs), -1, 1)
+    each = (-g / len(target))[:, None, None].expand(-1, len(target), 1)
+    whole = torch.zeros_like(logs).scatter_(2, at, each)
+    return torch.ops.aten._log_softmax_backward_data(whole, logs, 2, logs.dtype)
+
+
+def scored(loss: Any, predictions: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The loss of each model's predictions, with the same targets, and the gradients of the predictions."""
+    if _has_form(loss, predictions, target):  # for which autograd would take longer than the loss
+        logs = torch.log_softmax(predictions, -1)
+        return _means(logs, target), _of_scores(logs.new_ones(len(logs)), logs, target)
+    x = predictions.detach().requires_grad_()
+    with torch.enable_grad():
+        found = losses(loss, x, target)
+        [g] = torch.autograd.grad(found.sum(), [x])
+    return found.detach(), g
 
 
 def losses(loss: Any, predictions: Tensor, target: Tensor) -> Tensor:
     """The loss of each model's predictions, with the same targets."""
-    if is_cross_entropy(loss) and predictions.ndim == 3 and are_classes(target):
+    if _has_form(loss, predictions, target):
         return cast(Any, Entropies).apply(predictions, target)
     return torch.stack([loss(own, target) for own in predictions.unbind()])
+
+
+def _has_form(loss: Any, predictions: Tensor, target: Tensor) -> bool:
+    return is_cross_entropy(loss) and predictions.ndim == 3 and are_classes(target)
 
 
 def is_cross_entropy(loss: Any) -> bool:
