@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg import problems, verdict
+from thalweg.mirrors import Mirrors
 from thalweg.race import Entry, Results, course
 from thalweg.race import plan as planning
 from thalweg.race.job import Job
@@ -115,7 +116,7 @@ def simulate(runs: int, workers: int, place: str, times: Sequence[float]) -> Non
     plan = planned(runs)
     job = Job(plan, {})
     with Store.open(place, plan, machine(), alone=True) as store:
-        ahead = _Course(plan, store, lambda _: None, None)
+        ahead = _Course(plan, store, lambda _: None, None, Mirrors(()))
         there = Simulated(plan, workers, times, random.Random(0))
         began = time.perf_counter()
         there.do(job, ahead.queue, ahead.keep, ahead.hear)

@@ -1,8 +1,12 @@
 """Inspects our pages: what they show, load and embed, and their errors in a browser."""
 
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+
 import json
 import shutil
 import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,34 @@ def browsed(page: Path, dark: bool = False) -> tuple[str, list[str]]:
     command = [chromium, *told, profile, scheme, "--dump-dom", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line and "rror" in line]
+
+
+@contextmanager
+def opened(address: str, *, width: int = 1280, dark: bool = False) -> Generator[tuple[Any, list[str]]]:
+    """A page in Chromium by Playwright, and what it complains of: errors, and requests of another origin.
+
+    The test is skipped without either.
+    """
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium on this machine")
+    complaints: list[str] = []
+    origin = "/".join(address.split("/")[:3])
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        scheme, size = "dark" if dark else "light", {"width": width, "height": 844}
+        page: Any = browser.new_page(viewport=size, color_scheme=scheme)
+        page.set_default_timeout(60_000)
+        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        own = (origin, "data:", "blob:")
+        page.on("request", lambda sent: None if sent.url.startswith(own) else complaints.append(sent.url))
+        try:
+            page.goto(address)
+            yield page, complaints
+        finally:
+            browser.close()
 
 
 class Page(HTMLParser):

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 import thalweg
-from pages import Page, browsed
+from pages import Page, browsed, opened
 from thalweg import report
 from thalweg.race import Results
 from thalweg.report.race import snippet
@@ -35,13 +35,15 @@ def test_everything_is_there(results: Results, tmp_path: Path) -> None:
     text = " ".join(page.words.split())
     for said in (verdict.headline, *verdict.sentences, *verdict.warnings):
         assert said in text
+    shown = {run["key"]: run for run in page.data["runs"]}
     for run in results.runs:
-        assert run.key in page.words
-        assert run.rule in page.words
+        assert shown[run.key]["rule"] == run.rule
+        assert shown[run.key]["settings"] == run.settings
+        assert shown[run.key]["test"] == (run.test_metric if math.isfinite(run.test_metric) else None)
     assert results.plan.hash in page.words
     assert thalweg.__version__ in page.words
     assert page.loads == ["data:,"]
-    assert len(page.inside) == 2  # the entries that have results
+    assert page.inside == ["runs"] * 2  # of the entries that have results
     assert set(page.inside) <= set(page.ids)
 
 
@@ -83,29 +85,33 @@ def test_names_are_text_in_a_notebook(results: Results) -> None:
 
 
 def test_figures_show_the_records(results: Results, tmp_path: Path) -> None:
-    data = read(results, tmp_path).data
-    curves = {curve["entry"]: curve for curve in data["curves"]}
+    with opened(report.write(results, tmp_path / "report.html").as_uri()) as (page, errors):
+        drawn = {name: page.evaluate(f"$('{name}').data") for name in ("curves", "sensitivity", "ranking")}
+    assert not errors
     finals = results.replicates("adam")
+    [mean] = [trace for trace in drawn["curves"] if trace.get("name") == "adam"]
     for i in (0, -1):
         metrics = [run.curve.validation_metric[i] for run in finals]
-        shown = curves["adam"]["y"]["validation_metric"]
-        assert shown["mean"][i] == pytest.approx(sum(metrics) / len(metrics))
-        assert (shown["low"][i], shown["high"][i]) == (min(metrics), max(metrics))
-    assert curves["adam"]["x"]["examples"] == list(finals[0].curve.examples)
-    tried = {trace["name"]: trace for trace in data["sensitivity"]["data"] if "name" in trace}
+        assert mean["y"][i] == pytest.approx(sum(metrics) / len(metrics))
+        ends = (min(metrics), max(metrics))
+        assert any(set(ends) <= set(trace["y"]) for trace in drawn["curves"] if trace.get("fill") == "toself")
+    assert mean["x"] == list(finals[0].curve.examples)
+    tried = [trace for trace in drawn["sensitivity"] if trace["name"] == "adam" and "lines" in trace["mode"]]
     expected = sorted(
         (r.settings["lr"], r.validation_metric) for r in results.of("adam", "tune") if r.status == "finished"
     )
-    assert list(zip(tried["adam"]["x"], tried["adam"]["y"], strict=True)) == expected
+    assert [list(zip(trace["x"], trace["y"], strict=True)) for trace in tried] == [expected]
     row = next(row for row in judge(results).rows if row.entry == "adam")
-    means = [t["x"] for t in data["ranking"]["data"] if t["y"] == ["adam"] and "error_x" in t]
-    assert means == [[row.test_metric]]
+    found = [trace for trace in drawn["ranking"] if trace["name"] == "adam"]
+    assert [trace["x"] for trace in found if "error_x" in trace] == [[row.test_metric]]
+    assert sorted(found[0]["x"]) == sorted(run.test_metric for run in finals)
 
 
 def test_an_entry_without_results_is_mentioned(results: Results, tmp_path: Path) -> None:
     page = read(results, tmp_path)
     assert "sgd(lr=1e6) has no result" in page.words
-    assert "sgd(lr=1e6)" not in [curve["entry"] for curve in page.data["curves"]]
+    assert "sgd(lr=1e6)" not in [row["entry"] for row in page.data["ranked"]]
+    assert {run["status"] for run in page.data["runs"] if run["entry"] == "sgd(lr=1e6)"} == {"diverged"}
 
 
 def _renamed(results: Results, name: str) -> Results:
@@ -137,10 +143,9 @@ def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     results = thalweg.Race("digits", ["adam(lr=0.01)"], seeds=1, steps=20, workers=1).run()
     page = read(results, tmp_path)
     assert math.isnan(judge(results).rows[0].low)
-    traces = page.data["ranking"]["data"]
-    assert [trace["x"] for trace in traces if trace["y"] == ["adam(lr=0.01)"]]
-    assert all("error_x" not in trace for trace in traces)
-    assert page.data["sensitivity"] is None
+    [row] = page.data["ranked"]
+    assert row["test"] is not None
+    assert (row["low"], row["high"]) == (None, None)
 
 
 def test_the_code_to_paste_runs(results: Results) -> None:

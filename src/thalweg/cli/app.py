@@ -175,6 +175,10 @@ def race(
     ray: Annotated[
         str | None, _option("ADDRESS", "Do the runs on a Ray cluster: HOST:PORT, or auto.", "on this machine")
     ] = None,
+    mirror: Annotated[
+        list[str] | None,
+        _option("KIND:WHERE", "Curves also go to tensorboard:DIR, mlflow:URI or wandb:PROJECT; may repeat."),
+    ] = None,
     trajectory: Annotated[
         bool,
         typer.Option("--trajectory", help="Record the path of a run of each entry, and draw the loss around them."),
@@ -208,7 +212,7 @@ def race(
         problem, rules, suite=suite, data=data, trials=trials, seeds=seeds, finalists=finalists, steps=steps,
         seconds=seconds, seed=seed, out=out, workers=workers, schedules=schedule or (), splits=splits,
         halving=halving, until=until, margin=margin, target=target, populations=populations, patience=patience,
-        mix_versions=mix_versions, trajectory=trajectory, store=store, ray=ray,
+        mix_versions=mix_versions, trajectory=trajectory, store=store, ray=ray, mirrors=mirror or (),
     )  # fmt: skip
 
 
@@ -233,19 +237,62 @@ def report(
     recorded.report(race, out)
 
 
+_WATCH = _examples(
+    "Examples",
+    {
+        "a race, in another terminal than the one that runs it": "thalweg watch races/digits",
+        "all races in a folder, also those that begin later": "thalweg watch races",
+        "a database that a team shares": "thalweg watch postgresql://me@host/lab",
+        "from another machine, with the address that it prints": "thalweg watch races --host 0.0.0.0",
+    },
+)
+
+
+@app.command(epilog=_WATCH)
+def watch(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|STORE",
+            help="The folder of a race, or one of many such folders; or a store, [bold]STORE/NAME[/] for one of its "
+            "races.",
+        ),
+    ] = "races",
+    port: Annotated[int | None, _option("N", "The port.", "8474, or any", min=0, max=65535)] = None,
+    host: Annotated[
+        str, _option("ADDRESS", "The interface; others than this machine need the token that is printed.", "127.0.0.1")
+    ] = "127.0.0.1",
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+) -> None:
+    """Follow races in the browser while they run.
+
+    The page is the report, growing: progress, curves, one table that
+    filters all figures, the verdict so far, what failed, and the load
+    of this machine.  It only reads: opening and closing it never
+    touches a race.
+    """
+    from thalweg.cli import watching
+
+    watching.watch(what, host=host, port=port, browser=browser)
+
+
 @app.command()
 def export(
     race: _RECORDED,
     parquet: Annotated[bool, typer.Option("--parquet", help="Apache Parquet, with types.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
     json: Annotated[bool, typer.Option("--json", help="A list of objects.")] = False,
+    mirror: Annotated[
+        list[str] | None,
+        _option("KIND:WHERE", "Write curves to tensorboard:DIR, mlflow:URI or wandb:PROJECT; may repeat."),
+    ] = None,
     out: Annotated[Path | None, _place("DIR", "Where to write.", "there, or races/NAME")] = None,
 ) -> None:
     """Write the runs of a race, and the points of their curves, as tables for other programs."""
     from thalweg.cli import exporting
 
     wanted = {"parquet": parquet, "csv": csv, "json": json}
-    exporting.export(race, [kind for kind, asked in wanted.items() if asked], out)
+    exporting.export(race, [kind for kind, asked in wanted.items() if asked], out, mirror or ())
 
 
 @app.command(name="list")

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from rich.console import Console
 
 from thalweg.cli import recorded
 from thalweg.cli.exits import Mistake, users_input
+from thalweg.mirrors import opened
 from thalweg.report.page import put
 
 if TYPE_CHECKING:
@@ -18,15 +21,28 @@ if TYPE_CHECKING:
 _NEEDS = {"parquet": ("pandas", "pyarrow"), "csv": ("pandas",), "json": ("pandas",)}
 
 
-def export(race: str, formats: Sequence[str], out: Path | None) -> None:
-    """Write the runs and their curves in these formats."""
-    if not formats:
-        raise Mistake("export needs a format: --parquet, --csv or --json, or several")
+def export(race: str, formats: Sequence[str], out: Path | None, mirrors: Sequence[str] = ()) -> None:
+    """Write the runs and their curves in these formats, and to these mirrors."""
+    if not formats and not mirrors:
+        raise Mistake("export needs a format: --parquet, --csv or --json, or a --mirror; or several")
     for name in dict.fromkeys(name for kind in formats for name in _NEEDS[kind]):
         if importlib.util.find_spec(name) is None:
             raise Mistake(f"export needs {name}, which is not installed; pip install 'thalweg[export]'")
     with users_input():
         results, folder, _ = recorded.read(race)
+        with (
+            warnings.catch_warnings(record=True) as failed,
+            opened(mirrors, results.plan, folder.name, out or folder) as mirrored,
+        ):
+            for run in results.runs:
+                mirrored.keep(run)
+            mirrored.close(math.inf)
+        if failed:
+            raise Mistake(str(failed[0].message))
+        for text in mirrors:
+            Console(highlight=False).print(f"{text}: {len(results.runs):,} runs", soft_wrap=True, markup=False)
+        if not formats:
+            return
         tables = {"runs": results.frame(), "curves": results.frame(curves=True)}
         for kind in formats:
             for name, table in tables.items():

@@ -1,6 +1,5 @@
 """The progress of a race in the terminal: a bar for the whole, and one line per entry."""
 
-import math
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thalweg.race import Progress as Event
+from thalweg.race.progress import duration
 from thalweg.store import Plan, Run
 from thalweg.verdict.standing import printable
 
@@ -68,14 +68,6 @@ class Board:
             found = (f"{best.validation_metric:.4f}", f"{best.settings['lr']:.2g}") if best else ("", "")
             table.add_row(Text(printable(entry.name)), *found, f"[yellow]{lost}[/]" if lost else "")
         return Group(self._bar, table)
-
-
-def duration(seconds: float) -> str:
-    """A time to expect, such as ``about 3 minutes``."""
-    for unit, size in (("hour", 3600), ("minute", 60)):
-        if seconds >= 1.5 * size:
-            return f"about {seconds / size:.0f} {unit}s"
-    return "about a minute" if seconds >= 45 else f"about {max(5 * math.ceil(seconds / 5), 5)} seconds"
 
 
 def _ways(event: Event) -> str:

@@ -15,6 +15,7 @@ from thalweg.cli.exits import Interrupted, Mistake, readable, stoppable, users_i
 from thalweg.cli.live import Board
 from thalweg.cli.recorded import PAGE, RECORDS
 from thalweg.hyperparameters import nearest
+from thalweg.mirrors import MirrorError, opened
 from thalweg.race import Entry, Race, Results, RunError, WorkerError
 from thalweg.report import overall as overall_page
 from thalweg.report.page import put
@@ -108,6 +109,7 @@ def _race(
     trajectory: bool = False,
     store: str | None = None,
     ray: str | None = None,
+    mirrors: Sequence[str] = (),
 ) -> Results:
     """Do the remaining runs of a race, store them, write the report and print the outcome."""
     if until not in (None, "decided"):
@@ -141,12 +143,18 @@ def _race(
     kept = folder / RECORDS if store is None else recorded.name_of(store)
     saved = f"runs that had ended are kept in {kept}, and the same command goes on from them"
     try:
-        with users_input((StoreError, WorkerError, RunError)), Board(contest.plan) as board:
-            results = contest.run(board)
+        with (
+            users_input((StoreError, WorkerError, RunError, MirrorError)),
+            opened(mirrors, contest.plan, folder.name, folder) as mirrored,
+            Board(contest.plan) as board,
+        ):
+            results = contest.run(board, mirrored)
     except KeyboardInterrupt as stop:
         raise Interrupted(f"{str(stop) or 'interrupted'}; {saved}", getattr(stop, "code", 130)) from None
     except Mistake as mistake:
-        raise Mistake(str(mistake) if isinstance(mistake.__cause__, StoreError) else f"{mistake}; {saved}") from None
+        raise Mistake(
+            str(mistake) if isinstance(mistake.__cause__, StoreError | MirrorError) else f"{mistake}; {saved}"
+        ) from None
     if trajectory:
         _record(contest, results, problem, data, folder)
     recorded.publish(results, folder, kept, None if store is None else f"{kept}/{race_name(folder.name)}")

@@ -9,7 +9,8 @@ first width, with a quarter of the trials.  All other entries try as many furthe
 own.  That is repeated until no best trial lies at an edge.  Then every replicate runs the best trials of each entry.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cache
 
@@ -20,7 +21,7 @@ from thalweg.race.entry import Choice
 from thalweg.race.plan import Task, key
 from thalweg.rule import Linear, Log
 from thalweg.store import EntryPlan, Phase, Plan, Results, Run, Space
-from thalweg.verdict.looks import Course
+from thalweg.verdict.looks import Course, looks
 
 Point = tuple[float, ...]
 _WIDTH = 0.25
@@ -124,6 +125,26 @@ def tasks(plan: Plan, runs: Mapping[str, Run]) -> list[Task]:
     for name, own in trials.items():
         found += own + [task for task in finals[name] if task.seed < needed.get(name, 0)]
     return found
+
+
+def ahead(plan: Plan, runs: Mapping[str, Run]) -> Counter[str]:
+    """How many runs of each entry are left, given those that have ended; while trials are, also the final runs that
+    will follow.
+    """
+    known = tasks(plan, runs)
+    left = Counter(task.entry for task in known if task.key not in runs)
+    if all(task.phase == "tune" for task in known):
+        lost = {e.name for e in plan.entries if not left[e.name]}
+        lost -= {run.entry for run in runs.values() if run.phase == "tune" and run.status == "finished"}
+        left += to_follow(plan, Counter(task.entry for task in known), lost)
+    return left
+
+
+def to_follow(plan: Plan, trials: Mapping[str, int], lost: Collection[str]) -> Counter[str]:
+    """How many final runs will follow so many trials of each entry, at first; none of an entry that is lost."""
+    first = looks(plan.seeds)[0][0] if plan.margin else plan.seeds
+    names = [entry.name for entry in plan.entries if entry.name not in lost]
+    return Counter({name: first * min(plan.finalists, trials[name]) for name in names})
 
 
 def _finals(plan: Plan, tried: Results, name: str, trials: list[Task]) -> list[Task]:

@@ -36,6 +36,14 @@ class Progress:
     left: float = math.nan
 
 
+def duration(seconds: float) -> str:
+    """A time to expect, such as ``about 3 minutes``."""
+    for unit, size in (("hour", 3600), ("minute", 60)):
+        if seconds >= 1.5 * size:
+            return f"about {seconds / size:.0f} {unit}s"
+    return "about a minute" if seconds >= 45 else f"about {max(5 * math.ceil(seconds / 5), 5)} seconds"
+
+
 def shell() -> Any:
     """The notebook's shell that runs this process; None in terminals and scripts."""
     module = sys.modules.get("IPython")

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 
 from thalweg import lifelines
 from thalweg.hyperparameters import check
+from thalweg.mirrors import Mirrors
 from thalweg.problems import Problem, Training
 from thalweg.problems.training import of_function
 from thalweg.race import cluster, course, paths, streaming, trying, ways
@@ -30,7 +31,6 @@ from thalweg.race.workers import Processes
 from thalweg.rule import Rule
 from thalweg.store import Plan, Points, Run, Store, claim
 from thalweg.switch import Switch
-from thalweg.verdict.looks import looks
 
 Populations = Literal["auto", "always", "never"]
 FINALISTS = 3
@@ -170,11 +170,12 @@ class Race:
         self._populations: Populations = populations
         self._ray = ray
 
-    def run(self, progress: Callable[[Progress], None] | None = None) -> Results:
+    def run(self, progress: Callable[[Progress], None] | None = None, mirrors: Mirrors | None = None) -> Results:
         """Do all runs that are not in the store yet.
 
         Args:
             progress: called at the start and after every run, in this thread; by default notebooks show it.
+            mirrors: hear of points and of runs that end; see `thalweg.mirrors.opened`.
 
         Raises:
             StoreError: the store contains another race, or cannot be used.
@@ -191,7 +192,7 @@ class Race:
             lifelines.holding(),
         ):
             shown = progress or (Shown(self.plan) if shell() else None)
-            ahead = _Course(self.plan, store, shown or (lambda _: None), self._folder)
+            ahead = _Course(self.plan, store, shown or (lambda _: None), self._folder, mirrors or Mirrors(()))
             if ahead.queue:
                 self._do(ahead, shown is not None)
             else:
@@ -265,9 +266,15 @@ class _Course:
     """
 
     def __init__(
-        self, plan: Plan, store: Store, progress: Callable[[Progress], None], checkpoints: Path | None
+        self,
+        plan: Plan,
+        store: Store,
+        progress: Callable[[Progress], None],
+        checkpoints: Path | None,
+        mirrors: Mirrors,
     ) -> None:
         self.plan, self.store, self.progress, self.checkpoints = plan, store, progress, checkpoints
+        self.mirrors = mirrors
         self.runs = {run.key: run for run in store.runs()}
         self.queue: deque[Task] = deque()
         self.known: dict[str, Task] = {}
@@ -294,7 +301,9 @@ class _Course:
                     before.clear()
                 before.append(some)
         if self._points and time.monotonic() - self._streamed >= streaming.EVERY:
-            self.store.stream([some for parts in self._points.values() for some in parts])
+            streamed = [some for parts in self._points.values() for some in parts]
+            self.store.stream(streamed)
+            self.mirrors.hear(streamed)
             self._points.clear()
             self._streamed = time.monotonic()
 
@@ -302,6 +311,7 @@ class _Course:
         """Store a run that has ended, and queue what it makes known."""
         self._points.pop(run.key, None)
         self.store.add(run)
+        self.mirrors.keep(run)
         if self.checkpoints is not None:
             forget(self.checkpoints, run.key)
         if run.key not in self.runs:
@@ -350,13 +360,10 @@ class _Course:
     def _ahead(self) -> Counter[str]:
         """How many runs of each entry are known to be left; and while trials are, the final runs that will follow."""
         ahead = Counter(self._left)
-        if self._final:
-            return ahead
-        first = looks(self.plan.seeds)[0][0] if self.plan.margin else self.plan.seeds
-        for entry in self.plan.entries:
-            known = self._of[entry.name]
-            lost = self._tried[entry.name] == known and entry.name not in self._best
-            ahead[entry.name] += 0 if lost else first * min(self.plan.finalists, known)
+        if not self._final:
+            names = [entry.name for entry in self.plan.entries]
+            lost = {name for name in names if self._tried[name] == self._of[name] and name not in self._best}
+            ahead.update(course.to_follow(self.plan, self._of, lost))
         return ahead
 
 

@@ -33,7 +33,17 @@ def write(path: Path | str, template: str, data: Mapping[str, Any], **context: A
     Raises:
         OSError: the file cannot be written.
     """
-    return put(path, _environment().get_template(template).render(data=_embed(data), version=__version__, **context))
+    return put(path, render(template, data, **context))
+
+
+def render(template: str, data: Mapping[str, Any], **context: Any) -> str:
+    """The page of `template`, as `write` writes it."""
+    return _environment().get_template(template).render(data=_embed(data), version=__version__, **context)
+
+
+def part(template: str, context: Mapping[str, Any]) -> Markup:
+    """A part of a page, from a template of its own; all text in it is escaped."""
+    return Markup(_environment().get_template(template).render(context))
 
 
 def put(path: Path | str, content: str | bytes) -> Path:
@@ -68,19 +78,45 @@ def html(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("%{", "% {")
 
 
+def short(text: str) -> str:
+    """A name with at most 80 letters, without its middle."""
+    return text if len(text) <= 80 else f"{text[:50]} … {text[-25:]}"
+
+
+def legible(text: str) -> str:
+    """A text in which control characters, and those that turn the direction of what follows, are shown as �."""
+    return text.translate(_UNSEEN)
+
+
+_UNSEEN = dict.fromkeys(
+    [*(c for c in range(0x20) if c not in (0x09, 0x0A)), *range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F,
+     *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF, *range(0xD800, 0xE000)],
+    "\N{REPLACEMENT CHARACTER}",
+)  # fmt: skip
+
+
 def _superscript(x: int) -> str:
     return str(x).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def _shown(x: object) -> object:
+    return legible(x) if type(x) is str else x
 
 
 @cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("thalweg.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        lstrip_blocks=True, finalize=_shown,
     )  # fmt: skip
-    environment.filters["number"] = number
+    environment.filters |= {"number": number, "short": short}
     cast("dict[str, Any]", environment.globals)["plotly"] = Markup(get_plotlyjs())
     return environment
+
+
+def as_json(data: Mapping[str, Any]) -> str:
+    """Data as JSON, on one line; numbers that are not finite become null."""
+    return json.dumps(_plain(data), allow_nan=False, separators=(",", ":"))
 
 
 def _embed(data: Mapping[str, Any]) -> Markup:
@@ -95,4 +131,6 @@ def _plain(x: Any) -> Any:
         return {str(k): _plain(v) for k, v in cast("Mapping[Any, Any]", x).items()}
     if isinstance(x, (list, tuple)):
         return [_plain(v) for v in cast("list[Any]", x)]
+    if isinstance(x, str):
+        return legible(x)
     return None if isinstance(x, float) and not math.isfinite(x) else x

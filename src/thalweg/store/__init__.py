@@ -6,7 +6,7 @@ continues from its rows.  Before that, its points are there as it streams them.
 
 from thalweg.store.claim import claim
 from thalweg.store.database import Store
-from thalweg.store.errors import StoreError
+from thalweg.store.errors import NoRace, StoreError
 from thalweg.store.places import Place
 from thalweg.store.reading import Held, Reader, locate, read
 from thalweg.store.records import Curve, EntryPlan, Phase, Plan, Points, ProblemPlan, Results, Run, Space, Status
@@ -16,6 +16,7 @@ __all__ = [
     "Curve",
     "EntryPlan",
     "Held",
+    "NoRace",
     "Phase",
     "Place",
     "Plan",

@@ -1,6 +1,5 @@
 """Writes the records of races to SQLite or PostgreSQL."""
 
-import os
 import sqlite3
 import time
 import warnings
@@ -91,7 +90,7 @@ class Store:
                     with made._writing() as connection:  # what a driver that was killed has left
                         connection.execute(tables.point.delete().where(tables.point.c.plan == plan.hash))
                 if where.file is not None:
-                    made._file = _identity(where.file)
+                    made._file = places.identity(where.file)
                     if fresh:
                         made._write_ahead()
             except BaseException:
@@ -208,7 +207,7 @@ class Store:
                         "same command again"
                     )
                 do(connection)
-            if self._file is not None and self._file != _identity(self._place.file):
+            if self._file is not None and self._file != places.identity(self._place.file):
                 once()  # the file went while it was written; twice is right
 
         with one_sentence(None, self._place.name):
@@ -231,7 +230,7 @@ class Store:
             StoreError: the file was replaced, or nothing can be put there.
         """
         path = self._place.file
-        if path is None or self._file is None or (now := _identity(path)) == self._file:
+        if path is None or self._file is None or (now := places.identity(path)) == self._file:
             return
         to = path if now is None else path.with_name(f"{path.stem}-rescued{path.suffix}")
         connection = self._engine.raw_connection()
@@ -255,7 +254,7 @@ class Store:
                 f"{path} was replaced by another file while the race ran; all that had ended is in {to}; put that in "
                 "its place, and the same command goes on from it"
             )
-        self._file = _identity(path)
+        self._file = places.identity(path)
         warnings.warn(
             f"{path} was deleted while the race ran; it was written again, with all that it had", stacklevel=2
         )
@@ -266,15 +265,6 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"the folder {folder} cannot be made ({error.strerror}); choose another with --out") from None
-
-
-def _identity(path: Path | None) -> tuple[int, int] | None:
-    """What tells a file from another at the same path; None if there is none."""
-    try:
-        about = os.stat(path or "")
-    except OSError:
-        return None
-    return about.st_dev, about.st_ino
 
 
 def _unless_there(connection: sa.Connection, table: sa.Table) -> Any:

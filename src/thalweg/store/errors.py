@@ -21,6 +21,10 @@ class StoreError(ValueError):
     """The store cannot be used; the message says why and what to do, in one sentence."""
 
 
+class NoRace(StoreError):
+    """There is no race there yet, or none of that name."""
+
+
 def damaged(name: str, what: str) -> StoreError:
     """The error for a store whose records are not reliable, with the reason `what`."""
     return StoreError(

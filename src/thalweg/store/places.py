@@ -1,5 +1,6 @@
 """Where stores are: paths and database URLs as text, and engines for them."""
 
+import os
 import sqlite3
 import time
 import warnings
@@ -151,17 +152,35 @@ def reader(place: Place) -> sa.Engine:
     file = place.file.absolute()
 
     def connect() -> sqlite3.Connection:
+        # Beside a file in WAL mode whose log is gone SQLite makes another, even to read.
+        if _is_wal(file) and not file.with_name(f"{file.name}-wal").exists():
+            return _opened(f"{file.as_uri()}?immutable=1")
         try:
             return _opened(f"{file.as_uri()}?mode=ro")
         except sqlite3.OperationalError:
             if any(file.with_name(f"{file.name}{end}").exists() for end in ("-wal", "-journal")):
                 raise
-            # Beside a file that was left in WAL mode SQLite makes another, which a read-only folder does not allow.
             return _opened(f"{file.as_uri()}?immutable=1")
 
     made = sa.create_engine("sqlite://", creator=connect, poolclass=sa.NullPool)
     event.listen(made, "begin", _begin)  # what is read at once belongs together
     return made
+
+
+def _is_wal(file: Path) -> bool:
+    """Whether a SQLite file says that its changes are in a log beside it."""
+    with suppress(OSError), file.open("rb") as opened:
+        return opened.read(20)[18:20] == b"\2\2"
+    return False
+
+
+def identity(path: Path | None) -> tuple[int, int] | None:
+    """What tells a file from another at the same path; None if there is none."""
+    try:
+        about = os.stat(path or "")
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
 
 
 def _begin(connection: sa.Connection) -> None:

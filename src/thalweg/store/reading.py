@@ -2,14 +2,14 @@
 
 from collections.abc import Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self, cast
 
 import sqlalchemy as sa
 
 from thalweg.store import places, tables
-from thalweg.store.errors import StoreError, as_written, damaged, one_sentence
+from thalweg.store.errors import NoRace, StoreError, as_written, damaged, one_sentence
 from thalweg.store.places import Place
 from thalweg.store.records import Curve, Plan, Points, Results, Run, hash_of
 from thalweg.store.rows import curve_of, run_of
@@ -55,7 +55,9 @@ class Reader:
         self._place = Place.of(place)
         self._engine = places.reader(self._place)
         self._known: dict[str, dict[str, Run]] = {}
+        self._parts: dict[str, dict[tuple[str, int], Points]] = {}
         self._examined = False
+        self._file = places.identity(self._place.file)
 
     @property
     def place(self) -> str:
@@ -80,7 +82,15 @@ class Reader:
         with self._reading() as connection:
             held = self._held(connection, race)
             known = self._known.setdefault(held.hash, {})
-            known |= rows(connection, self.place, held.hash, known)
+            if known:
+                there = set(
+                    connection.execute(sa.select(tables.run.c.key).where(tables.run.c.plan == held.hash)).scalars()
+                )
+                for key in known.keys() - there:  # of a store that was written anew
+                    del known[key]
+                known |= rows(connection, self.place, held.hash, there - known.keys())
+            else:
+                known |= rows(connection, self.place, held.hash)
             return Results(held.plan, sorted_runs(held.plan, known.values()))
 
     def live(self, race: str | None = None) -> tuple[Points, ...]:
@@ -95,17 +105,26 @@ class Reader:
             held = self._held(connection, race)
             if not sa.inspect(connection).has_table(table.name):
                 return ()
-            asked = sa.select(table).where(table.c.plan == held.hash).order_by(table.c.key, table.c.first)
-            found: dict[str, Points] = {}
-            for row in connection.execute(asked).mappings():
-                about = {n: row[n] for n in ("key", "entry", "phase", "trial", "seed", "settings")}
-                curve = curve_of(row["curve"])
-                if row["first"] == 0:
-                    found[row["key"]] = Points(**cast(Any, about), curve=curve)
-                elif (before := found.get(row["key"])) and len(before.curve.step) == row["first"]:
-                    found[row["key"]] = Points(**cast(Any, about), curve=_joined(before.curve, curve))
+            of_race = table.c.plan == held.hash
+            there = {
+                (key, first) for key, first in connection.execute(sa.select(table.c.key, table.c.first).where(of_race))
+            }
+            before = self._parts.get(held.hash, {})
+            # A run that was begun again has other parts; all of them are asked for.
+            again = {key for key, first in before if (key, first) not in there}
+            parts = {at: part for at, part in before.items() if at[0] not in again}
+            new = sorted(there - parts.keys())
+            for some in (new[i : i + _AT_ONCE] for i in range(0, len(new), _AT_ONCE)):
+                asked = sa.select(table).where(of_race, sa.tuple_(table.c.key, table.c.first).in_(some))
+                for row in connection.execute(asked).mappings():
+                    about = {n: row[n] for n in ("key", "entry", "phase", "trial", "seed", "settings", "first")}
+                    parts[row["key"], row["first"]] = Points(**cast(Any, about), curve=curve_of(row["curve"]))
+            self._parts[held.hash] = parts
         order = {entry.name: i for i, entry in enumerate(held.plan.entries)}
-        return tuple(sorted(found.values(), key=lambda p: (order[p.entry], p.phase != "tune", p.trial, p.seed)))
+        found, torn = _whole(parts)
+        for at in [at for at in parts if at[0] in torn]:
+            del parts[at]  # and asked for again
+        return tuple(sorted(found, key=lambda p: (order[p.entry], p.phase != "tune", p.trial, p.seed)))
 
     def stored(self, race: str | None = None) -> Mapping[str, float]:
         """When each run was stored, in seconds since 1970, by its key; without those of stores of older versions.
@@ -125,22 +144,28 @@ class Reader:
         there = plans(connection, self.place)
         names = ", ".join(one.name for one in there[-20:])
         if not there:
-            raise StoreError(f"{self.place} holds no race; run one with: thalweg race")
+            raise NoRace(f"{self.place} holds no race; run one with: thalweg race")
         if race is None and len(there) > 1:
             raise StoreError(f"{self.place} holds {len(there):,} races: {names}; write {self.place}/NAME")
         for one in there:
             if race in (None, one.name):
                 return one
-        raise StoreError(f"{self.place} holds no race {race}; there are {names}")
+        raise NoRace(f"{self.place} holds no race {race}; there are {names}")
 
     @contextmanager
     def _reading(self) -> Generator[sa.Connection]:
+        if self._file != (now := places.identity(self._place.file)):  # what was known is of another file
+            self._file, self._examined = now, False
+            self._known.clear()
+            self._parts.clear()
+        if now is None and self._place.file is not None:
+            raise StoreError(f"there is no store {self.place}; run a race first, or check the name")
         with one_sentence(None, self.place), as_written(self.place), self._engine.connect() as connection:
             if not self._examined:
                 there = tables.examine(connection, self.place)
                 tables.version_of(connection, self.place, there)
                 if not {"plan", "run"} <= there:
-                    raise StoreError(f"{self.place} holds no race; run one with: thalweg race")
+                    raise NoRace(f"{self.place} holds no race; run one with: thalweg race")
                 self._examined = True
             yield connection
 
@@ -202,8 +227,8 @@ def plans(connection: sa.Connection, name: str, *, counted: bool = False) -> lis
     return sorted(found, key=lambda held: (held.since or 0.0, held.name))
 
 
-def rows(connection: sa.Connection, name: str, plan: str, known: Collection[str] = ()) -> dict[str, Run]:
-    """The stored runs of a plan, by their keys, without those that are `known`.
+def rows(connection: sa.Connection, name: str, plan: str, keys: Collection[str] | None = None) -> dict[str, Run]:
+    """The stored runs of a plan, by their keys: all, or those of `keys`.
 
     Raises:
         StoreError: a record is damaged.
@@ -212,15 +237,29 @@ def rows(connection: sa.Connection, name: str, plan: str, known: Collection[str]
     columns = [c for c in table.c if c.name in _columns(connection, table)]
     version = connection.execute(sa.select(tables.plan.c.format).where(tables.plan.c.hash == plan)).scalar_one()
     asked = sa.select(*columns).where(table.c.plan == plan)
-    if not known:
+    if keys is None:
         _check_owners(connection, name)
         found = connection.execute(asked).mappings().all()
     else:
-        keys = connection.execute(sa.select(table.c.key).where(table.c.plan == plan)).scalars()
-        new = [key for key in keys if key not in known]
-        parts = (new[i : i + _AT_ONCE] for i in range(0, len(new), _AT_ONCE))
+        wanted = sorted(keys)
+        parts = (wanted[i : i + _AT_ONCE] for i in range(0, len(wanted), _AT_ONCE))
         found = [row for part in parts for row in connection.execute(asked.where(table.c.key.in_(part))).mappings()]
     return {row["key"]: run_of(cast("Mapping[str, Any]", row), name, version) for row in found}
+
+
+def _whole(parts: Mapping[tuple[str, int], Points]) -> tuple[list[Points], set[str]]:
+    """The curves that parts are of, and the keys of those whose parts do not follow each other, as far as they do."""
+    found: dict[str, Points] = {}
+    torn: set[str] = set()
+    for (key, first), part in sorted(parts.items(), key=lambda item: item[0]):
+        before = found.get(key)
+        if first == 0:
+            found[key] = part
+        elif before and len(before.curve.step) == first:
+            found[key] = replace(before, curve=_joined(before.curve, part.curve))
+        else:
+            torn.add(key)
+    return list(found.values()), torn
 
 
 def _check_owners(connection: sa.Connection, name: str) -> None:

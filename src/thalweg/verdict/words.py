@@ -57,7 +57,7 @@ def judge(results: Results) -> Verdict:
     headline, *sentences = _said(results, complete, ranked, best, found, leaders)
     headline += _mixed(results)
     sentences += [*_better(results, rows, ranked), *_equal_seconds(results.plan, rows), *_halved(results)]
-    warnings = (*_unfinished(results, complete), *_edges(rows), *_lost(results.plan, rows))
+    warnings = (*_unfinished(results, rows, complete), *_edges(rows), *_lost(results.plan, rows))
     sooner_of = sooner(results, rows) if complete and not results.plan.margin else ()
     more = time_to_target(results), sooner_of, tuple(_sooner(results.plan, sooner_of)), tuning(results)
     return Verdict(headline, tuple(sentences), warnings, rows, found.pairs, leaders, found.detectable, *more)
@@ -267,10 +267,17 @@ def _behind(pair: Pair) -> str:
     return f"{pair.behind} is behind {pair.ahead} by {_number(pair.difference)}{interval}, {how_sure}"
 
 
-def _unfinished(results: Results, complete: bool) -> list[str]:
+def _unfinished(results: Results, rows: Sequence[Row], complete: bool) -> list[str]:
+    """That a race goes on, and what each entry misses: trials and replicates, as far as they are known to come."""
     if complete:
         return []
-    return [f"The race is not finished: {len(results.runs):,} runs have ended. The same command goes on with it."]
+    said = [f"The race is not finished: {len(results.runs):,} runs have ended. The same command goes on with it."]
+    left: list[str] = []
+    for row in rows:
+        trials = max(results.plan.entry(row.entry).trials - row.trials, 0)
+        both = [f"{n:,} {what}{'s' if n > 1 else ''}" for n, what in ((trials, "trial"), (row.left, "replicate")) if n]
+        left += [f"{row.entry} {_and(both)}"] if both else []
+    return [*said, f"Still missing: {'; '.join(left)}."] if left else said
 
 
 def _edges(rows: Sequence[Row]) -> list[str]:

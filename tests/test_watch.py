@@ -1,0 +1,571 @@
+"""The page that follows races: it grows with them, only reads, answers only whom it should, and shows names as text."""
+
+import dataclasses
+import http.client
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pages import opened
+from thalweg import problems
+from thalweg.cli import main
+from thalweg.race import Entry, Results, course
+from thalweg.race import plan as planning
+from thalweg.race.plan import Task
+from thalweg.report import runs
+from thalweg.store import Curve, Plan, Points, Run, Store, StoreError
+
+pytest.importorskip("starlette", reason="starlette is not installed")
+
+from thalweg.watch import Server, Stores
+from thalweg.watch.feed import Feed, message
+from thalweg.watch.following import Follower
+from thalweg.watch.progress import time_left
+
+HOSTILE = "</script><img src=x onerror=\"document.title='x'\">'\"\u2028\n\x1b[31m\u202edlrow`${1}%{x}<b>"
+PATIENCE = 60.0
+
+
+def ran(plan: Plan, task: Task, i: int) -> Run:
+    """The record of a run, made up; those at a rate of a million have diverged."""
+    steps = tuple(range(0, 41, 4))
+    good = tuple(0.5 + 0.4 * s / (s + 10) - 0.003 * (i % 7) + 0.001 * (s % 3) for s in steps)
+    loss = tuple(1 - x for x in good)
+    entry = plan.entry(task.entry)
+    common: list[Any] = [
+        task.key,
+        task.entry,
+        task.phase,
+        task.trial,
+        task.seed,
+        dict(task.tuned) or {"lr": 1e6},
+        entry.rule,
+    ]
+    curve = Curve(steps, tuple(64 * s for s in steps), tuple(s / 100 for s in steps), loss, loss, good)
+    if "1e6" in task.entry:
+        return Run(*common, "diverged", 4, curve=Curve(), message="the loss is nan at step 4", seconds=0.1)
+    tested = {"test_metric": good[-1] - 0.01, "test_loss": loss[-1]} if task.phase == "final" else {}
+    return Run(*common, "finished", 40, good[-1], loss[-1], **tested, curve=curve, seconds=0.4)
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    """A race whose numbers are made up; trials come first, as in a race."""
+    entries = [Entry(rule) for rule in ("sgd", "momentum", "sgd(lr=1e6)")]
+    plan = planning.make(problems.get("logistic"), entries, trials=3, seeds=2, finalists=3, steps=40, seed=0)
+    plan = dataclasses.replace(plan, growths=0)
+    known: dict[str, Run] = {}
+    while left := [task for task in course.tasks(plan, known) if task.key not in known]:
+        known |= {task.key: ran(plan, task, i) for i, task in enumerate(left)}
+    return Results(plan, tuple(sorted(known.values(), key=lambda run: run.phase != "tune")))
+
+
+def write(place: Path | str, results: Results, kept: int | None = None) -> Path | str:
+    """Store the first so many runs of a race, as if it went on."""
+    if isinstance(place, Path):
+        place.parent.mkdir(parents=True, exist_ok=True)
+    with Store.open(place, results.plan) as store:
+        for run in results.runs[:kept]:
+            store.add(run)
+    return place
+
+
+def renamed(results: Results, name: str) -> Results:
+    first = results.plan.entries[0]
+    plan = dataclasses.replace(
+        results.plan,
+        entries=(dataclasses.replace(first, name=name), *results.plan.entries[1:]),
+        problem=dataclasses.replace(results.plan.problem, name=name, source=name, metric=name[:200]),
+    )
+    said = [dataclasses.replace(r, message=f"first\n{name}\nlast", status="failed") for r in results.runs[-1:]]
+    own = [dataclasses.replace(r, entry=name) if r.entry == first.name else r for r in results.runs[:-1]]
+    return Results(plan, (*own, *said))
+
+
+class Heard:
+    """A race as a page knows it, after some looks."""
+
+    def __init__(self, follower: Follower) -> None:
+        self.follower = follower
+        self.version = 0
+        self.hub: dict[str, Any] = {}
+        self.race: dict[str, Any] = {}
+        self.runs: dict[str, Any] = {}
+
+    def look(self, feed: Feed) -> "Heard":
+        self.follower.look()
+        self.hub = told(self.follower.hub.since(0)[1])["hub"]
+        self.version, text = feed.since(self.version)
+        if text:
+            content = told(text)
+            if content.get("whole"):
+                self.race, self.runs = {}, {}
+            self.race |= content["race"]
+            for key in content["race"].get("gone", ()):
+                self.runs.pop(key, None)
+            self.runs |= {run["key"]: run for run in content["race"].get("runs", ())}
+        return self
+
+
+def told(text: bytes) -> Any:
+    assert text.startswith(b"data: ")
+    assert text.endswith(b"\n\n")
+    assert text.count(b"\n") == 2
+    return json.loads(text[6:])
+
+
+@pytest.fixture
+def following() -> Generator[Callable[[Path | str], Follower]]:
+    made: list[Stores] = []
+
+    def follow(place: Path | str) -> Follower:
+        made.append(Stores(str(place)))
+        return Follower(made[-1], lambda: None)
+
+    yield follow
+    for stores in made:
+        stores.close()
+
+
+@given(
+    st.lists(st.floats(-1e3, 1e3) | st.just(float("nan")), min_size=1, max_size=300),
+    st.integers(runs.FEWEST, 64),
+    st.integers(0, 2**32 - 1),
+)
+def test_thinned_curves_keep_their_ends_and_extremes(y: list[float], points: int, seed: int) -> None:
+    n = len(y)
+    other = tuple(float(x) for x in np.random.default_rng(seed).normal(size=n))
+    curve = Curve(tuple(range(n)), tuple(range(n)), other, tuple(y), other, tuple(y[::-1]))
+    found = runs.thinned(curve, points)
+    kept = [int(i) for i in found["step"]]
+    assert len(kept) <= max(points, min(n, points))
+    assert kept == sorted(set(kept))
+    assert (kept[0], kept[-1]) == (0, n - 1)
+    for name in ("train_loss", "validation_loss", "validation_metric", "seconds"):
+        column = getattr(curve, name)
+        assert repr(found[name]) == repr([column[i] for i in kept])
+        if name in runs.Y and np.isfinite(column).any():
+            assert np.nanmax(found[name]) == np.nanmax(column)
+            assert np.nanmin(found[name]) == np.nanmin(column)
+
+
+@pytest.mark.parametrize(("count", "points"), [(1, 512), (80, 256), (800, 32), (3_000, 8), (100_000, 8)])
+def test_a_page_has_a_bounded_number_of_points(count: int, points: int) -> None:
+    assert runs.most(count) == points
+    assert runs.most(count) * count <= max(runs.POINTS, runs.FEWEST * count)
+
+
+def test_a_page_is_told_the_change_or_all() -> None:
+    feed = Feed()
+    assert feed.since(0) == (0, b"")
+    feed.put(lambda: {"n": feed.version}, None)
+    feed.put(lambda: {"n": feed.version}, {"change": 2})
+    assert feed.since(1) == (2, message({"change": 2}))
+    assert feed.since(0) == (2, message({"n": 2}))
+    assert feed.since(2) == (2, b"")
+    feed.put(lambda: {"n": feed.version}, {"change": 3})
+    assert feed.since(1) == (3, message({"n": 3}))  # it has missed one
+
+
+def test_a_race_that_begins_later_grows_and_is_deleted(results: Results, tmp_path: Path, following: Any) -> None:
+    folder = tmp_path / "race"
+    folder.mkdir()
+    follower = following(folder)
+    name = results.plan.problem.name
+    with follower.page(name) as feed:
+        page = Heard(follower).look(feed)
+        assert (page.hub["races"], page.hub["problem"], page.race) == ([], None, {})
+        place = folder / "race.db"
+        write(place, results, 2)
+        page.look(feed)
+        assert [race["name"] for race in page.hub["races"]] == [name]
+        assert page.runs.keys() == {run.key for run in results.runs[:2]}
+        assert not page.race["progress"]["complete"]
+        with Store.open(place, results.plan) as store:
+            under = results.runs[2]
+            begun = Points(under.key, under.entry, under.phase, under.trial, under.seed, under.settings)
+            store.stream([dataclasses.replace(begun, curve=Curve((0,), (0,), (0.0,), (2.0,), (2.0,), (0.1,)))])
+            page.look(feed)
+            assert page.runs[under.key]["status"] == "running"
+            store.stream([dataclasses.replace(begun, first=1, curve=Curve((5,), (9,), (0.5,), (1.0,), (1.0,), (0.2,)))])
+            page.look(feed)
+            assert page.runs[under.key]["curve"]["step"] == [0, 5]
+            assert page.race["progress"]["under"] == 1
+        for run in results.runs[2:]:
+            write(place, Results(results.plan, (run,)))
+        page.look(feed)
+        assert page.runs[under.key]["status"] == under.status
+        assert (page.race["progress"]["done"], page.race["progress"]["complete"]) == (len(results.runs), True)
+        for file in folder.iterdir():
+            file.unlink()
+        page.look(feed)
+        assert "no longer in" in page.hub["problem"] or "there is no store" in page.hub["problem"]
+        assert len(page.runs) == len(results.runs)  # as last read
+        write(place, results, 3)
+        page.look(feed)
+        assert page.hub["problem"] is None
+        assert page.runs.keys() == {run.key for run in results.runs[:3]}
+
+
+def test_all_races_of_a_folder_of_folders(results: Results, tmp_path: Path, following: Any) -> None:
+    follower = following(tmp_path)
+    write(tmp_path / "a" / "race.db", results, 1)
+    write(tmp_path / "suite" / "b" / "race.db", results)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "race.db").write_bytes(b"no database at all, but long enough to be looked at" * 20)
+    with follower.page("suite/b") as feed:
+        page = Heard(follower).look(feed)
+        assert [race["name"] for race in page.hub["races"]] == ["a", "suite/b"]
+        assert "broken" in page.hub["problem"]
+        assert len(page.runs) == len(results.runs)
+
+
+def test_the_verdict_so_far_says_what_is_missing(results: Results, tmp_path: Path, following: Any) -> None:
+    follower = following(Path(write(tmp_path / "race.db", results, 2)).parent)
+    with follower.page(results.plan.problem.name) as feed:
+        page = Heard(follower).look(feed)
+        [followed] = follower._followed.values()
+        assert followed.first
+        followed.judge()
+        page.look(feed)
+        assert "Still missing: sgd 1 trial and 2 replicates" in page.race["parts"]["verdict"]
+        assert not followed.unjudged
+
+
+def test_reading_makes_no_file_and_holds_up_no_race(results: Results, tmp_path: Path, following: Any) -> None:
+    place = tmp_path / "race.db"
+    write(place, results, 3)
+    alone = sorted(file.name for file in tmp_path.iterdir())
+    name = results.plan.problem.name
+    follower = following(tmp_path)
+    with follower.page(name) as feed:
+        page = Heard(follower).look(feed)
+        assert sorted(file.name for file in tmp_path.iterdir()) == alone
+        with Store.open(place, results.plan, alone=True) as store:
+            store.add(results.runs[3])
+            beside = sorted(file.name for file in tmp_path.iterdir())
+            assert "race.db-wal" in beside
+            writing = sqlite3.connect(place, isolation_level=None)
+            writing.execute("BEGIN IMMEDIATE")  # somebody is writing while it is read
+            page.look(feed)
+            writing.execute("ROLLBACK")
+            writing.close()
+            assert len(page.runs) == 4
+            follower.look()
+            store.add(results.runs[4])
+            assert sorted(file.name for file in tmp_path.iterdir()) == beside
+        assert sorted(file.name for file in tmp_path.iterdir()) == alone  # it could go back to one file
+        left = sqlite3.connect(place)
+        left.execute("PRAGMA journal_mode = WAL")
+        left.close()
+        before = (place.read_bytes(), sorted(file.name for file in tmp_path.iterdir()))
+        page.look(feed)
+        assert len(page.runs) == 5
+        assert (place.read_bytes(), sorted(file.name for file in tmp_path.iterdir())) == before
+
+
+def _run(seconds: float, entry: str, key: str) -> Run:
+    return Run(key, entry, "tune", 0, 0, {"lr": 0.1}, "SGD()", "finished", 1, 0.5, 0.5, seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("times", "left", "expected"),
+    [
+        ([10.0, 20.0, 30.0], {"a": 3}, 30.0),  # one after another
+        ([10.0, 15.0, 20.0], {"a": 2}, 10.0),  # on two workers
+        ([10.0, 20.0, 90_000.0, 90_010.0, 90_020.0], {"a": 3}, 30.0),  # of a race that was interrupted
+        ([10.0, 20.0, 30.0], {"b": 3}, 30.0),  # of an entry of which nothing is known yet
+        ([10.0], {"a": 3}, float("nan")),
+        ([], {"a": 3}, float("nan")),
+    ],
+)
+def test_the_time_left_is_that_of_the_latest_pace(
+    results: Results, times: list[float], left: dict[str, int], expected: float
+) -> None:
+    ended = tuple(_run(10.0, "a", str(i)) for i in range(len(times)))
+    found = time_left(Results(results.plan, ended), left, {str(i): at for i, at in enumerate(times)})
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
+@contextmanager
+def served(place: Path | str, host: str = "127.0.0.1") -> Generator[Server]:
+    server = Server(Stores(str(place)), host)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def asked(server: Server, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    """The answer to a request, read as far as it goes; of events the first."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(re.findall(r":(\d+)/", server.url)[0]), timeout=PATIENCE)
+    connection.putrequest(method, path, skip_host="host" in headers)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    answer = connection.getresponse()
+    text = answer.read(20) if path.startswith("/events") else answer.read()
+    connection.close()
+    return answer.status, {k.lower(): v for k, v in answer.getheaders()}, text
+
+
+def test_what_is_answered_and_to_whom(results: Results, tmp_path: Path) -> None:
+    write(tmp_path / "race.db", results)
+    with served(tmp_path) as server:
+        port = server.url.rstrip("/").rpartition(":")[2]
+        status, headers, text = asked(server, "/")
+        assert status == 200
+        nonce = re.findall(r"script-src 'nonce-([\w-]+)'", headers["content-security-policy"])
+        assert text.decode().count(f'nonce="{nonce[0]}"') == 2
+        assert nonce != re.findall(r"nonce-([\w-]+)'", asked(server, "/")[1]["content-security-policy"])
+        for name in ("default-src 'none'", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"):
+            assert name in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert not {name for name in headers if name.startswith("access-control")}
+        assert asked(server, "/", "HEAD")[0] == 200
+        assert asked(server, "/events")[1]["content-type"].startswith("text/event-stream")
+        for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "MADE-UP"):
+            assert asked(server, "/", method)[0] in (400, 405)
+        for path in ("/race.db", "/../race.db", "/..%2frace.db", "//etc/passwd", "/plotly.js/../race.db", "/%00"):
+            assert asked(server, path)[0] in (400, 404)
+        assert asked(server, f"/events?race=../../race.db&race={'x' * 5_000}")[0] == 200
+        for host in (
+            "evil.example",
+            f"evil.example:{port}",
+            "127.0.0.1",
+            "127.0.0.1:1",
+            f"127.0.0.1:{port}.evil.example",
+        ):
+            assert asked(server, "/", host=host)[0] == 421
+        for host in (f"localhost:{port}", f"127.0.0.1:{port}"):
+            assert asked(server, "/", host=host)[0] == 200
+
+
+def test_another_interface_asks_for_the_token(results: Results, tmp_path: Path) -> None:
+    write(tmp_path / "race.db", results)
+    with served(tmp_path, "0.0.0.0") as server:
+        token = server.token
+        assert token
+        assert server.url.endswith(f"/?token={token}")
+        for path in ("/", "/events", "/plotly.js"):
+            assert asked(server, path)[0] == 401
+            assert asked(server, f"{path}?token={token[:-1]}x")[0] == 401
+            assert asked(server, f"{path}?token={token}")[0] == 200
+            assert asked(server, path, authorization=f"Bearer {token}")[0] == 200
+            assert asked(server, path, authorization="Bearer \xe9")[0] == 401
+        text = asked(server, f"/?token={token}")[2].decode()
+        assert f"token={token}" in re.findall(r'src="(plotly[^"]*)"', text)[0]
+
+
+def newer(place: Path) -> None:
+    connection = sqlite3.connect(place)
+    connection.execute("UPDATE thalweg SET version = 99")
+    connection.commit()
+    connection.close()
+
+
+def foreign(place: Path) -> None:
+    place.unlink()
+    connection = sqlite3.connect(place)
+    connection.execute("CREATE TABLE songs (name TEXT)")
+    connection.commit()
+    connection.close()
+
+
+WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "nothing there": ("nowhere", lambda place: None, "there is no folder and no store"),
+    "a foreign database": ("race", foreign, "something else"),
+    "a truncated one": ("race", lambda place: place.write_bytes(place.read_bytes()[:9_000]), "cannot be used"),
+    "no database": ("race", lambda place: place.write_text("text" * 500), "it is no race's store"),
+    "a newer one": ("race", newer, "newer thalweg"),
+    "a folder in place of the file": ("race/race.db/x", lambda place: None, "holds no race x"),
+    "another file": ("race/notes.txt", lambda place: place.with_name("notes.txt").write_text("x" * 99), "no race's"),
+    "no server": ("postgresql://me:secret@127.0.0.1:1/lab", lambda place: None, "127.0.0.1"),
+    "no such database system": ("mysql://me:secret@host/lab", lambda place: None, "cannot be used"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_cannot_be_followed_is_one_sentence(
+    results: Results, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, spoil, said = WRONG[what]
+    if "://" in text and text.startswith("postgresql"):
+        pytest.importorskip("psycopg")
+    write(tmp_path / "race" / "race.db", results, 1)
+    spoil(tmp_path / "race" / "race.db")
+    monkeypatch.chdir(tmp_path)
+    if what == "a folder in place of the file":
+        Stores(text).close()  # a race of a store that may begin later
+        return
+    with pytest.raises(SystemExit) as end:
+        main(["watch", text, "--no-browser"])
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert "secret" not in err
+
+
+def test_a_port_in_use_is_one_sentence(results: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "race.db", results, 1)
+    with served(tmp_path) as server:
+        port = server.url.rstrip("/").rpartition(":")[2]
+        with pytest.raises(SystemExit) as end:
+            main(["watch", str(tmp_path), "--no-browser", "--port", port])
+    assert end.value.code == 2
+    assert "it is in use" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_ends_it_while_somebody_listens(results: Results, tmp_path: Path) -> None:
+    write(tmp_path / "race.db", results)
+    command = [sys.executable, "-m", "thalweg", "watch", str(tmp_path), "--no-browser", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1) as child:
+        assert child.stdout
+        address = child.stdout.readline().rpartition(" ")[2].strip()
+        connection = http.client.HTTPConnection(address.split("/")[2], timeout=PATIENCE)
+        connection.request("GET", "/events")
+        assert connection.getresponse().read(40).startswith(b"retry")
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=PATIENCE)
+        connection.close()
+    assert child.returncode == 130
+    assert err.splitlines() == ["thalweg: interrupted"]
+
+
+RACE = """
+import sys, thalweg
+thalweg.Race("logistic", ["sgd", "momentum"], trials=2, seeds=1, steps=1500, workers=1, store=sys.argv[1]).run()
+"""
+
+
+def until(page: Any, condition: str) -> None:
+    """Wait until an expression is true; Playwright's own waiting is forbidden by the page's policy."""
+    end = time.monotonic() + PATIENCE
+    while not page.evaluate(f"() => Boolean({condition})"):
+        assert time.monotonic() < end, f"it never was: {condition}"
+        time.sleep(0.2)
+
+
+def test_a_page_grows_with_its_race(tmp_path: Path) -> None:
+    folder = tmp_path / "race"
+    folder.mkdir()
+    with served(folder) as server, opened(server.url, dark=True) as (page, errors):
+        until(page, "$('done').textContent.startsWith('Waiting')")
+        place = str(folder / "race.db")
+        with subprocess.Popen([sys.executable, "-c", RACE, place], env={**os.environ, "OMP_NUM_THREADS": "1"}) as race:
+            until(page, "data.runs.some((run) => run.curve.step.length)")
+            first = page.evaluate("data.runs.filter((run) => run.status !== 'running').length")
+            until(page, "progress?.complete")
+            assert race.wait(PATIENCE) == 0
+        assert first < 2 * 2 + 2 * 2
+        records = Results.read(place)
+        until(page, f"data.runs.length === {len(records.runs)}")
+        until(page, "$('verdict').textContent.includes('accuracy')")
+        assert f"{len(records.runs)} of {len(records.runs)} runs" in page.text_content("#done")
+        assert {run.key for run in records.runs} == set(page.evaluate("data.runs.map((run) => run.key)"))
+        assert "Still missing" not in page.text_content("#verdict")
+        assert sorted(file.name for file in folder.iterdir() if "lock" not in file.name) == ["race.db"]
+    assert not errors
+
+
+@pytest.mark.parametrize(("width", "dark"), [(390, True), (1280, False)])
+def test_the_filter_drives_every_figure_and_a_reload_keeps_it(
+    results: Results, width: int, dark: bool, tmp_path: Path
+) -> None:
+    write(tmp_path / "race.db", results)
+    with served(tmp_path) as server, opened(server.url, width=width, dark=dark) as (page, errors):
+        until(page, "$('curves').data && $('verdict').textContent.includes('accuracy') && $('ranking').data")
+        names = "(id) => [...new Set($(id).data.map((trace) => trace.name).filter(Boolean))].sort()"
+        assert page.evaluate(names, "ranking") == ["momentum", "sgd"]
+        page.fill("#filter", "momentum lr<0.05")
+        page.select_option("#of", "all")
+        page.select_option("#y", "train_loss")
+        page.locator("#keys button", has_text="1e6").click()
+
+        def check() -> None:
+            wanted = [r for r in results.runs if r.entry == "momentum" and r.settings["lr"] < 0.05]
+            shown = page.evaluate("[...$('rows').children].map((row) => row.lastChild.title)")
+            assert sorted(shown) == sorted(run.key for run in wanted)
+            assert page.evaluate(names, "curves") == (["momentum"] if wanted else [])
+            dots = page.evaluate("$('ranking').data.filter((t) => t.marker.symbol !== 'diamond').flatMap((t) => t.x)")
+            kept = [run for run in results.replicates("momentum") if run in wanted]
+            assert sorted(dots) == sorted(run.test_metric for run in kept)
+            rates = page.evaluate("$('sensitivity').data.flatMap((trace) => trace.x)")
+            assert sorted(rates) == sorted(run.settings["lr"] for run in wanted if run.phase == "tune")
+            assert page.evaluate("[...$('keys').querySelectorAll('[aria-pressed=false]')].length") == 1
+
+        check()
+        page.reload()
+        until(page, "$('curves').data && $('ranking').data && $('rows').children.length")
+        assert page.input_value("#filter") == "momentum lr<0.05"
+        assert page.input_value("#y") == "train_loss"
+        check()
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0
+    assert not errors
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "</script>" * 1_100 + "x" * 100], ids=["hostile", "long"])
+def test_names_are_only_text(results: Results, name: str, tmp_path: Path) -> None:
+    write(tmp_path / "race.db", renamed(results, name))
+    with served(tmp_path) as server, opened(server.url, width=390) as (page, errors):
+        until(page, "$('curves').data && $('ranking').data && $('lost').textContent.includes('last')")
+        assert page.evaluate("document.images.length") == 0
+        assert page.evaluate("document.scripts.length") == 3
+        assert page.title() != "x"
+        text = page.inner_text("body")
+        assert not set("\u202e\x1b") & set(text)
+        assert "</script>" in text
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0
+    assert not errors
+
+
+def test_a_lost_server_is_said_and_forgotten_when_it_is_back(
+    results: Results, tmp_path: Path, following: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from thalweg.store import Reader
+
+    follower = following(Path(write(tmp_path / "race.db", results)).parent)
+    with follower.page(results.plan.problem.name) as feed:
+        page = Heard(follower).look(feed)
+
+        def lost(self: Reader) -> Any:
+            raise StoreError("the server went away")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Reader, "races", lost)
+            assert page.look(feed).hub["problem"] == "the server went away"
+        assert page.look(feed).hub["problem"] is None
+
+
+def test_many_pages_are_told_by_one_look(results: Results, tmp_path: Path) -> None:
+    write(tmp_path / "race.db", results, 2)
+    with served(tmp_path) as server:
+        before = threading.active_count()
+        connections = [http.client.HTTPConnection(server.url.split("/")[2], timeout=PATIENCE) for _ in range(20)]
+        for connection in connections:
+            connection.request("GET", "/events")
+            assert connection.getresponse().read(40).startswith(b"retry")
+        assert threading.active_count() - before < 20
+        for connection in connections:
+            connection.close()
