@@ -63,16 +63,23 @@ def ran(plan: Plan, task: Task, i: int) -> Run:
     return Run(*common, "finished", 40, good[-1], loss[-1], **tested, curve=curve, seconds=0.4)
 
 
-@pytest.fixture(scope="module")
-def results() -> Results:
-    """A race whose numbers are made up; trials come first, as in a race."""
+def planned() -> Plan:
     entries = [Entry(rule) for rule in ("sgd", "momentum", "sgd(lr=1e6)")]
-    plan = planning.make(problems.get("logistic"), entries, trials=3, seeds=2, finalists=3, steps=40, seed=0)
-    plan = dataclasses.replace(plan, growths=0)
+    made = planning.make(problems.get("logistic"), entries, trials=3, seeds=2, finalists=3, steps=40, seed=0)
+    return dataclasses.replace(made, growths=0)
+
+
+def raced(plan: Plan) -> Results:
+    """A race whose numbers are made up; trials come first, as in a race."""
     known: dict[str, Run] = {}
     while left := [task for task in course.tasks(plan, known) if task.key not in known]:
         known |= {task.key: ran(plan, task, i) for i, task in enumerate(left)}
     return Results(plan, tuple(sorted(known.values(), key=lambda run: run.phase != "tune")))
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return raced(planned())
 
 
 def write(place: Path | str, results: Results, kept: int | None = None) -> Path | str:
@@ -85,16 +92,14 @@ def write(place: Path | str, results: Results, kept: int | None = None) -> Path 
     return place
 
 
-def renamed(results: Results, name: str) -> Results:
-    first = results.plan.entries[0]
-    plan = dataclasses.replace(
-        results.plan,
-        entries=(dataclasses.replace(first, name=name), *results.plan.entries[1:]),
-        problem=dataclasses.replace(results.plan.problem, name=name, source=name, metric=name[:200]),
-    )
-    said = [dataclasses.replace(r, message=f"first\n{name}\nlast", status="failed") for r in results.runs[-1:]]
-    own = [dataclasses.replace(r, entry=name) if r.entry == first.name else r for r in results.runs[:-1]]
-    return Results(plan, (*own, *said))
+def renamed(name: str) -> Results:
+    """A race whose problem, metric, first entry and last words are this."""
+    plan = planned()
+    problem = dataclasses.replace(plan.problem, name=name, source=name, metric=name[:200])
+    first = dataclasses.replace(plan.entries[0], name=name)
+    made = raced(dataclasses.replace(plan, entries=(first, *plan.entries[1:]), problem=problem))
+    said = [dataclasses.replace(r, message=f"first\n{name}\nlast", status="failed") for r in made.runs[-1:]]
+    return Results(made.plan, (*made.runs[:-1], *said))
 
 
 class Heard:
@@ -525,8 +530,8 @@ def test_the_filter_drives_every_figure_and_a_reload_keeps_it(
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "</script>" * 1_100 + "x" * 100], ids=["hostile", "long"])
-def test_names_are_only_text(results: Results, name: str, tmp_path: Path) -> None:
-    write(tmp_path / "race.db", renamed(results, name))
+def test_names_are_only_text(name: str, tmp_path: Path) -> None:
+    write(tmp_path / "race.db", renamed(name))
     with served(tmp_path) as server, opened(server.url, width=390) as (page, errors):
         until(page, "$('curves').data && $('ranking').data && $('lost').textContent.includes('last')")
         assert page.evaluate("document.images.length") == 0

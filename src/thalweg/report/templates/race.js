@@ -225,7 +225,7 @@ function redraw() {
 
 function choices(id, options, first) {
   const select = $(id);
-  for (const [value, text] of Object.entries(options)) select.add(new Option(text, value));
+  for (const [value, text] of Object.entries(options)) select.add(new Option(short(text), value));
   select.value = chosen[id] in options ? chosen[id] : first;
   chosen[id] = select.value;
   select.addEventListener("change", () => {
