@@ -33,8 +33,8 @@ _STARTS = {"subprocess.Popen", "os.fork", "os.posix_spawn"}
 
 _ELSEWHERE = {
     "test_bad_places", "test_build", "test_cli_hostile", "test_container", "test_examples", "test_house",
-    "test_imports", "test_notebook", "test_playground", "test_problems_broken", "test_processes", "test_race_edits",
-    "test_race_kills", "test_race_processes", "test_ray", "test_report", "test_soak", "test_store",
+    "test_imports", "test_mirrors", "test_notebook", "test_playground", "test_problems_broken", "test_processes",
+    "test_race_edits", "test_race_kills", "test_race_processes", "test_ray", "test_report", "test_soak", "test_store",
     "test_store_hostile", "test_store_shared", "test_training_kills", "test_training_misbehaved",
     "test_training_strangers", "test_watch",
 }  # fmt: skip

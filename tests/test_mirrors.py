@@ -193,7 +193,8 @@ def test_a_mirror_that_cannot_be_opened_is_one_sentence(
 ) -> None:
     if text == "wandb":
         monkeypatch.setitem(sys.modules, "wandb", None)
-        monkeypatch.setattr("importlib.util.find_spec", {}.get)
+        there: dict[str, None] = {}
+        monkeypatch.setattr("importlib.util.find_spec", there.get)
     if text.startswith("tensorboard"):
         pytest.importorskip("tensorboard")
         monkeypatch.chdir(tmp_path)

@@ -1,6 +1,5 @@
 """The page that follows races: it grows with them, only reads, answers only whom it should, and shows names as text."""
 
-import dataclasses
 import http.client
 import json
 import os
@@ -13,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,26 +47,22 @@ def ran(plan: Plan, task: Task, i: int) -> Run:
     good = tuple(0.5 + 0.4 * s / (s + 10) - 0.003 * (i % 7) + 0.001 * (s % 3) for s in steps)
     loss = tuple(1 - x for x in good)
     entry = plan.entry(task.entry)
-    common: list[Any] = [
-        task.key,
-        task.entry,
-        task.phase,
-        task.trial,
-        task.seed,
-        dict(task.tuned) or {"lr": 1e6},
-        entry.rule,
-    ]
     curve = Curve(steps, tuple(64 * s for s in steps), tuple(s / 100 for s in steps), loss, loss, good)
+    made = Run(
+        task.key, task.entry, task.phase, task.trial, task.seed, dict(task.tuned) or {"lr": 1e6}, entry.rule,
+        "finished", 40, seconds=0.4,
+    )  # fmt: skip
     if "1e6" in task.entry:
-        return Run(*common, "diverged", 4, curve=Curve(), message="the loss is nan at step 4", seconds=0.1)
-    tested = {"test_metric": good[-1] - 0.01, "test_loss": loss[-1]} if task.phase == "final" else {}
-    return Run(*common, "finished", 40, good[-1], loss[-1], **tested, curve=curve, seconds=0.4)
+        return replace(made, status="diverged", best_step=4, message="the loss is nan at step 4")
+    if task.phase == "final":
+        made = replace(made, test_metric=good[-1] - 0.01, test_loss=loss[-1])
+    return replace(made, validation_metric=good[-1], validation_loss=loss[-1], curve=curve)
 
 
 def planned() -> Plan:
     entries = [Entry(rule) for rule in ("sgd", "momentum", "sgd(lr=1e6)")]
     made = planning.make(problems.get("logistic"), entries, trials=3, seeds=2, finalists=3, steps=40, seed=0)
-    return dataclasses.replace(made, growths=0)
+    return replace(made, growths=0)
 
 
 def raced(plan: Plan) -> Results:
@@ -95,10 +91,10 @@ def write(place: Path | str, results: Results, kept: int | None = None) -> Path 
 def renamed(name: str) -> Results:
     """A race whose problem, metric, first entry and last words are this."""
     plan = planned()
-    problem = dataclasses.replace(plan.problem, name=name, source=name, metric=name[:200])
-    first = dataclasses.replace(plan.entries[0], name=name)
-    made = raced(dataclasses.replace(plan, entries=(first, *plan.entries[1:]), problem=problem))
-    said = [dataclasses.replace(r, message=f"first\n{name}\nlast", status="failed") for r in made.runs[-1:]]
+    problem = replace(plan.problem, name=name, source=name, metric=name[:200])
+    first = replace(plan.entries[0], name=name)
+    made = raced(replace(plan, entries=(first, *plan.entries[1:]), problem=problem))
+    said = [replace(r, message=f"first\n{name}\nlast", status="failed") for r in made.runs[-1:]]
     return Results(made.plan, (*made.runs[:-1], *said))
 
 
@@ -204,10 +200,10 @@ def test_a_race_that_begins_later_grows_and_is_deleted(results: Results, tmp_pat
         with Store.open(place, results.plan) as store:
             under = results.runs[2]
             begun = Points(under.key, under.entry, under.phase, under.trial, under.seed, under.settings)
-            store.stream([dataclasses.replace(begun, curve=Curve((0,), (0,), (0.0,), (2.0,), (2.0,), (0.1,)))])
+            store.stream([replace(begun, curve=Curve((0,), (0,), (0.0,), (2.0,), (2.0,), (0.1,)))])
             page.look(feed)
             assert page.runs[under.key]["status"] == "running"
-            store.stream([dataclasses.replace(begun, first=1, curve=Curve((5,), (9,), (0.5,), (1.0,), (1.0,), (0.2,)))])
+            store.stream([replace(begun, first=1, curve=Curve((5,), (9,), (0.5,), (1.0,), (1.0,), (0.2,)))])
             page.look(feed)
             assert page.runs[under.key]["curve"]["step"] == [0, 5]
             assert page.race["progress"]["under"] == 1
