@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: race test fuzz lint types format clean
+.PHONY: race test fuzz soak lint types format clean
 
 race: .venv/lab
 	$(BIN)/thalweg race digits
@@ -13,6 +13,10 @@ test: .venv/dev
 # Runs random programs with torch's optimizers and with ours, in processes that may die.
 fuzz: .venv/dev
 	PYTHONPATH=tests $(BIN)/python -m fuzz --count 10000
+
+# Kills drivers, workers, nodes and databases, fills disks, cuts connections, turns clocks: 200 times, in about an hour.
+soak: .venv/dev
+	PYTHONPATH=tests $(BIN)/python -m soak --count 200
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -1,0 +1,29 @@
+"""``python -m soak --count 200``: see `soak`."""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from processes import adopting
+from soak.many import soak
+
+
+def main() -> None:
+    """Run the soak, and print how many faults of each kind there were."""
+    parser = argparse.ArgumentParser(description="Scripted faults in races.")
+    parser.add_argument("--count", type=int, default=200, help="how many faults")
+    parser.add_argument("--seed", type=int, default=0, help="where chance begins")
+    parser.add_argument("--places", default="sqlite,postgresql,ray", help="where")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder, adopting():
+        counts = soak(Path(folder), given.places.split(","), given.count, given.seed, say=print)
+    total = sum(sum(count.values()) for count in counts.values())
+    for place, count in counts.items():
+        print(f"{place}: {', '.join(f'{n} × {name}' for name, n in sorted(count.items()))}")
+    print(f"{total} faults; nothing lost, nothing twice, every verdict as undisturbed, no process left")
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

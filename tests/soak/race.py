@@ -1,0 +1,136 @@
+"""One race of a soak: begun, disturbed, begun again until it is through, and then compared."""
+
+import os
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.context import ForkServerProcess
+from random import Random
+
+from processes import children, command, ended, tree, wait_for
+from soak.places import Place
+from thalweg.race import Results
+from thalweg.store import Reader, StoreError
+
+PROBLEM = """
+import time
+from pathlib import Path
+import torch
+from torch import nn
+import thalweg
+
+HERE = Path(__file__).parent
+true = time.time
+
+def jumping():
+    try:
+        return true() + float((HERE / "clock").read_text())
+    except (OSError, ValueError):
+        return true()
+
+time.time = jumping
+
+def error(prediction, target):
+    time.sleep(0.01)
+    return float(((prediction - target) ** 2).double().mean())
+
+def problem():
+    x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    pair = x, x.sum(1, keepdim=True)
+    return thalweg.Problem("soak", lambda: nn.Linear(3, 1), nn.functional.mse_loss, pair, pair, pair, error,
+                           metric_name="error", higher_is_better=False, batch_size=8)
+"""
+_RUNS = ["--rules", "sgd,adam", "--trials", "6", "--seeds", "5", "--finalists", "1", "--steps", "4"]
+
+Records = dict[str, str]
+
+
+class Soaked:
+    """A race at a place, whose faults are counted.
+
+    Args:
+        place: where.
+        name: of the race; its own in the store.
+        seed: of the race.
+    """
+
+    def __init__(self, place: Place, name: str, seed: int) -> None:
+        self.place, self.name, self.seed = place, name, seed
+        self.counts: Counter[str] = Counter()
+        (place.folder / "mine.py").write_text(PROBLEM, encoding="utf-8")
+
+    def start(self) -> ForkServerProcess:
+        """Start the command."""
+        line = ["race", f"{self.place.folder / 'mine.py'}:problem", *_RUNS, "--populations", "never"]
+        line += ["--seed", str(self.seed), "--store", self.place.store, "--out", str(self.place.folder / self.name)]
+        return command([*line, *self.place.options])
+
+    def records(self) -> Records:
+        """Every run that is stored, as text; none if there is no race yet."""
+        with suppress(StoreError), Reader(self.place.store) as reader:
+            return {run.key: repr(run) for run in reader.results(self.name).runs}
+        return {}
+
+    def verdict(self) -> str:
+        """The leaderboard with the sentence at its top, and each run's numbers."""
+        results = Results.read(self.place.store, self.name)
+        numbers = [(r.key, r.status, r.best_step, r.validation_metric, r.test_metric) for r in results.runs]
+        rows = [replace(row, seconds=0.0) for row in results.verdict.rows]
+        found = results.verdict
+        return f"{numbers}\n{rows}\n{found.pairs}\n{found.headline}\n{found.sentences}"
+
+    def disturbed(self, faults: list[str], chance: Random) -> None:
+        """Do the race with these faults, one after another, wherever it is by then."""
+        known, before = children(os.getpid()), self.records()
+        process = self.start()
+        for name in faults:
+            had = len(before)
+            if chance.random() < 0.7:  # otherwise it may not have begun
+                alive = process.is_alive
+                wait_for(lambda had=had, alive=alive: len(self.records()) > had or not alive())
+            time.sleep(0.3 * chance.random())
+            pid = process.pid or 0
+            if name == "two drivers":
+                self._second()
+            else:
+                self.place.faults[name](self.place, pid, chance)
+            self.counts[name] += 1
+            left = tree(pid)
+            if name in ("driver", "both"):
+                process.join()
+                wait_for(lambda left=left: ended(left), patience=60)
+            elif name == "full disk":
+                process.join(20)
+                self.place.mend()
+            before = self._kept(before)
+            if not process.is_alive():
+                process.join()
+                assert process.exitcode in (0, 2, -9), f"exit code {process.exitcode} after {name}"
+                process = self.start()
+        self._finish(process, before)
+        if not self.place.lives_on:
+            wait_for(lambda: children(os.getpid()) <= known, patience=60)
+
+    def _second(self) -> None:
+        """A second driver is refused, or finds nothing to do; it never computes."""
+        second = self.start()
+        second.join()
+        assert second.exitcode in (0, 2), second.exitcode
+
+    def _kept(self, before: Records) -> Records:
+        """What is stored now, of which nothing that had been is missing or changed."""
+        wait_for(lambda: before.items() <= self.records().items(), patience=90)
+        return self.records()
+
+    def _finish(self, process: ForkServerProcess, before: Records) -> None:
+        for _ in range(20):
+            process.join()
+            self.place.mend()
+            if process.exitcode == 0:
+                break
+            print(f"  {self.name}: exit code {process.exitcode}, again", file=sys.stderr)
+            process = self.start()
+        assert process.exitcode == 0
+        self._kept(before)
