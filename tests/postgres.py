@@ -56,6 +56,11 @@ class Server:
             assert time.monotonic() < end, self._log.read_text()
             time.sleep(0.2)
 
+    @property
+    def pid(self) -> int:
+        """The process that is the server now, and the parent of its others; 0 if there is none."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else 0
+
     def stop(self, how: int = signal.SIGINT) -> None:
         """End it by a signal."""
         if self._process is not None:

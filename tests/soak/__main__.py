@@ -3,6 +3,7 @@
 import argparse
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 from processes import adopting
@@ -17,12 +18,17 @@ def main() -> None:
     parser.add_argument("--places", default="sqlite,postgresql,ray", help="where")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak-") as folder, adopting():
-        counts = soak(Path(folder), given.places.split(","), given.count, given.seed, say=print)
+        counts, wrong = soak(Path(folder), given.places.split(","), given.count, given.seed, say=_say)
     total = sum(sum(count.values()) for count in counts.values())
     for place, count in counts.items():
         print(f"{place}: {', '.join(f'{n} × {name}' for name, n in sorted(count.items()))}")
+    if wrong:
+        sys.exit(f"{total} faults; {len(wrong)} races went wrong, as above")
     print(f"{total} faults; nothing lost, nothing twice, every verdict as undisturbed, no process left")
-    sys.exit(0)
+
+
+def _say(text: str) -> None:
+    print(f"{datetime.now(UTC):%H:%M:%S} {text}", flush=True)
 
 
 if __name__ == "__main__":

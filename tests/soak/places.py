@@ -31,10 +31,7 @@ class Place:
     Attributes:
         faults: what may happen, by name; each is given the place, the process of the driver, and chance.
         options: further options of ``thalweg race``.
-        lives_on: whether it has processes of its own, that come and go.
     """
-
-    lives_on = False
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -49,6 +46,10 @@ class Place:
 
     def mend(self) -> None:
         """Undo what a fault has left."""
+
+    def own(self) -> set[int]:
+        """The processes that belong to the place, and not to a race."""
+        return set()
 
     def close(self) -> None:
         """End everything."""
@@ -100,6 +101,9 @@ class Postgres(Place):
         url = self.server.url.set(port=self.proxy.port, drivername="postgresql", database=name)
         self.store = url.render_as_string()
 
+    def own(self) -> set[int]:
+        return {self.server.pid}
+
     def close(self) -> None:
         self.proxy.close()
         self.server.stop()
@@ -107,8 +111,6 @@ class Postgres(Place):
 
 class Ray(Place):
     """A cluster of two nodes, with a file as its store."""
-
-    lives_on = True
 
     def __init__(self, folder: Path) -> None:
         from ray.cluster_utils import Cluster
@@ -123,6 +125,10 @@ class Ray(Place):
             self.cluster.add_node(**self._node)
         self.options = ["--ray", self.cluster.address]
         self.faults = {"driver": _driver, "ray worker": _ray_worker, "node": _lost_node, "clock": _clock}
+
+    def own(self) -> set[int]:
+        processes = (infos for node in self.cluster.list_all_nodes() for infos in node.all_processes.values())
+        return {info.process.pid for infos in processes for info in infos}
 
     def mend(self) -> None:
         if not self.cluster.worker_nodes:
