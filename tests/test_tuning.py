@@ -8,7 +8,7 @@ import pytest
 
 from test_verdict import RATES, Results, Run, entry, final, nan, race, trial
 from thalweg import verdict
-from thalweg.verdict.tuning import tuning
+from thalweg.verdict.tuning import expected_best, tuning
 
 
 def tried(metrics: list[float], higher: bool = True) -> Results:
@@ -27,6 +27,13 @@ def test_the_expected_best_is_the_mean_over_all_choices_of_trials(metrics: list[
     assert sorted(found.expected) == [1, 2, 4]
     for k, expected in found.expected.items():
         assert expected == pytest.approx(np.mean([best(few) for few in itertools.combinations(filled, k)]))
+
+
+def test_the_expected_best_of_very_many_trials_is_that_of_the_discrete_uniform_distribution():
+    n = 3_000  # there are more ways to choose half of these than a float can be
+    found = expected_best([float(i) for i in range(1, n + 1)])
+    assert found == pytest.approx({k: k * (n + 1) / (k + 1) for k in found}, rel=1e-12)
+    assert list(found)[-2:] == [2048, n]
 
 
 def test_trials_near_the_best_are_counted_and_lost_ones_are_not_near():

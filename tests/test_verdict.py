@@ -18,6 +18,7 @@ from scipy import stats
 from thalweg import verdict
 from thalweg.store import Curve, EntryPlan, Plan, ProblemPlan, Results, Run, Space, Status
 from thalweg.verdict import statistics
+from thalweg.verdict import times as times_of
 from thalweg.verdict.board import leaderboard
 from thalweg.verdict.times import log_rank_scores, sooner
 
@@ -442,6 +443,16 @@ def test_the_log_rank_statistic_is_that_of_scipy_and_rarely_errs():
     assert shown / 200 <= 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5
 
 
+@pytest.mark.parametrize("n", [5, 9, 120])
+def test_a_p_value_of_times_depends_on_no_other_pair(n: int, monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(n)
+    times = np.minimum(np.round(rng.exponential(60, (4, 2 * n))), 100)
+    scores = np.array([log_rank_scores(t.tolist(), (t < 100).tolist()) for t in times])
+    together = times_of.p_values(scores[:, :n], scores[:, n:])
+    monkeypatch.setattr(times_of, "_AT_ONCE", 10_000)
+    assert [times_of.p_values(x[None, :n], x[None, n:])[0] for x in scores] == together
+
+
 def test_csv_has_the_columns_and_empty_cells_for_unknown_values():
     names: dict[str, Any] = {'a,"x"': HIGH, "b": [nan] * 5}
     text = verdict.to_csv(verdict.judge(race(**names)).rows)
@@ -517,6 +528,16 @@ def test_a_difference_that_could_be_shown_is_shown_as_often_as_said():
         x[..., 0] += statistics.detectable(n, entries) * 2**0.5
         assert np.mean(statistics.compare(x).low[:, 0] > 0) == pytest.approx(0.8, abs=0.025)
     assert statistics.detectable(5, 7) * 2**0.5 < 3.3  # 5.15 with t-tests and Holm's correction
+
+
+@pytest.mark.parametrize(("n", "entries"), [(5, 2), (7, 4), (21, 9)])
+def test_the_difference_that_could_be_shown_is_of_the_intervals_of_compare(
+    n: int, entries: int, monkeypatch: pytest.MonkeyPatch
+):
+    x = np.random.default_rng(0).normal(0, 0.5**0.5, (4000, n, entries))
+    wanted = float(np.quantile(-statistics.compare(x).low[:, 0], 0.8))
+    monkeypatch.setattr(statistics, "_AT_ONCE", 999 * n * entries)  # a few races at once, and not as many each time
+    assert statistics.detectable.__wrapped__(n, entries) == pytest.approx(wanted, rel=1e-12)
 
 
 def test_wins_needed_where_runs_were_lost():

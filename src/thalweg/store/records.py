@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any, Literal, Self
 
 FORMAT = 3
@@ -300,7 +301,15 @@ class Results:
 
     def of(self, entry: str, phase: Phase) -> tuple[Run, ...]:
         """The runs of an entry in a phase, in the order of trials and seeds."""
-        return tuple(run for run in self.runs if run.entry == entry and run.phase == phase)
+        return self._parts.get((entry, phase), ())
+
+    @cached_property
+    def _parts(self) -> Mapping[tuple[str, str], tuple[Run, ...]]:
+        """The runs of each entry and phase."""
+        found: dict[tuple[str, str], list[Run]] = {}
+        for run in self.runs:
+            found.setdefault((run.entry, run.phase), []).append(run)
+        return {part: tuple(runs) for part, runs in found.items()}
 
     def best(self, entry: str) -> Run | None:
         """The best of an entry's trials by validation metric, then loss, then order; None if none finished."""

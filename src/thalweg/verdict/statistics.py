@@ -35,6 +35,8 @@ FEWEST = 5
 POWER = 0.8
 _RACES = 4_000
 """Simulated races from which the difference that could be shown is computed."""
+_AT_ONCE = 2**20
+"""Numbers of them in memory at once."""
 
 Array = NDArray[np.float64]
 
@@ -101,12 +103,17 @@ def compare(
     if n < FEWEST:
         ends = np.where(sure, difference, np.nan)
         return Comparison(difference, ends, ends, spread, clean, sure, d)
-    margin = _critical(alpha, entries, n) * spread / math.sqrt(n)
-    middle, signs = ordered(d, 1 - ALPHA), _by_signs(d, alpha / _pairs(entries))
-    low = np.where(clean, np.fmin(mean - margin, middle.low), signs.low)
-    high = np.where(clean, np.fmax(mean + margin, middle.high), signs.high)
+    both, signs = _both(d, mean, spread, entries, alpha), _by_signs(d, alpha / _pairs(entries))
+    low, high = np.where(clean, both.low, signs.low), np.where(clean, both.high, signs.high)
     low, high = (np.where(sure, difference, end) for end in (low, high))
     return Comparison(difference, low, high, spread, clean, sure, d)
+
+
+def _both(d: Array, mean: Array, spread: Array, entries: int, alpha: float) -> "Arrays":
+    """The smallest intervals that contain those of the means and those of the medians of differences `d`."""
+    n = d.shape[-2]
+    margin, middle = _critical(alpha, entries, n) * spread / math.sqrt(n), ordered(d, 1 - ALPHA)
+    return Arrays(np.fmin(mean - margin, middle.low), np.fmax(mean + margin, middle.high))
 
 
 def p_values(found: Comparison, of: int) -> Array:
@@ -244,8 +251,22 @@ def detectable(n: int, entries: int, alpha: float = ALPHA) -> float:
     """
     if n < FEWEST:
         return math.inf
-    scores = np.random.default_rng(0).normal(0, math.sqrt(0.5), (_RACES, n, entries))
-    return float(np.quantile(-compare(scores, alpha=alpha).low[:, 0], POWER))
+    rng, at_once = np.random.default_rng(0), max(_AT_ONCE // (n * entries), 1)
+    parts = (min(at_once, _RACES - first) for first in range(0, _RACES, at_once))
+    lows = [_low(rng.normal(0, math.sqrt(0.5), (races, n, entries)), alpha) for races in parts]
+    return float(np.quantile(-np.concatenate(lows), POWER))
+
+
+def _low(scores: Array, alpha: float) -> Array:
+    """The lower ends of the intervals of `compare` for the first two entries of races without lost runs."""
+    n, entries = scores.shape[-2:]
+    a, b = np.triu_indices(entries, 1)
+    centred = scores - scores.mean(-2, keepdims=True)
+    with_each = np.einsum("rni,rnj->rij", centred, centred, optimize=True) / (n - 1)  # quicker than all differences
+    own = np.diagonal(with_each, axis1=-2, axis2=-1)
+    spread = np.sqrt(_moderated(own[:, a] + own[:, b] - 2 * with_each[:, a, b], n))[:, :1]
+    d = scores[..., :1] - scores[..., 1:2]
+    return _both(d, d.mean(-2), spread, entries, alpha).low[:, 0]
 
 
 def wins_needed(n: int, entries: int) -> int | None:

@@ -26,6 +26,8 @@ _WAYS = 9_999
 """The ways to share replicates out that are tried where there are more."""
 _MANY = 100
 """From how many replicates on that distribution is known without drawing any."""
+_AT_ONCE = 2**21
+"""Numbers in memory at once while they are tried."""
 
 
 @dataclass(frozen=True)
@@ -104,17 +106,20 @@ def _sooner(results: Results, names: Sequence[str], target: float, measure: Meas
     higher = results.plan.problem.higher_is_better
     times = {name: [_censored(run, target, higher, measure) for run in results.replicates(name)] for name in names}
     pairs: list[tuple[str, str]] = []
-    p: list[float] = []
+    of: list[Array] = []
+    n = len(times[names[0]]) if names else 0  # as many for all, since all are whole
     for a, b in combinations(names, 2):
         scores = log_rank_scores(*zip(*times[a], *times[b], strict=True))
-        n = len(times[a])
         if not scores.any():
             continue  # neither ever reaches it
         # Larger scores are of those that reach it sooner.
         pairs.append((a, b) if scores[:n].mean() >= scores[n:].mean() else (b, a))
-        p.append(_p(scores[:n], scores[n:]))
-    for (first, second), adjusted in zip(pairs, _holm(p), strict=True):
-        yield Sooner(first, second, measure, adjusted, adjusted < statistics.ALPHA)
+        of.append(scores)
+    if not of:
+        return
+    both = np.array(of)
+    for (first, second), p in zip(pairs, _holm(p_values(both[:, :n], both[:, n:])), strict=True):
+        yield Sooner(first, second, measure, p, p < statistics.ALPHA)
 
 
 def _censored(run: Run, target: float, higher: bool, measure: Measure) -> tuple[float, bool]:
@@ -138,23 +143,27 @@ def log_rank_scores(times: Sequence[float], reached: Sequence[bool]) -> Array:
     return events - hazard[np.searchsorted(moments, t, side="right")]
 
 
-def _p(a: Array, b: Array) -> float:
-    """The two-sided p-value of a difference between the mean scores, from all ways to share them out.
+def p_values(a: Array, b: Array) -> list[float]:
+    """The two-sided p-values of differences between the mean scores of pairs, from all ways to share them out.
 
-    From `_MANY` in each group on, the distribution over all ways is normal for all that is shown of it.
+    The ways are the same for all pairs, since to draw them takes longer than all else.  From `_MANY` in each group on,
+    the distribution over all ways is normal for all that is shown of it.
+
+    Args:
+        a, b: the scores of the two groups, shape (pairs, scores).
     """
-    if min(len(a), len(b)) >= _MANY:
-        together = np.concatenate([a, b])
-        deviation = together.std(ddof=1) * math.sqrt(1 / len(a) + 1 / len(b))
-        return float(2 * scipy.stats.norm.sf(abs(a.mean() - b.mean()) / deviation))
+    if min(a.shape[1], b.shape[1]) >= _MANY:
+        deviation = np.hstack([a, b]).std(-1, ddof=1) * math.sqrt(1 / a.shape[1] + 1 / b.shape[1])
+        return (2 * scipy.stats.norm.sf(abs(a.mean(-1) - b.mean(-1)) / deviation)).tolist()
 
     def difference(x: Any, y: Any, axis: int) -> Any:
         return np.mean(x, axis=axis) - np.mean(y, axis=axis)
 
     found: Any = scipy.stats.permutation_test(
-        (a, b), difference, n_resamples=_WAYS, vectorized=True, rng=np.random.default_rng(0)
-    )
-    return float(found.pvalue)
+        (a, b), difference, n_resamples=_WAYS, vectorized=True, axis=-1, rng=np.random.default_rng(0),
+        batch=max(_AT_ONCE // (a.size + b.size), 1),
+    )  # fmt: skip
+    return found.pvalue.tolist()
 
 
 def _holm(p: Sequence[float]) -> list[float]:

@@ -44,7 +44,7 @@ def _tuning(results: Results, name: str) -> Tuning:
     lost = [_untrained(run, sign, min(finished)) for run in trials if run.status not in ended]
     best = max(finished)
     within = {percent: sum(x >= best - percent / 100 * abs(best) for x in finished) / len(trials) for percent in (1, 5)}
-    expected = {k: sign * x for k, x in _expected([*finished, *lost]).items()}
+    expected = {k: sign * x for k, x in expected_best([*finished, *lost]).items()}
     return Tuning(name, *_rates(results, name, sign), expected, within)
 
 
@@ -53,12 +53,19 @@ def _untrained(run: Run, sign: float, worst: float) -> float:
     return worst if math.isnan(first) else min(sign * first, worst)
 
 
-def _expected(scores: list[float]) -> dict[int, float]:
+def expected_best(scores: list[float]) -> dict[int, float]:
     """The expected maximum of 1, 2, 4 … of these values, drawn without replacement."""
-    ordered, n = sorted(scores), len(scores)
+    ordered, n = sorted(scores, reverse=True), len(scores)
     budgets = [2**i for i in range(n.bit_length()) if 2**i < n] + [n]
-    # The value above i others is the maximum of k in C(i, k − 1) of C(n, k) cases.
-    return {k: sum(x * math.comb(i, k - 1) / math.comb(n, k) for i, x in enumerate(ordered)) for k in budgets}
+    return {k: float(np.dot(ordered, _best_of(k, n))) for k in budgets}
+
+
+def _best_of(k: int, n: int) -> statistics.Array:
+    """The probabilities that the best of k of n values, drawn without replacement, is the best, the second best …"""
+    # That of the value below j others is C(n − 1 − j, k − 1) / C(n, k).  Each is computed from the one before, since
+    # such numbers are too large for floats from 1,030 values on.
+    j = np.arange(1.0, n)
+    return np.cumprod([k / n, *np.maximum(n - k - j + 1, 0.0) / (n - j)], dtype=float)
 
 
 def _rates(results: Results, name: str, sign: float) -> tuple[float, float]:
