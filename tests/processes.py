@@ -5,7 +5,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,13 @@ def adopting() -> Generator[None]:
 
 def command(line: Sequence[str]) -> ForkServerProcess:
     """Start the command ``thalweg`` with these arguments, forked from a process that has imported it already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["thalweg.cli.racing"])
-    process = context.Process(target=cli.main, args=(line,))
+    process = prepare().Process(target=cli.main, args=(line,))
     process.start()
     return process
+
+
+def prepare() -> ForkServerContext:
+    """The context of `command`, whose server is told what to import before it is started."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["thalweg.cli.racing"])
+    return context

@@ -1,6 +1,7 @@
 """``python -m soak --count 200``: see `soak`."""
 
 import argparse
+import signal
 import sys
 import tempfile
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="where chance begins")
     parser.add_argument("--places", default="sqlite,postgresql,ray", help="where")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, _stop)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder, adopting():
         counts, wrong = soak(Path(folder), given.places.split(","), given.count, given.seed, say=_say)
     total = sum(sum(count.values()) for count in counts.values())
@@ -25,6 +27,10 @@ def main() -> None:
     if wrong:
         sys.exit(f"{total} faults; {len(wrong)} races went wrong, as above")
     print(f"{total} faults; nothing lost, nothing twice, every verdict as undisturbed, no process left")
+
+
+def _stop(number: int, frame: object) -> None:
+    sys.exit(128 + number)  # so that what has been started and mounted is undone
 
 
 def _say(text: str) -> None:

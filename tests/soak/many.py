@@ -8,7 +8,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 from random import Random
 
-from processes import ended, tree, wait_for
+from processes import ended, prepare, tree, wait_for
 from soak.places import Place, Postgres, Ray, Sqlite
 from soak.race import Soaked
 
@@ -27,6 +27,7 @@ def soak(
         How many of each kind there were, by place; and what went wrong: what was lost, counted twice or left behind,
         and verdicts that are not as undisturbed.
     """
+    prepare()
     forkserver.ensure_running()  # from which commands are forked, and which stays
     found: dict[str, Counter[str]] = {}
     wrong: list[str] = []

@@ -104,8 +104,8 @@ class Soaked:
         while faults:
             had = len(before)
             if chance.random() < 0.7:  # otherwise it may not have begun
-                alive = process.is_alive
-                wait_for(lambda had=had, alive=alive: len(self.records()) > had or not alive())
+                while process.is_alive() and len(self.records()) <= had:
+                    time.sleep(0.1)
             time.sleep(0.3 * chance.random())
             if not process.is_alive() and not process.exitcode:
                 break
