@@ -17,7 +17,10 @@ from typing import Any, cast
 import pytest
 import torch
 from hypothesis import settings
+from sqlalchemy import URL
 
+import postgres
+from clocks import Clock
 from fuzz.children import Server
 from thalweg import kernels
 
@@ -56,6 +59,30 @@ def server() -> Generator[Server]:
     """Runs programs of `fuzz` in child processes."""
     with Server() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Generator[URL]:
+    """The URL of a PostgreSQL server on loopback, where there is one; `postgres.fresh` makes a store there."""
+    with postgres.server(tmp_path_factory.mktemp("postgresql")) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store for many races: a file, and again on the server."""
+    if request.param == "postgresql":
+        return postgres.fresh(request.getfixturevalue("postgresql"))
+    return f"sqlite:///{tmp_path / 'lab.db'}"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The stopwatch of all runs in this process."""
+    found = Clock()
+    for module in ("steering", "training"):
+        monkeypatch.setattr(f"thalweg.race.{module}.stopwatch", found)
+    return found
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

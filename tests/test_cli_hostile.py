@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -66,6 +67,22 @@ def test_a_name_is_only_a_name(name: str, thalweg: Command, tmp_path: Path) -> N
     assert "".join(shown.split())[:20] in "".join(out.split())
     with (tmp_path / "races/mine-make/leaderboard.csv").open(encoding="utf-8", newline="") as file:
         assert {row["entry"] for row in csv.DictReader(file)} == {"sgd", "adam"}
+
+
+FILES = ["<script>'\"\n\u202e$(ls) %s {0} [bold;.py", "\x1b[31mred.py", "a" * 252 + ".py"]
+
+
+@pytest.mark.parametrize("name", FILES, ids=lambda name: ascii(name)[:20])
+def test_a_file_has_any_name(name: str, thalweg: Command, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(PROBLEM, encoding="utf-8")
+    (tmp_path / "name.txt").write_text(b"mine".hex())
+    code, out, err = thalweg("race", f"{name}:make", "--rules", "sgd", *TINY, "--store", "lab.db")
+    assert code == 0, err
+    assert all(letter.isprintable() or letter == "\n" for letter in out + err)
+    (folder,) = (tmp_path / "races").iterdir()
+    assert re.fullmatch(r"[\w.-]{1,80}", folder.name)
+    assert "<script>'" not in (folder / "report.html").read_text(encoding="utf-8")
+    assert thalweg("list", "lab.db")[0] == 0
 
 
 VALUES = [
@@ -206,7 +223,7 @@ def test_a_full_disk_keeps_the_table_and_says_where_the_runs_are(raced: Path, th
     assert "sgd" in out
     assert "report.html cannot be written (File too large); every run is kept in " in err
     assert "thalweg report" in err
-    assert {path.name for path in raced.iterdir()} == {"leaderboard.csv", "race.db", ".race.db.lock"}
+    assert {path.name for path in raced.iterdir() if path.suffix != ".lock"} == {"leaderboard.csv", "race.db"}
     assert thalweg("report", str(raced))[0] == 0
     assert (raced / "report.html").is_file()
 

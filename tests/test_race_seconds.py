@@ -8,29 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from clocks import Clock
 from test_race import X, Y, line
 from thalweg import Entry, Problem, Race, schedules
-from thalweg.race import Progress, Results, stopwatch, training
+from thalweg.race import Progress, Results, stopwatch
 from thalweg.schedules import timed
 from thalweg.store import Plan, StoreError
 from thalweg.verdict import judge
-
-
-class Clock:
-    """Seconds that pass when told."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def seconds(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
-    monkeypatch.setattr(training, "stopwatch", found)
-    return found
 
 
 def costly(clock: Clock, **changes: Any) -> Problem:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import warnings
 from collections.abc import Generator
 from dataclasses import replace
@@ -14,6 +15,8 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
+from torch import nn
 
 import thalweg
 from processes import HAS_PROC, ended, tree, wait_for
@@ -140,3 +143,18 @@ def test_an_address_that_does_not_answer_is_one_sentence(folder: Path):
     for address in ("127.0.0.1:1", "nothing"):
         with pytest.raises(WorkerError, match=rf"^no Ray cluster answers at {address} .*ray start --head"):
             race(folder, "problem", ray=address).run()
+
+
+def test_a_problem_that_cannot_be_sent_is_one_sentence_and_what_there_is_stays(cluster: Any, tmp_path: Path):
+    held = threading.Lock()  # cannot be pickled
+
+    def error(prediction: Any, target: Any) -> Any:
+        with held:
+            return ((prediction - target) ** 2).double().mean()
+
+    x = torch.ones(8, 1)
+    problem = thalweg.Problem("held", lambda: nn.Linear(1, 1), nn.functional.mse_loss, (x, x), (x, x), (x, x), error)
+    said = "^the problem cannot be sent to other processes, nor to a cluster; leave --ray out$"
+    with pytest.raises(WorkerError, match=said):
+        thalweg.Race(problem, ["sgd"], seeds=1, steps=2, ray=cluster.address, store=tmp_path / "race.db").run()
+    assert read(tmp_path / "race.db").runs == ()

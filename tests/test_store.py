@@ -8,16 +8,17 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import URL
+from sqlalchemy import event
 
 import postgres
 import thalweg
@@ -33,9 +34,9 @@ from thalweg.store import (
     Space,
     Store,
     StoreError,
-    claim,
     places,
     read,
+    records,
 )
 from thalweg.store import rows as rows_of
 from thalweg.store.records import hash_of
@@ -50,16 +51,10 @@ New = Callable[[], Path | str]
 """The place of another store that is not there yet."""
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[URL]:
-    with postgres.server(tmp_path_factory.mktemp("postgresql")) as url:
-        yield url
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def new(request: pytest.FixtureRequest, tmp_path: Path) -> New:
     if request.param == "postgresql":
-        url = request.getfixturevalue("server")
+        url = request.getfixturevalue("postgresql")
         return lambda: postgres.fresh(url)
     names = itertools.count()
     return lambda: tmp_path / "races" / f"{next(names)}.db"
@@ -162,6 +157,30 @@ def test_the_first_record_of_a_run_stays(new: New):
         other.add(replace(RUN, seconds=9.0))
         assert other.runs() == one.runs()
         assert one.runs()[0].seconds == 0.0
+
+
+def test_a_run_asks_for_as_much_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    hashed: list[object] = []
+    said: list[str] = []
+
+    def hear(*given: Any) -> None:
+        said.append(given[2])
+
+    with Store.open(tmp_path / "race.db", PLAN) as store:
+        store.add(replace(RUN, key="first"))
+        monkeypatch.setattr(records, "hash_of", hashed.append)  # of a plan of many entries it takes milliseconds
+        event.listen(sa.Engine, "before_cursor_execute", hear)
+        try:
+            asked: list[list[str]] = []
+            for i in range(50):
+                said.clear()
+                store.add(replace(RUN, key=f"{i}"))
+                asked.append([*said])
+        finally:
+            event.remove(sa.Engine, "before_cursor_execute", hear)
+    assert asked[0] == asked[-1]
+    assert len(asked[0]) < 6
+    assert not hashed
 
 
 @pytest.mark.parametrize(
@@ -589,19 +608,22 @@ def test_a_writer_that_holds_the_file_is_waited_for_and_readers_are_not(
 
 def test_one_race_at_a_time_on_a_file(tmp_path: Path):
     path = tmp_path / "race.db"
-    holds = "with claim(sys.argv[1]): print(1, flush=True); time.sleep(60)"
-    program = f"import sys, time; from thalweg.store import claim\n{holds}"
-    process = subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE)
+    race = thalweg.Race("digits", ["sgd(lr=0.1)"], seeds=1, steps=1, workers=1, store=path)
+    with Store.open(path, race.plan):
+        pass
+    holds = "import sys, time; from thalweg.store import Store, read\nplan = read(sys.argv[1]).plan\n"
+    holds += "with Store.open(sys.argv[1], plan, alone=True): print(1, flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", holds, path], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
-    with pytest.raises(StoreError, match="is in use: another race is running"), claim(path):
-        pass
+    used = "race.db is in use: another command is running this race; .* choose another with --out"
+    with pytest.raises(StoreError, match=used):
+        Store.open(path, race.plan, alone=True)
     process.kill()
     process.wait()
     process.stdout.close()
-    race = thalweg.Race("digits", ["sgd(lr=0.1)"], seeds=1, steps=1, workers=1, store=path)
-    used = pytest.raises(StoreError, match="is in use: another race is running")
-    with claim(path), claim(tmp_path / "other.db"), claim("sqlite://"), claim("sqlite://"), used:
+    other = Store.open("sqlite://", race.plan, alone=True)
+    with Store.open(path, race.plan, alone=True), other, pytest.raises(StoreError, match=used):
         race.run()
     assert len(race.run().runs) == 2
 

@@ -1,18 +1,19 @@
 """Names in stores are only names: in SQL, in paths, in the terminal and in the page."""
 
+import io
 import re
 import unicodedata
-from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
+import pandas
 import pytest
-from sqlalchemy import URL
 
-import postgres
 from test_store import PLAN, RUN
 from thalweg import report
 from thalweg.cli import main
+from thalweg.race import Entry
+from thalweg.race import Results as Shown
 from thalweg.store import Points, Reader, Store, race_name
 
 NAMES = [
@@ -22,25 +23,18 @@ NAMES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[URL]:
-    with postgres.server(tmp_path_factory.mktemp("postgresql")) as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgresql":
-        return postgres.fresh(request.getfixturevalue("server"))
-    return f"sqlite:///{tmp_path / 'lab.db'}"
-
-
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: ascii(name)[:30])
 def test_a_name_is_safe_as_the_name_of_a_race(name: str):
     made = race_name(name)
     assert re.fullmatch(r"[\w.-]{1,60}", made)
     assert made.strip(".-")
     assert not any(unicodedata.category(letter).startswith("C") for letter in made)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "half a letter \ud800"])
+def test_a_name_that_no_database_keeps_is_refused_before_anything_runs(name: str):
+    with pytest.raises(ValueError, match=r"^an entry's name is '.*'; allowed is text in UTF-8 without null"):
+        Entry("sgd", name=name)
 
 
 def test_hostile_names_come_back_as_they_were(
@@ -53,7 +47,7 @@ def test_hostile_names_come_back_as_they_were(
             PLAN, seed=i, problem=replace(PLAN.problem, name=name, metric=name, source=name), entries=entries
         )
         with Store.open(url, plan, name=name, alone=True) as store:
-            store.add(replace(RUN, entry=name, message=name, settings={"lr": 0.01}))
+            store.add(replace(RUN, entry=name, message=name, settings={"lr": 0.01}, test_others={name: 0.5}))
             store.stream([Points("under way", name, "tune", 1, 0, {"lr": 0.1})])
             race = store.race
         with Reader(url) as reader:
@@ -63,6 +57,9 @@ def test_hostile_names_come_back_as_they_were(
             assert reader.results(race).plan == plan
             page = report.write(reader.results(race), tmp_path / "report.html").read_text(encoding="utf-8")
             assert "<script>alert(1)" not in page
+        found = pandas.read_csv(io.StringIO(Shown.read(url, race).frame().to_csv(index=False)))
+        assert list(found["entry"]) == list(found["message"]) == [name]
+        assert list(found[f"test_{name}"]) == [0.5]
     with Reader(url) as reader:
         names = [held.name for held in reader.races()]
     assert len(set(names)) == len(NAMES)

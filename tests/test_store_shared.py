@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,6 @@ OTHER = replace(PLAN, seed=1)
 CURVE = Curve((0, 10), (0, 640), (0.0, 0.5), (2.0, 1.0), (2.0, 1.0), (0.1, 0.5))
 POINTS = Points("k", "adam", "tune", 0, 0, {"lr": 0.01}, 0, CURVE)
 MORE = replace(POINTS, first=2, curve=Curve((20,), (1280,), (1.0,), (0.5,), (float("nan"),), (0.6,)))
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[URL]:
-    with postgres.server(tmp_path_factory.mktemp("postgresql")) as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgresql":
-        return postgres.fresh(request.getfixturevalue("server"))
-    return f"sqlite:///{tmp_path / 'lab.db'}"
 
 
 def test_a_store_has_many_races_each_by_its_plan(url: str):
@@ -120,13 +107,27 @@ def test_one_driver_at_a_time_in_a_race_of_a_store(url: str):
         assert len(store.runs()) == 1
 
 
-def test_a_lost_connection_is_waited_for_and_its_claim_regained(server: URL):
-    url = postgres.fresh(server)
+def test_one_driver_at_a_time_in_a_file_given_as_path_as_url_and_as_link(tmp_path: Path):
+    path, link = tmp_path / "race.db", tmp_path / "link.db"
+    Store.open(path, PLAN).close()
+    link.symlink_to(path)
+    ways = [path, f"sqlite:///{path}", link, f"sqlite:///{link}"]
+    for first in ways:
+        with Store.open(first, PLAN, alone=True):
+            for second in ways:
+                with pytest.raises(StoreError, match="is in use: another command is running this race"):
+                    Store.open(second, replace(PLAN, seeds=9), alone=True)
+    with Store.open(path, PLAN, alone=True) as store:
+        assert store.runs() == ()
+
+
+def test_a_lost_connection_is_waited_for_and_its_claim_regained(postgresql: URL):
+    url = postgres.fresh(postgresql)
     with Store.open(url, PLAN, alone=True) as store:
         for i in range(3):
             store.add(replace(RUN, key=f"{i}", trial=i))
             store.stream([replace(POINTS, key="under way")])
-            with sa.create_engine(server, poolclass=sa.NullPool).connect() as connection:
+            with sa.create_engine(postgresql, poolclass=sa.NullPool).connect() as connection:
                 ours = sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
                 connection.execute(ours).all()
             with pytest.warns(UserWarning, match="cannot be reached; the race waits for it"):
@@ -136,10 +137,10 @@ def test_a_lost_connection_is_waited_for_and_its_claim_regained(server: URL):
         assert [run.trial for run in store.runs()] == [0, 1, 2]
 
 
-def test_a_driver_whose_race_another_has_taken_over_stops(server: URL, monkeypatch: pytest.MonkeyPatch):
-    url = postgres.fresh(server)
+def test_a_driver_whose_race_another_has_taken_over_stops(postgresql: URL, monkeypatch: pytest.MonkeyPatch):
+    url = postgres.fresh(postgresql)
     with Store.open(url, PLAN, alone=True) as store:
-        with sa.create_engine(server, poolclass=sa.NullPool).connect() as connection:
+        with sa.create_engine(postgresql, poolclass=sa.NullPool).connect() as connection:
             ours = sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE :ours")
             connection.execute(ours, {"ours": "thalweg %"}).all()
         with Store.open(url, PLAN, alone=True) as other:
@@ -214,16 +215,16 @@ SECRET = "hunter2&x"
 
 
 @pytest.fixture
-def guarded(server: URL, tmp_path_factory: pytest.TempPathFactory) -> URL:
+def guarded(postgresql: URL, tmp_path_factory: pytest.TempPathFactory) -> URL:
     """The server's URL for a user who has to give a password."""
-    with sa.create_engine(server, poolclass=sa.NullPool).begin() as connection:
+    with sa.create_engine(postgresql, poolclass=sa.NullPool).begin() as connection:
         file = Path(connection.execute(sa.text("SHOW hba_file")).scalar_one())
         rule = "host all guarded 127.0.0.1/32 scram-sha-256\n"
         if rule not in file.read_text():
             file.write_text(rule + file.read_text())
             connection.execute(sa.text(f"CREATE USER guarded PASSWORD '{SECRET}'"))
             connection.execute(sa.text("SELECT pg_reload_conf()"))
-    return server.set(username="guarded")
+    return postgresql.set(username="guarded")
 
 
 REFUSALS: dict[str, Callable[[URL], URL]] = {

@@ -6,32 +6,16 @@ import pytest
 import torch
 from torch import nn
 
+from clocks import Clock
 from test_training_run import final, plan_of
 from thalweg import Entry
 from thalweg.problems.training import of_function
-from thalweg.race import functions, steering
+from thalweg.race import functions
 from thalweg.race import plan as planning
 from thalweg.race.session import TrainingRun
 from thalweg.race.training import record
 from thalweg.store import Results, Run
 from thalweg.verdict import judge
-
-
-class Clock:
-    """Seconds that pass when told."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def seconds(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
-    monkeypatch.setattr(steering, "stopwatch", found)
-    return found
 
 
 def costly(run: TrainingRun, clock: Clock, step: float = 0.25, loop: str = "steps", most: int = 10**6) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from processes import HAS_PROC, adopting, children, command, wait_for
+from thalweg.race.checkpoints import beside
 from thalweg.store import read
 
 pytestmark = pytest.mark.skipif(not HAS_PROC, reason="reads /proc to find processes")
@@ -50,6 +51,9 @@ def test_a_killed_race_goes_on_in_the_middle_of_a_run(tmp_path: Path):
             (folder / "mine.py").write_text(MINE, encoding="utf-8")
             (steps := folder / "steps.txt").touch()
             settings = ["--rules", "adam(lr=0.01)", "--seeds", "1", "--workers", "1", "--out", str(folder)]
+            # A store of many has its records elsewhere, and its checkpoints as one of its own has them.
+            store = folder / "race.db" if folder.name == "whole" else tmp_path / "lab.db"
+            settings += [] if folder.name == "whole" else ["--store", str(store)]
             line = ["race", f"{folder / 'mine.py'}:train", *settings]
             for moment in MOMENTS if folder.name == "killed" else ():
                 known = children(os.getpid())
@@ -68,7 +72,7 @@ def test_a_killed_race_goes_on_in_the_middle_of_a_run(tmp_path: Path):
             process.join()
             assert process.exitcode == 0
             assert not (folder / "checkpoints").exists()
-            runs = read(folder / "race.db").runs
+            runs = read(store).runs
             assert [run.status for run in runs] == ["finished", "finished"]
             found.append([(run.curve.validation_metric, run.validation_metric) for run in runs])
     assert found[0] == found[1]
@@ -77,3 +81,9 @@ def test_a_killed_race_goes_on_in_the_middle_of_a_run(tmp_path: Path):
     assert taken.count("tune 40") == 1
     assert taken.count("final 40") == 1
     assert taken.count("final 1") == 1 + len(MOMENTS) + 1  # every command looks at a few steps before it begins
+
+
+def test_checkpoints_are_beside_a_store_in_a_file_or_where_they_should_be(tmp_path: Path):
+    file = tmp_path / "lab.db"
+    assert beside(file) == beside(f"sqlite:///{file}") == tmp_path / "checkpoints"
+    assert beside(None) is beside("sqlite://") is beside("postgresql://me@nowhere/lab") is None

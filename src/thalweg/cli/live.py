@@ -1,8 +1,9 @@
 """The progress of a race in the terminal: a bar for the whole, and one line per entry."""
 
+import warnings
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from thalweg.race import Progress as Event
 from thalweg.race.progress import duration
-from thalweg.store import Plan, Run
+from thalweg.store import Plan, Run, StoreWarning
 from thalweg.verdict.standing import printable
 
 
@@ -29,15 +30,26 @@ class Board:
         )  # fmt: skip
         self._task = self._bar.add_task(printable(plan.problem.name), total=None, left="")
         self._console = Console(stderr=True)
+        self._elsewhere = warnings.showwarning
         self._live = Live(self._shown(), console=self._console, transient=True, refresh_per_second=4)
 
     def __enter__(self) -> Self:
+        self._elsewhere, warnings.showwarning = warnings.showwarning, self._warned
         if self._console.is_terminal:
             self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._live.stop()
+        warnings.showwarning = self._elsewhere
+
+    def _warned(self, message: Warning | str, category: type[Warning], *where: Any) -> None:
+        """Show a warning about the store as one line, above the bar; others as ever."""
+        if issubclass(category, StoreWarning):
+            said = Text(f"Warning: {printable(str(message))}", style="yellow")
+            self._console.print(said, highlight=False, soft_wrap=True)
+        else:
+            self._elsewhere(message, category, *where)
 
     def __call__(self, event: Event) -> None:
         """Show what has happened; a terminal that fails does not stop the race."""

@@ -133,6 +133,7 @@ def _race(
         contest = Race(
             problem, entries, seed=seed, splits=splits, halving=halving, margin=margin,
             store=store or folder / RECORDS, name=folder.name, workers=workers, populations=populations,
+            checkpoints=folder / "checkpoints" if store else None,
             data=data, patience=patience, mix_versions=mix_versions, ray=ray,
             **{name: value for name, value in given.items() if value is not None},
         )  # fmt: skip

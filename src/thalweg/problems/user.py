@@ -28,7 +28,7 @@ def is_file(text: str) -> bool:
 
 def _arguments(text: str) -> tuple[str, tuple[str, ...]]:
     """The file with its function, and the command line that follows it, as in ``train.py --epochs 2``."""
-    found = None if Path(text).is_file() else _WITH_ARGUMENTS.fullmatch(text)
+    found = None if os.path.isfile(text) else _WITH_ARGUMENTS.fullmatch(text)
     if found is None:
         return text, ()
     try:

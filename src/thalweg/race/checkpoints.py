@@ -7,6 +7,14 @@ from typing import Any
 
 import torch
 
+from thalweg.store import Place
+
+
+def beside(store: str | Path | None) -> Path | None:
+    """The folder of checkpoints beside a store in a file; None for other stores, and for none."""
+    file = None if store is None else Place.of(store).file
+    return None if file is None else file.resolve().parent / "checkpoints"
+
 
 def forget(folder: Path, key: str) -> None:
     """Remove the checkpoint of a run that is recorded, and the folder with the last one."""

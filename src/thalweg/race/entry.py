@@ -119,6 +119,8 @@ class Entry:
         if self.others is not None:
             self.options["others"] = repr(self.others)
         self.name = name or (" ".join(rule.split()) if isinstance(rule, str) else self._written())
+        if "\0" in self.name or self.name != self.name.encode(errors="replace").decode():
+            raise ValueError(f"an entry's name is {self.name!r}; allowed is text in UTF-8 without null characters")
         self.search: dict[str, Log | Linear | Choice] = wanted
         self._check_search()
         if isinstance(self.options.get("schedule"), list):

@@ -18,7 +18,7 @@ from thalweg.problems import Problem, Training
 from thalweg.problems.training import of_function
 from thalweg.race import cluster, course, paths, streaming, trying, ways
 from thalweg.race import plan as planning
-from thalweg.race.checkpoints import forget
+from thalweg.race.checkpoints import beside, forget
 from thalweg.race.entry import Entry
 from thalweg.race.job import Job, Source, WorkerError, pack
 from thalweg.race.places import Here, Place
@@ -29,7 +29,7 @@ from thalweg.race.session import TrainingRun
 from thalweg.race.training import machine
 from thalweg.race.workers import Processes
 from thalweg.rule import Rule
-from thalweg.store import Plan, Points, Run, Store, claim
+from thalweg.store import Plan, Points, Run, Store
 from thalweg.switch import Switch
 
 Populations = Literal["auto", "always", "never"]
@@ -86,6 +86,8 @@ class Race:
         populations: whether runs of one seed advance together, many in one pass: ``auto`` tries both ways for a few
             steps and takes the faster one, ``always`` takes populations even if they are slower, ``never`` takes none.
             The numbers are the same: a population whose runs differ from runs alone in a single bit is not used.
+        checkpoints: the folder for what `TrainingRun.save` saves; by default beside a store in a file, and with another
+            none, so that nothing is saved.
         data: the folder that belongs to a problem given as text.
         patience: the most seconds that a training function may take from one report to the next; None for any number.
         mix_versions: continue a stored race even if the versions of torch, Python or thalweg have changed.
@@ -124,6 +126,7 @@ class Race:
         name: str | None = None,
         workers: int | None = None,
         populations: Populations = "auto",
+        checkpoints: Path | None = None,
         data: Path | None = None,
         patience: float | None = None,
         mix_versions: bool = False,
@@ -164,7 +167,7 @@ class Race:
         )  # fmt: skip
         for doubt in planning.doubts(self.plan, given):
             warnings.warn(doubt, stacklevel=2)
-        self._folder = _beside(store)
+        self._folder = beside(store) if checkpoints is None else Path(checkpoints).resolve()
         self._job = Job(self.plan, {entry.name: entry for entry in given}, self._folder, patience)
         self._store, self._name, self._workers, self._mix = store, name, workers, mix_versions
         self._populations: Populations = populations
@@ -187,7 +190,6 @@ class Race:
         """
         place = "sqlite://" if self._store is None else self._store
         with (
-            claim(place),  # before a race that is running could grow
             Store.open(place, self.plan, machine(), mix_versions=self._mix, name=self._name, alone=True) as store,
             lifelines.holding(),
         ):
@@ -385,13 +387,6 @@ class _Clock:
         if not self._done:
             return expected / self._workers
         return expected * (time.monotonic() - self._began) / self._done
-
-
-def _beside(store: str | Path | None) -> Path | None:
-    """The folder for checkpoints: beside a store in a file."""
-    if store is None or "://" in str(store):
-        return None
-    return Path(store).resolve().parent / "checkpoints"
 
 
 def _cores() -> int:

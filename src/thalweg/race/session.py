@@ -199,7 +199,8 @@ class TrainingRun(Reporting):
         return self._loop.taken(self.step)
 
     def save(self, **state: Any) -> None:
-        """Saves a checkpoint from which the run goes on if it is killed, where the race has a folder.
+        """Saves a checkpoint from which the run goes on if it is killed, where the race has a folder for
+        checkpoints: beside its store in a file, or as the race was told.
 
         It contains the models and optimizers of `optimizer`, the loaders of `loader`, `generator`, the global random
         numbers of torch, NumPy and Python, and the curve.  In a loop over `steps`, `epochs`, `batches` or a loader, it

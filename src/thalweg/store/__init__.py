@@ -4,9 +4,8 @@ A store holds one race, or many under their names.  Every run is a row from the 
 continues from its rows.  Before that, its points are there as it streams them.
 """
 
-from thalweg.store.claim import claim
 from thalweg.store.database import Store
-from thalweg.store.errors import NoRace, StoreError
+from thalweg.store.errors import NoRace, StoreError, StoreWarning
 from thalweg.store.places import Place
 from thalweg.store.reading import Held, Reader, locate, read
 from thalweg.store.records import Curve, EntryPlan, Phase, Plan, Points, ProblemPlan, Results, Run, Space, Status
@@ -29,7 +28,7 @@ __all__ = [
     "Status",
     "Store",
     "StoreError",
-    "claim",
+    "StoreWarning",
     "locate",
     "race_name",
     "read",

@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
@@ -23,41 +22,22 @@ _LINGERS = 60.0
 """Seconds to wait for a lock of a connection that is lost on this side only; servers notice that within so long."""
 
 
-@contextmanager
-def claim(place: str | Path) -> Generator[None]:
-    """Lock the store at a path until the end; the lock is released when the process dies.  URLs are not locked.
-
-    Raises:
-        StoreError: another process has locked it.
-    """
-    where = Place.of(place)
-    if where.many or where.file is None:
-        yield
-        return
-    lock = lock_file(where.file, "")
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def lock_file(path: Path, race: str) -> FileLock:
-    """The lock of a SQLite file, or of a race in it, now held by this process.
+def locked(place: Place, race: str) -> FileLock:
+    """The lock of a race in a SQLite file, now held by this process, whatever path or URL leads to the file.
 
     Raises:
         StoreError: another process holds it.
     """
-    with suppress(OSError):  # which whoever opens the store reports
-        path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}{'.' if race else ''}{race}.lock"), timeout=0)
+    assert place.file is not None
+    real = place.file.resolve()
+    # Of the name a hash, since with its letters that of the file could become too long.
+    lock = FileLock(real.with_name(f".{real.name}.{hashlib.sha256(race.encode()).hexdigest()[:8]}.lock"), timeout=0)
     try:
         lock.acquire()
     except Timeout:
+        which, other = (f"/{race}", "") if place.many else ("", ", or choose another with --out")
         raise StoreError(
-            f"{path}/{race} is in use: another command is running this race; wait until it has ended"
-            if race
-            else f"{path} is in use: another race is running in this folder; wait until it has ended, or choose "
-            "another with --out"
+            f"{place.name}{which} is in use: another command is running this race; wait until it has ended{other}"
         ) from None
     except (OSError, NotImplementedError):
         pass  # files on some network disks cannot be locked; two races at once there only cost time

@@ -14,9 +14,9 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from thalweg.store import places, tables
-from thalweg.store.claim import Hold, held, lock_file
+from thalweg.store.claim import Hold, held, locked
 from thalweg.store.difference import difference, grows, other_versions
-from thalweg.store.errors import StoreError, as_written, one_sentence
+from thalweg.store.errors import StoreError, StoreWarning, as_written, one_sentence
 from thalweg.store.places import Place, patiently
 from thalweg.store.reading import Held, plans, rows, sorted_runs
 from thalweg.store.records import FORMAT, Plan, Points, Results, Run
@@ -105,8 +105,8 @@ class Store:
         there, found = _found(connection, self._place, self.plan, mix)
         taken = {one.name for one in there}
         self.race = found.name if found else _free(tables.race_name(name or self.plan.problem.name), taken)
-        if alone and self._place.many and self._place.file is not None:
-            self._lock = lock_file(self._place.file, self.race)
+        if alone and self._place.file is not None:
+            self._lock = locked(self._place, self.race)
         if found is None:
             row = {"name": self.race, "format": tables.VERSION, "hash": self.plan.hash, "since": time.time()}
             connection.execute(tables.plan.insert().values(**row, document=self.plan.document, machine=machine))
@@ -256,7 +256,9 @@ class Store:
             )
         self._file = places.identity(path)
         warnings.warn(
-            f"{path} was deleted while the race ran; it was written again, with all that it had", stacklevel=2
+            f"{path} was deleted while the race ran; it was written again, with all that it had",
+            StoreWarning,
+            stacklevel=2,
         )
 
 

@@ -25,6 +25,10 @@ class NoRace(StoreError):
     """There is no race there yet, or none of that name."""
 
 
+class StoreWarning(UserWarning):
+    """Something has happened to a store that its race outlives; the message says what, in one sentence."""
+
+
 def damaged(name: str, what: str) -> StoreError:
     """The error for a store whose records are not reliable, with the reason `what`."""
     return StoreError(

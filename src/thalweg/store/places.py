@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
-from thalweg.store.errors import StoreError
+from thalweg.store.errors import StoreError, StoreWarning
 
 WAIT = 30.0
 """Seconds before reporting that another program has locked a file."""
@@ -233,7 +233,7 @@ def patiently(do: Callable[[], T], name: str) -> T:
                 raise
             if not told:
                 why = "is held by another program" if locked else "cannot be reached"
-                warnings.warn(f"{name} {why}; the race waits for it", stacklevel=2)
+                warnings.warn(f"{name} {why}; the race waits for it", StoreWarning, stacklevel=2)
                 told = True
             if not sqlite:  # which has waited already
                 time.sleep(pause)

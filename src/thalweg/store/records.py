@@ -161,7 +161,7 @@ class Plan:
                 del part[name]
         return whole
 
-    @property
+    @cached_property  # since every write asks for it, and it takes milliseconds
     def hash(self) -> str:
         """SHA-256 of the plan's canonical JSON, without versions: the same plan has the same hash everywhere."""
         return hash_of(self.document)
