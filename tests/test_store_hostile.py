@@ -5,6 +5,7 @@ import re
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
@@ -57,7 +58,7 @@ def test_hostile_names_come_back_as_they_were(
             assert reader.results(race).plan == plan
             page = report.write(reader.results(race), tmp_path / "report.html").read_text(encoding="utf-8")
             assert "<script>alert(1)" not in page
-        found = pandas.read_csv(io.StringIO(Shown.read(url, race).frame().to_csv(index=False)))
+        found: Any = pandas.read_csv(io.StringIO(Shown.read(url, race).frame().to_csv(index=False)))
         assert list(found["entry"]) == list(found["message"]) == [name]
         assert list(found[f"test_{name}"]) == [0.5]
     with Reader(url) as reader:
