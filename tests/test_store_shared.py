@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -211,6 +212,19 @@ def test_a_store_in_a_folder_that_cannot_be_written_can_be_read(tmp_path: Path):
             folder.chmod(0o755)
 
 
+def test_a_database_that_is_emptied_while_a_race_runs_is_one_sentence(postgresql: URL):
+    url = postgres.fresh(postgresql)
+    with Store.open(url, PLAN, alone=True) as store:
+        store.add(RUN)
+        schema = str(sa.make_url(url).query["options"]).rpartition("=")[2]
+        with sa.create_engine(postgresql, poolclass=sa.NullPool).begin() as connection:
+            connection.execute(sa.schema.DropSchema(schema, cascade=True))
+        with pytest.raises(StoreError) as caught:
+            store.add(replace(RUN, key="second"))
+    assert 'cannot be used as a store (relation "plan" does not exist' in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 SECRET = "hunter2&x"
 
 
@@ -245,8 +259,9 @@ def test_a_server_that_refuses_is_one_sentence_without_the_password(says: str, g
         said = str(caught.value)
         assert says in said
         assert "\n" not in said
-        assert "secret" not in said
-        assert SECRET not in said
+        with_traceback = "".join(traceback.format_exception(caught.value))
+        assert "wrong-secret" not in with_traceback
+        assert SECRET not in with_traceback
 
 
 PROBLEM = """
