@@ -3,6 +3,7 @@
 Without one all of it is skipped; what the kernels compute is tested in Triton's interpreter by ``test_triton.py``.
 """
 
+import copy
 from typing import Any, cast
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 import thalweg
-from thalweg import schedules
+from test_optim_described import DESCRIBED, check_error, walk
+from thalweg import optim, schedules
 from thalweg.kernels import triton
 
 LACKING = triton.lacking(torch.device("cuda")) if torch.cuda.is_available() else "torch finds no GPU"
@@ -147,10 +149,30 @@ def test_a_step_takes_its_turn_on_the_current_stream() -> None:
     assert all(torch.equal(p, q) for p, q in zip(params, others, strict=True))
 
 
+@pytest.mark.parametrize("info", DESCRIBED, ids=lambda info: info.optim_cls.__name__)
+def test_torchs_own_settings(info: Any) -> None:
+    """Torch's descriptions of its optimizers for a GPU: our classes step as torch's."""
+    for given in info.optim_inputs_func(device=torch.device("cuda"), dtype=torch.float32):
+        ends: list[list[torch.Tensor]] = []
+        for cls in (getattr(optim, info.optim_cls.__name__), info.optim_cls):
+            g = torch.Generator().manual_seed(0)
+            shapes = ((3, 2), (2, 3)) if info.optim_cls is torch.optim.Muon else ((3, 2), (4,), ())
+            params = [torch.nn.Parameter(torch.randn(shape, generator=g).cuda()) for shape in shapes]
+            ends.append(walk(cls(params, **copy.deepcopy(given.kwargs)), params, None))
+        torch.testing.assert_close(ends[0], ends[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("info", DESCRIBED, ids=lambda info: info.optim_cls.__name__)
+def test_torchs_own_errors(info: Any) -> None:
+    for given in info.optim_error_inputs_func(device=torch.device("cuda"), dtype=torch.float32):
+        check_error(info, given)
+
+
 def test_a_gradient_on_another_device_is_named() -> None:
     p = torch.nn.Parameter(torch.ones(2, 3))
-    optimizer = thalweg.Optimizer([p], "adam")
+    optimizer = thalweg.Optimizer([("weight", p)], "adam")
     p.grad = torch.ones(2, 3)
     p.data = p.data.cuda()
-    with pytest.raises(RuntimeError, match=r"shape \(2, 3\) is on cuda:0, and its gradient on cpu; move the model"):
+    said = r"parameter 'weight' of shape \(2, 3\) is on cuda:0, and its gradient on cpu; move the model"
+    with pytest.raises(RuntimeError, match=said):
         optimizer.step()

@@ -6,11 +6,15 @@ import pytest
 import torch
 
 import thalweg
-from thalweg import kernels
+from thalweg import kernels, rules
 from thalweg.bench import device as bench
+from thalweg.bench import proofs
 from thalweg.bench.result import OURS
 from thalweg.bench.workloads import Workload
-from thalweg.kernels import eager, triton
+from thalweg.cli import main
+from thalweg.kernels import States, Work, eager, triton
+from thalweg.kernels.residents import Residents
+from thalweg.stages import Stages
 
 
 def meta(*shape: int) -> torch.nn.Parameter:
@@ -40,9 +44,23 @@ def test_groups_on_several_devices_are_stepped_each_where_it_is() -> None:
 def test_a_device_that_triton_does_not_know_is_named() -> None:
     p = meta(3)
     p.grad = torch.zeros_like(p)
-    optimizer = thalweg.Optimizer([p], "adam", backend="triton")
-    with pytest.raises(ValueError, match=r"parameter 0 of shape \(3,\) is on meta: Triton has no kernels for meta"):
-        optimizer.step()
+    for params, name in (([p], "0"), ([("bias", p)], "'bias'")):
+        optimizer = thalweg.Optimizer(params, "adam", backend="triton")
+        said = rf"parameter {name} of shape \(3,\) is on meta: Triton has no kernels for meta"
+        with pytest.raises(ValueError, match=said):
+            optimizer.step()
+
+
+def test_a_gradient_on_another_device_is_named() -> None:
+    """A parameter that has moved without its gradient, as far as the CPU can show it."""
+    p = torch.nn.Parameter(torch.ones(2, 3))
+    work = Work(rules.parse("adam"), Stages(), [p], titles=["layer.weight"])
+    residents = Residents(torch.device("cpu"))
+    residents.prepare([work], States({}, exposed=False))
+    with pytest.raises(
+        RuntimeError, match=r"parameter 'layer.weight' of shape \(2, 3\) is on cpu, and its gradient on m"
+    ):
+        residents._fits(0, torch.ones(2, 3, device="meta"))  # pyright: ignore[reportPrivateUsage]
 
 
 def test_no_triton_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +104,7 @@ def test_the_bench_on_the_cpu_measures_what_it_says() -> None:
     found = bench.measure(torch.device("cpu"), [work], ("adam", "nadam"), rounds=1)
     assert [(line.rule, line.kind, line.dtype) for line in found.lines] == [
         ("adam", "step", "float32"), ("adam", "whole", "float32"), ("adam", "whole", "bfloat16"),
-        ("adam", "ema", "float32"), ("nadam", "step", "float32"),
+        ("adam", "ema", "float32"), ("nadam", "whole", "float32"),
     ]  # fmt: skip
     assert set(found.lines[1].device) == {OURS, "foreach", "fused"}
     assert set(found.lines[4].device) == {OURS, "foreach"}
@@ -97,6 +115,50 @@ def test_the_bench_on_the_cpu_measures_what_it_says() -> None:
     late = bench.measure(torch.device("cpu"), [work], ("adam",), rounds=1, most=-1.0)
     assert not late.lines
     assert len(late.left_out) == 4
+
+
+def test_every_aim_has_its_figure() -> None:
+    """Of the times; that they are judged by what is in the table."""
+    lines = [
+        bench.Line(workload.title, rule, kind, "float32", {OURS: 1.0, "foreach": 3.0, "fused": 1.4}, {}, 0.95)
+        for workload in bench.WORK[2:] for rule, kind in (("adam", "whole"), ("adam", "ema"), ("nadam", "whole"))
+    ]  # fmt: skip
+    found = list(bench.verdicts(lines))
+    assert [figure.holds for figure in found] == 2 * [True, True, False, False]
+    assert [figure.aim for figure in found[:4]] == ["at least 90 %", "at least 1.3×", "at least 1.5×", "at least 2.0×"]
+
+
+def test_the_command_for_a_gpu_runs_to_its_last_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The CPU plays the device; a graph that replays nothing must be found out."""
+
+    def here(_: str) -> torch.device:
+        return torch.device("cpu")
+
+    def recorded(_: torch.device, step: Any) -> Any:
+        step()
+        return lambda: None
+
+    small = tuple(Workload(work.name, work.title, ((4, 4), (4,))) for work in bench.WORK)
+    monkeypatch.setattr(bench, "chosen", here)
+    monkeypatch.setattr(bench, "WORK", small)
+    monkeypatch.setattr(proofs, "graph", recorded)
+    monkeypatch.setenv("COLUMNS", "160")
+    with pytest.raises(SystemExit) as ended:
+        main(("bench", "--device", "cuda", "--quick"))
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    last = said[said.index("figure ") :]
+    for what in (
+        "new gradients",
+        "captured steps with a schedule",
+        "waits and copies",
+        "the same bits",
+        "at most 1e-06",
+    ):
+        assert what in last
+    assert "unequal" in last
 
 
 def test_the_largest_layout_of_the_bench() -> None:

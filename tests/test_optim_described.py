@@ -66,6 +66,11 @@ def _is(make: Any, kind: type[Any]) -> bool:
 
 @pytest.mark.parametrize(("info", "given"), described("optim_error_inputs_func"))
 def test_errors(info: Any, given: Any) -> None:
+    check_error(info, given)
+
+
+def check_error(info: Any, given: Any) -> None:
+    """What torch's class refuses is refused by ours."""
     wrong = given.optimizer_error_input
     cls = getattr(optim, info.optim_cls.__name__)
     if issubclass(given.error_type, Warning):

@@ -60,11 +60,38 @@ compiled(words.fold, "totals:*fp64 firsts:*i64 into:*fp64 table:*i64 wide:i32 fi
 print("compiled")
 """
 
+LAUNCHED = """
+import torch, triton, thalweg
+from triton.backends.compiler import GPUTarget
+from thalweg.kernels import triton as device
 
-def test_kernels_compile_for_a_gpu(tmp_path: Path) -> None:
+class Driver:
+    def get_current_device(self): return 0
+    def get_current_stream(self, device): return 0
+    def get_current_target(self): return GPUTarget("cuda", 90, 32)
+
+triton.runtime.driver.set_active(Driver())
+names = []
+def launch(kernel, programs, *arguments, **named):
+    kernel.warmup(*arguments, grid=(programs,), **{"enable_fp_fusion": True, **named})
+    names.append(kernel.__name__)
+device.launch, device.lacking = launch, lambda _: None
+services = {"clip_norm": 0.5, "clip_each": 0.1, "ema": 0.9, "nonfinite": "skip", "state_dtype": torch.bfloat16}
+for rule, dtype, further in (("adam", torch.bfloat16, services), ("lamb", torch.float32, {})):
+    p = torch.nn.Parameter(torch.zeros(40, 33, dtype=dtype))
+    p.grad = torch.ones_like(p)
+    thalweg.Optimizer([p], rule, backend="triton", **further).step(zero_grad=True)
+assert {"numbers", "chunk", "fold", "begin", "guard", "clip_each"} == set(names), names
+print("compiled")
+"""
+
+
+@pytest.mark.parametrize("program", [PROGRAM, LAUNCHED], ids=["kernels", "launches"])
+def test_kernels_compile_for_a_gpu(program: str, tmp_path: Path) -> None:
+    """By themselves; and as a step launches them, with what Triton makes of their arguments."""
     environment = {name: x for name, x in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, timeout=600, cwd=tmp_path,
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=600, cwd=tmp_path,
         env={**environment, "TRITON_CACHE_DIR": str(tmp_path / "triton")},
     )  # fmt: skip
     assert done.stdout.endswith("compiled\n"), done.stderr[-3_000:]

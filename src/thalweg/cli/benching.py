@@ -128,7 +128,7 @@ def bench(
 
 def _device(name: str, rules: list[str], rounds: int, quick: bool, json: Path | None) -> None:
     """Time whole steps on a GPU, and print the table last."""
-    from thalweg.bench import device
+    from thalweg.bench import device, proofs
 
     console = Console(highlight=False)
     work = device.WORK[:2] if quick else device.WORK
@@ -136,6 +136,7 @@ def _device(name: str, rules: list[str], rounds: int, quick: bool, json: Path | 
         chosen = device.chosen(name)
         with console.status("") as status:
             made = device.measure(chosen, work, rules, 3 if quick else rounds, say=lambda what: status.update(what))
+            made = device.proven(chosen, made, steps=100 if quick else 1_000, say=lambda what: status.update(what))
         if json:
             json.parent.mkdir(parents=True, exist_ok=True)
             json.write_text(made.to_json(), encoding="utf-8")
@@ -143,6 +144,7 @@ def _device(name: str, rules: list[str], rounds: int, quick: bool, json: Path | 
         console.print(f"[yellow]Warning:[/] {what}.")
     console.print(f"[dim]{made.sentence}[/]")
     console.print(device.table(made))
+    console.print(proofs.table(made.figures))
 
 
 def _race(data: Path | None, json: Path | None, quick: bool) -> None:

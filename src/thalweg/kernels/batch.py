@@ -12,11 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from thalweg import trace
 from thalweg.kernels import eager, scratch, sharded, triton
 from thalweg.kernels.evaluation import count
-from thalweg.kernels.work import States, Work
+from thalweg.kernels.parameters import Parameters
+from thalweg.kernels.shown import Entry, Shown
+from thalweg.kernels.work import StateMemoryError, States, Work
 from thalweg.printers import triton as printer
 from thalweg.printers.lowering import Types
 from thalweg.printers.noise import LOW, SEED, TENSOR
@@ -95,6 +98,7 @@ class Batch:
         members: the parameters.
         started: which have a state.
         active: which are stepped this time.
+        untold: those of them of which native code cannot tell.
         steps: their counts of steps.
         held: the numbers of their states, by name.
         own: each parameter's own numbers, by `own_names`.
@@ -102,8 +106,6 @@ class Batch:
         groups: the groups, in the order of these rows.
         scratch: for each, what the passes of a step write for each other.
         live: on the device, whether the step is taken.
-        written: the parameters that are stepped this time.
-        kept_now: their states.
     """
 
     def __init__(self, key: Key, rule: Rule, members: Sequence[Member], live: Tensor, states: States) -> None:
@@ -116,9 +118,8 @@ class Batch:
         self._state = [name for name in self.arrays[2:] if name.partition(".")[0] in ("s", "ema")]
         between = [name for name in self.arrays if name.startswith("w.")]
         self._owners = scratch.shared(parts)
-        types = key.types
         self.salts = torch.zeros(n, dtype=torch.int64, device=device)
-        self.scratch = [scratch.room(m.local, between, types, self._owners) if between else {} for m in members]
+        self.scratch = [self._room(m.local, between) if between else {} for m in members]
         self.kept = [name.removeprefix("s.") for name in last.kept]
         self.steps = torch.zeros(n, dtype=key.step_dtype, device=device)
         self.held = {name: torch.zeros(n, dtype=key.number_dtype, device=device) for name in self.kept}
@@ -127,6 +128,10 @@ class Batch:
         self.tensors: list[list[Tensor]] = [[] for _ in members]
         self.started = np.zeros(n, bool)
         self.active = np.zeros(n, bool)
+        self.untold: list[int] = []
+        self._native: Parameters | None = None
+        self._which: list[int] = []
+        self._shown: Shown | None = None
         self.groups = list({id(m.work): m.work for m in members}.values())
         rows = {id(work): k for k, work in enumerate(self.groups)}
         self.columns = printer.columns(key.formula[2])
@@ -144,6 +149,13 @@ class Batch:
         for i, m in enumerate(members):
             if states.mapping.get(m.p):
                 self._take(i, states)
+
+    def _room(self, p: Tensor, between: Sequence[str]) -> dict[str, Tensor]:
+        """Memory for what the passes of a step write for each other, which is as much as a parameter has."""
+        try:
+            return scratch.room(p, between, self.key.types, self._owners)
+        except torch.OutOfMemoryError as error:
+            raise StateMemoryError(p) from error
 
     def _lay(self, device: torch.device) -> None:
         """Lay out the table and the chunks."""
@@ -166,8 +178,6 @@ class Batch:
         self.table = torch.from_numpy(self._host.copy()).to(device)
         self._stale = False
         self.aligned = False
-        self.written: list[Tensor] = []
-        self.kept_now: list[Tensor] = []
 
     @property
     def wide(self) -> int:
@@ -222,10 +232,39 @@ class Batch:
             at = _PLACE + self.arrays.index(name)
             self._host[i, at] = _local(entry[name.removeprefix("s.")]).data_ptr()
         self.started[i] = True
-        self._stale = True
+        self._stale, self._shown = True, None
+
+    def watch(self, parameters: Parameters | None, which: Sequence[int]) -> None:
+        """Take notice of what native code knows of the members, and of their numbers there."""
+        self._native, self._which = parameters, list(which)
 
     def holds(self, states: States) -> bool:
         """Whether the states that are shown are those that are stepped, where they are."""
+        if self._shown is not None:
+            rest = np.flatnonzero(~self.started).tolist()
+            return self._shown.holds(states.mapping) and not any(states.mapping.get(self.members[i].p) for i in rest)
+        if not self._same(states):
+            return False
+        told = self._native is not None and bool(self._native.records["home"][self._which][self.started].all())
+        if told and self.started.any() and isinstance(states.mapping, dict):
+            assert self._native is not None
+            entries = [
+                Entry(self._which[i], self.entries[i], self.tensors[i], [_local(x).data_ptr() for x in self.tensors[i]])
+                for i in np.flatnonzero(self.started).tolist()
+            ]
+            names = self._names()
+            self._shown = Shown(self._native, states.mapping, entries, (*names, "step", *self.kept), len(names))
+        return True
+
+    def renew(self) -> None:
+        """Count up the versions of the state of the members that were stepped."""
+        if self._shown is not None:
+            self._shown.renew()
+        if self._shown is None or self.untold:
+            which = self.stepped() if self._shown is None else self.untold
+            increment_version([x for i in which for x in self.tensors[i]])
+
+    def _same(self, states: States) -> bool:
         for i in np.flatnonzero(self.started).tolist():
             entry = self.entries[i]
             if states.mapping.get(self.members[i].p) is not entry:
@@ -240,13 +279,13 @@ class Batch:
 
     def fits(self, member: Member, entry: dict[str, Any]) -> bool:
         """Whether a state that is shown of a parameter can be stepped where it is."""
-        for name in self._names():
+        for name, of in zip(self._names(), self._state, strict=True):
             x = entry.get(name)
             if not isinstance(x, Tensor):
                 return False
             x, p = _local(x), member.local
-            same = x.shape == p.shape and x.stride() == p.stride() and x.device == p.device
-            if not same or x.dtype != self.key.types.state or x.layout != torch.strided:
+            same = x.shape == p.shape and alike(x, p) and x.device == p.device
+            if not same or x.dtype != self.key.types.of(of) or x.layout != torch.strided:
                 return False
         return all(isinstance(entry.get(name), Tensor) and entry[name].numel() == 1 for name in ("step", *self.kept))
 
@@ -265,16 +304,21 @@ class Batch:
         self._host[i, 0] = self._host[i, 3] = 0
         self._stale = True
 
-    def refresh(self, send: Any) -> None:
-        """Write the table anew if it has changed; `send` copies an array to a tensor, in stream order."""
-        if self._stale:
+    def tables(self) -> Iterator[Tensor]:
+        """What is on the device for the kernels alone, beside parameters and state."""
+        yield from (self.table, self.chunks, self.firsts, self.given, self.own, self.salts, self.group)
+        yield from (x for room in self.scratch for x in room.values())
+
+    def refresh(self, send: Any, recorded: bool) -> None:
+        """Write the table anew if it has changed; `send` copies an array to a tensor, in stream order.
+
+        Where that is `recorded` in a graph, it is written in any case, and stays to be written.
+        """
+        if self._stale or recorded:
             self.active = self._host[:, 3] != 0
-            used = self._host[self.active][:, _PLACE:]
-            self.aligned = not bool((used % 16).any())
-            self.written = [self.members[i].p for i in self.stepped()]
-            self.kept_now = [x for i in self.stepped() for x in self.tensors[i]]
+            self.aligned = not int(np.bitwise_or.reduce(self._host[:, _PLACE:], axis=None)) & 15
             send(self._host, self.table)
-            self._stale = False
+            self._stale = recorded
 
     def number(self, send: Any) -> None:
         """Hand over what is known of the groups, if it has changed."""
@@ -291,6 +335,11 @@ class Batch:
     def stepped(self) -> Iterator[int]:
         """The members that are stepped this time."""
         yield from np.flatnonzero(self.active).tolist()
+
+
+def alike(x: Tensor, p: Tensor) -> bool:
+    """Whether the elements of a tensor lie as those of another of the same shape."""
+    return all(n == 1 or a == b for n, a, b in zip(p.shape, x.stride(), p.stride(), strict=True))
 
 
 def _local(x: Tensor) -> Tensor:

@@ -86,6 +86,11 @@ def sums_up(rule: Rule, key: Key) -> bool:
     return len(_sources(rule, key, False)) > 1
 
 
+def arrays(rule: Rule, key: Key) -> tuple[str, ...]:
+    """The arrays of the kernel of a step, by their names in the trace."""
+    return cast(Source, _sources(rule, key, False)[-1]).arrays
+
+
 @cache
 def norm_source(form: Stages, types: Types, strict: bool) -> Source:
     """The source of the gradients' sum of squares."""

@@ -61,7 +61,7 @@ def load(text: str) -> Any:
 
 @cache
 def native(name: str) -> Any:
-    """The functions of ``native.py``, ``rows.py``, ``watch.py`` or ``loops.py``, compiled."""
+    """The functions of ``native.py``, ``rows.py``, ``watch.py``, ``counting.py`` or ``loops.py``, compiled."""
     return load(_source(f"{name}.py"))
 
 

@@ -18,6 +18,7 @@ _FUNCTIONS: dict[str, tuple[str, Any, int]] = {
     "drop": ("native", ctypes.c_int64, 1),
     "assign": ("rows", ctypes.c_int64, 1),
     "finish": ("rows", None, 1),
+    "count": ("counting", None, 2),
 }
 """Each function: the module that has it, what it returns, and how many int64 it takes."""
 
@@ -32,6 +33,12 @@ def native() -> Any:
 def watch() -> Any:
     """Those of `thalweg.kernels.watch`, which are compiled when state is first shown."""
     return _of("watch")
+
+
+@cache
+def counting() -> Any:
+    """That of `thalweg.kernels.counting`, which is compiled when parameters on a device are first stepped."""
+    return _of("counting")
 
 
 def _of(*modules: str) -> SimpleNamespace:

@@ -5,16 +5,15 @@ of the state stay there; the host hands over what has changed, in copies that ta
 """
 
 import contextlib
-from collections.abc import Generator, Mapping
-from typing import Any, cast
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd.graph import increment_version
 
-from thalweg.kernels import between, triton
+from thalweg.kernels import between, sharded, triton
 from thalweg.kernels.batch import Batch, norm, sources
 from thalweg.kernels.residents import FIRST, Residents
 from thalweg.kernels.work import Guard
@@ -22,6 +21,7 @@ from thalweg.printers.triton import Source
 from thalweg.rule import Rule
 
 _FOLD = 1024
+_GRAIN = 512  # bytes, as torch's allocator aligns tensors
 Totals = dict[str, Tensor]
 
 
@@ -36,8 +36,11 @@ class Cuda(Residents):
         super().__init__(device)
         self._room: dict[Any, tuple[Tensor, Tensor]] = {}
         self._positions: dict[int, Tensor] = {}
+        self._meshes: list[sharded.Mesh] | None = None
         self._unsure = False
+        self._pinned: Tensor | None = None
         self._sent: list[Tensor] = []
+        self._stream: Any = None
         self._guarded: bool | None = None
         self.skipped = torch.zeros(1, dtype=torch.int64, device=device)
         self._limits = torch.zeros(3, dtype=torch.float64, device=device)
@@ -45,7 +48,9 @@ class Cuda(Residents):
 
     def renew(self) -> None:
         """Forget what was derived from the parameters."""
-        self._room, self._positions, self._guarded = {}, {}, None
+        self._room, self._positions, self._guarded, self._meshes = {}, {}, None, None
+        self._limited, self._unsure = (), True
+        self._stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
 
     def number(self, guarded: bool) -> None:
         """Hand over what has changed of the groups' numbers."""
@@ -60,20 +65,43 @@ class Cuda(Residents):
         self._guarded = guarded
 
     def refresh(self) -> None:
-        """Hand over where things are, if that has changed."""
+        """Hand over where things are, if that has changed; in a step that is captured in any case.
+
+        Each replay repeats that copy, so steps outside the graph may have their gradients elsewhere.  The first of them
+        hands over its own again, since what is captured is not done yet.
+        """
         for batch in self.batches:
-            batch.refresh(self._send)
+            batch.refresh(self._send, triton.capturing(self.device))
+
+    def reserve(self) -> None:
+        """Have pinned memory for the copies of a step that is captured, while nothing may be allocated."""
+        size = sum(batch.table.nbytes + _GRAIN for batch in self.batches) + _GRAIN
+        if self.device.type == "cuda" and (self._pinned is None or self._pinned.nbytes < size):
+            self._pinned = torch.empty(size, dtype=torch.uint8, pin_memory=True)
+
+    def _follow(self) -> None:
+        """Have the memory of the tables not reused before the stream is done with it, if it is another's."""
+        if self._stream is not None and self._stream != (stream := torch.cuda.current_stream(self.device)):
+            for x in (self.live, self.skipped, self._limits, *self._positions.values()):
+                x.record_stream(stream)
+            for x in (x for room in self._room.values() for x in room):
+                x.record_stream(stream)
+            for batch in self.batches:
+                for x in batch.tables():
+                    x.record_stream(stream)
 
     def begin(self, guard: Guard) -> None:
         """Take notice of a gradient scaler; and of a new limit."""
+        self._follow()
         limits = (guard.clip_norm or 0.0, guard.clip_eps, guard.clip_each or 0.0)
-        if limits != self._limited:
+        recorded = triton.capturing(self.device)  # but not done yet, so that the next step has to do it, too
+        if limits != self._limited or recorded:
             self._send(np.array(limits), self._limits)
-            self._limited = limits
+            self._limited = () if recorded else limits
         if not guard.may_skip and guard.scale is None:
-            if self._unsure:
+            if self._unsure or recorded:
                 self.live.fill_(1)
-            self._unsure = False
+            self._unsure = recorded
             return
         self._unsure = True
         scale, found = (x if x is None else x.to(self.device, non_blocking=True) for x in (guard.scale, guard.found))
@@ -89,7 +117,7 @@ class Cuda(Residents):
         """Find the factor of each gradient from clipping by its own norm."""
         for batch in self.batches:
             rows = len(batch.members)
-            self._run(batch, norm(batch.key, "own norm"), batch.own)
+            self._run(batch, norm(batch.key, "own norm"), batch.own, (0,))
             size = triton.rows_block(rows)
             triton.launch(
                 triton.words().clip_each,
@@ -116,9 +144,15 @@ class Cuda(Residents):
             if k not in self._positions:
                 self._positions[k] = torch.from_numpy(which).to(self.device)
             into = torch.zeros(len(batch.members), 1, dtype=torch.float64, device=self.device)
-            self._run(batch, norm(batch.key, what), into)
+            self._run(batch, norm(batch.key, what), into, (0,))
             found.index_copy_(0, self._positions[k], into[:, 0])
         return found
+
+    def summed(self, squares: Tensor) -> Tensor:
+        """The squares of the norms of the whole gradients, where processes have parts of them."""
+        if self._meshes is None:
+            self._meshes = sharded.meshes([m.p for m in self.members], self.device)
+        return sharded.summed_there(self._meshes, squares)
 
     def limit(self, squares: Tensor, guard: Guard) -> None:
         """Find the factor that clips all gradients together, and whether to take the step."""
@@ -146,19 +180,19 @@ class Cuda(Residents):
                 for name, x in own.items():
                     total[name] = total[name] + x if name in total else x
             together, answers = [(rule, parts) for rule, parts, _ in asked], [whole[rule] for rule, _, _ in asked]
-        for batch in used:
-            increment_version(batch.written)
-            if self._states is not None and self._states.exposed:
-                increment_version(batch.kept_now)
-            if zero_grad:
-                increment_version([cast(Tensor, p.grad) for p in batch.written])
+        assert self._sight is not None
+        self._sight.count(zero_grad)
+        if self._states is not None and self._states.exposed:
+            for batch in used:
+                batch.renew()
+        self._sight.release()
 
     def _parts(self, batch: Batch, zero_grad: bool, may_skip: bool) -> Generator[Totals, Totals, None]:
         """A step of a batch: yields what is to be totalled over all parameters, and is sent the totals."""
         words: between.Words | None = None
         for part in sources(batch.rule, batch.key, zero_grad):
             if isinstance(part, Source):
-                self._run(batch, part, batch.own)
+                self._run(batch, part, batch.own, [batch.own_names.index(name) for name in part.sums])
             elif between.is_total(part):
                 totals = yield between.totals(part, batch)
                 for name, x in totals.items():
@@ -178,8 +212,8 @@ class Cuda(Residents):
         else:
             batch.counts[:] = np.nan
 
-    def _run(self, batch: Batch, source: Source, into: Tensor) -> None:
-        """Compute the numbers of a pass, launch it, and add up what its chunks have summed up."""
+    def _run(self, batch: Batch, source: Source, into: Tensor, fields: Sequence[int]) -> None:
+        """Compute the numbers of a pass, launch it, and add up what its chunks have summed up, in these columns."""
         n, made = len(batch.members), triton.load(source.text)
         key = (id(batch), id(source))
         if key not in self._room:
@@ -202,8 +236,7 @@ class Cuda(Residents):
                 batch.table, batch.chunks, scalars, batch.salts, self.live, totals, batch.wide, width=source.width,
                 LONG=triton.LONG, BLOCK=block, ALIGNED=batch.aligned, num_warps=warps, **exact,
             )  # fmt: skip
-        for k, name in enumerate(source.sums):
-            field = batch.own_names.index(name) if into is batch.own and name in batch.own_names else 0
+        for k, field in enumerate(fields):
             triton.launch(
                 triton.words().fold, n,
                 totals, batch.firsts, into, batch.table, batch.wide, into.shape[1], field, len(source.sums), k,
@@ -215,8 +248,18 @@ class Cuda(Residents):
         given = torch.from_numpy(np.ascontiguousarray(array).reshape(into.shape))
         if self.device.type == "cpu":
             into.copy_(given)
-            return
-        pinned = torch.empty(given.shape, dtype=given.dtype, pin_memory=True).copy_(given)
-        into.copy_(pinned, non_blocking=True)
-        if triton.capturing(self.device):
-            self._sent.append(pinned)  # a captured copy reads it again in every replay
+        elif not triton.capturing(self.device):
+            # torch keeps this memory until the copy is done.
+            pinned = torch.empty(given.shape, dtype=given.dtype, pin_memory=True).copy_(given)
+            into.copy_(pinned, non_blocking=True)
+        else:
+            into.copy_(self._kept(given), non_blocking=True)
+
+    def _kept(self, given: Tensor) -> Tensor:
+        """A copy in pinned memory that is kept, since a captured copy reads it again in every replay."""
+        size = -(-given.nbytes // _GRAIN) * _GRAIN
+        if self._pinned is None or self._pinned.nbytes < size:  # two graphs, one after the other
+            self._pinned = torch.empty(size, dtype=torch.uint8, pin_memory=True)
+        pinned, self._pinned = self._pinned[: given.nbytes], self._pinned[size:]
+        self._sent.append(pinned)
+        return pinned.view(given.dtype).view(given.shape).copy_(given)

@@ -49,7 +49,10 @@ class Devices:
             first = 0
             for work, kind in zip(works, kinds, strict=True):
                 if kind is None and self._on_host(work):
-                    copy = Work(work.template, work.form, work.params, first, work.member, work.state_dtype, work.seed)
+                    copy = Work(
+                        work.template, work.form, work.params, first, work.member, work.state_dtype, work.seed,
+                        titles=work.titles,
+                    )  # fmt: skip
                     self._mirrors.append((work, copy))
                     first += len(work.params)
         for device, engine in self._engines.items():
@@ -112,6 +115,7 @@ class Devices:
         for engine in self._engines.values():
             with _current(engine.device):
                 engine.number(True)
+                engine.reserve()
 
     @property
     def skipped(self) -> int:
@@ -132,7 +136,7 @@ class Devices:
             for engine in engines:
                 with _current(engine.device):
                     own = engine.squares("strict norm" if guard.skip else "norm")
-                    found.append(_summed(engine, own))
+                    found.append(engine.summed(own))
             for engine in engines:
                 with _current(engine.device):
                     everything = [x.to(engine.device, non_blocking=True) for x in found]
@@ -148,7 +152,7 @@ class Devices:
         of = {id(work): np.zeros(len(work.params)) for work in self._works}
         for engine in self._engines.values():
             with _current(engine.device):
-                self._hand_over(engine)
+                self._hand_over(engine, clipped)
                 own = engine.squares(("strict norm" if strict else "norm") if clipped else "own norm")
             values: NDArray[np.float64] = own.cpu().numpy().copy()
             rest = [(engine.members[i].work, engine.members[i].ordinal, engine.members[i].p) for i in engine.rest]
@@ -169,11 +173,11 @@ class Devices:
             of[id(work)] = found[at : at + len(work.params)]
             at += len(work.params)
 
-    def _hand_over(self, engine: Cuda) -> None:
+    def _hand_over(self, engine: Cuda, clipped: bool = True) -> None:
         engine.live.fill_(1)
         engine.number(False)
         engine.refresh()
-        if any(work.form.clip_each for work in self._works):
+        if clipped and any(work.form.clip_each for work in self._works):
             engine.set_each()
 
     def step(self, works: list[Work], states: States, zero_grad: bool) -> None:
@@ -215,10 +219,5 @@ def _current(device: torch.device) -> Any:
     return torch.cuda.device(device if device.type == "cuda" else -1)
 
 
-def _summed(engine: Cuda, squares: Tensor) -> Tensor:
-    """The squares of the norms of the whole gradients, where processes have parts of them."""
-    return sharded.summed_there([m.p for m in engine.members], squares)
-
-
 def _named(work: Work) -> str:
-    return f"parameter {work.first} of shape {tuple(work.params[0].shape)}" if work.params else "a group"
+    return f"parameter {work.title(work.first)} of shape {tuple(work.params[0].shape)}" if work.params else "a group"

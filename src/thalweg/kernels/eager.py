@@ -179,6 +179,14 @@ def _start(work: Work, p: Tensor, held: dict[str, Any]) -> None:
         held["ema"] = first.to(work.state_dtype, copy=True)
 
 
+def narrows(work: Work, arrays: Iterable[str]) -> bool:
+    """Whether kernels with these arrays would keep sums along axes in `work.state_dtype`, which they are not of."""
+    known = array_fields(work.template.State)
+    return work.state_dtype is not None and any(
+        name.startswith("s.") and name.split(".")[1] in known for name in arrays
+    )
+
+
 def read(rule: Rule, held: Mapping[str, Any], p: Tensor) -> Any:
     """The state of a parameter by a rule, from its tensors: values and arrays as they are, numbers as floats."""
     numbers, several = number_fields(rule.State), several_fields(rule.State)

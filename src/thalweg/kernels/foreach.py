@@ -4,8 +4,9 @@ For devices that printed kernels do not run on.  Parameters whose step is more t
 are stepped by `thalweg.kernels.reference`.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Any, cast
 
 import numpy as np
@@ -25,13 +26,39 @@ _FORMULAS: dict[Any, trace.Graph | None] = {}
 class Foreach(reference.Eager):
     """Steps lists of parameters; what is none of its business is the reference's."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: list[_Alike] = []
+
     def squares(self, works: list[Work], clipped: bool, strict: bool) -> NDArray[np.float64]:
         """See `thalweg.kernels.work.Backend`."""
         members = [(work, work.first + i, p) for work in works for i, p in enumerate(work.params)]
         return sharded.summed([p for _, _, p in members], squares(members, clipped, strict))
 
     def _step(self, members: Iterable[tuple[Work, int, Tensor]], states: States, zero_grad: bool) -> None:
-        step(members, states, zero_grad)
+        found = list(members)
+        if not self._again(found, states, zero_grad):
+            self._known = step(found, states, zero_grad)
+
+    @torch.no_grad()
+    def _again(self, members: Sequence[tuple[Work, int, Tensor]], states: States, zero_grad: bool) -> bool:
+        """Step the same parameters as the last time, if nothing has changed about them; False if it may have."""
+        known = self._known
+        if not known or sum(len(some.params) for some in known) != len(members):
+            return False
+        of = {p: (work, i) for work, i, p in members}
+        for some in known:
+            at = of.get(some.params[0])
+            if at is None or at[0] is not some.work or at[1] != some.ordinal or not some.holds(of, states):
+                return False
+        grads = [[cast(Tensor, p.grad) for p in some.params] for some in known]
+        if not all(map(_Alike.fits, known, grads)):
+            return False
+        for some, given in zip(known, grads, strict=True):
+            _step(some, given)
+            if zero_grad:
+                _torch._foreach_zero_(given)
+        return True
 
 
 @torch.no_grad()
@@ -74,9 +101,55 @@ class _Form:
     numbers: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Alike:
+    """Parameters whose step is the same operations with the same numbers.
+
+    Attributes:
+        form: what they have in common.
+        work: their group.
+        ordinal: the number of the first among all.
+        params: the parameters.
+        held: the state of each.
+        tensors: what is in it by name, as lists.
+    """
+
+    form: _Form
+    work: Work
+    ordinal: int
+    params: list[Tensor]
+    held: list[dict[str, Any]]
+    tensors: dict[str, list[Tensor]]
+
+    def holds(self, of: Mapping[Tensor, Any], states: States) -> bool:
+        """Whether parameters and state are the same tensors, with one count of steps and the same numbers."""
+        if self.work.form.clip_each or not all(map(of.__contains__, self.params)):
+            return False
+        if not all(map(is_, map(states.mapping.get, self.params), self.held)):
+            return False
+        for name, known in self.tensors.items():
+            found = [held.get(name) for held in self.held]
+            if not all(map(is_, found, known)):
+                return False
+        return all(len({x.item() for x in self.tensors[name]}) == 1 for name in ("step", *self.form.numbers))
+
+    def fits(self, grads: Sequence[Tensor]) -> bool:
+        """Whether these are gradients that lists of operations can read."""
+        params = self.params
+        return (
+            set(map(type, grads)) == {Tensor}
+            and {(g.dtype, g.layout, g.device) for g in grads} == {(params[0].dtype, torch.strided, params[0].device)}
+            and all(g.shape == p.shape and g.data_ptr() != p.data_ptr() for g, p in zip(grads, params, strict=True))
+        )
+
+
 @torch.no_grad()
-def step(members: Iterable[tuple[Work, int, Tensor]], states: States, zero_grad: bool) -> None:
-    """Step parameters that have a gradient, each with its group and its number among all."""
+def step(members: Iterable[tuple[Work, int, Tensor]], states: States, zero_grad: bool) -> list[_Alike]:
+    """Step parameters that have a gradient, each with its group and its number among all.
+
+    Returns:
+        the lists that they were stepped in; empty if some were stepped otherwise.
+    """
     alike: dict[Hashable, list[tuple[Work, int, Tensor, dict[str, Any]]]] = {}
     rest: list[tuple[Work, int, Tensor]] = []
     forms: dict[int, _Form | None] = {}
@@ -96,14 +169,19 @@ def step(members: Iterable[tuple[Work, int, Tensor]], states: States, zero_grad:
         numbers = (held["step"].item(), *[held[name].item() for name in form.numbers])
         factor = float(work.factors[i - work.first]) if work.form.clip_each else 1.0
         alike.setdefault((id(work), numbers, factor, p.dtype, p.device), []).append((work, i, p, held))
+    lists_of: list[_Alike] = []
     for some in alike.values():
         form = forms[id(some[0][0])]
         assert form is not None
-        _step(form, some)
+        held = [held for _, _, _, held in some]
+        tensors = {name: [x[name] for x in held] for name in ("step", *form.arrays, *form.numbers)}
+        lists_of.append(_Alike(form, some[0][0], some[0][1], [p for _, _, p, _ in some], held, tensors))
+        _step(lists_of[-1], [cast(Tensor, p.grad) for _, _, p, _ in some])
     if rest:
         reference.step(rest, states, zero_grad)
     for some in alike.values() if zero_grad else ():
         _torch._foreach_zero_([cast(Tensor, p.grad) for _, _, p, _ in some])
+    return [] if rest else lists_of
 
 
 def _form(work: Work, p: Tensor) -> _Form | None:
@@ -136,19 +214,20 @@ def _like(x: Tensor, p: Tensor) -> bool:
     return x.dtype == p.dtype and x.shape == p.shape and x.device == p.device
 
 
-def _step(form: _Form, some: Sequence[tuple[Work, int, Tensor, dict[str, Any]]]) -> None:
-    work, ordinal, _, held = some[0]
-    _torch._foreach_add_([held["step"] for _, _, _, held in some], 1)
+def _step(some: _Alike, grads: Sequence[Tensor]) -> None:
+    work, form, tensors = some.work, some.form, some.tensors
+    steps = tensors["step"]
+    # On the CPU a number would be made a tensor anew for each.
+    _torch._foreach_add_(steps, torch.ones((), dtype=steps[0].dtype) if steps[0].is_cpu else 1)
     given: dict[str, Any] = {
-        "p": [p.detach() for _, _, p, _ in some], "g": [cast(Tensor, p.grad) for _, _, p, _ in some],
-        "t": float(held["step"]), **work.named(eager.scalars(work, ordinal)),
+        "p": list(some.params), "g": grads, "t": float(steps[0]),
+        **work.named(eager.scalars(work, some.ordinal)),
     }  # fmt: skip
     own: dict[str, Any] = {"p": given["p"]}
     for name in (*form.arrays, *form.numbers):
         key = name if name == "ema" else f"s.{name}"
-        tensors = [held[name] for _, _, _, held in some]
-        own[key] = tensors
-        given[key] = float(tensors[0]) if name in form.numbers else tensors
+        own[key] = tensors[name]
+        given[key] = float(tensors[name][0]) if name in form.numbers else tensors[name]
     made = lists.evaluate(form.formula, given, own.keys())
     inputs: list[Any] = [x for x in given.values() if isinstance(x, list)]
     # What is kept as it was in another place is copied before it is overwritten.

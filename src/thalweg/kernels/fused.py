@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thalweg.kernels import eager, reference, sharded, totals
-from thalweg.kernels.bucket import Bucket, Key, Parts, by_rows, is_total, norm_source, sums_up
+from thalweg.kernels.bucket import Bucket, Key, Parts, arrays, by_rows, is_total, norm_source, sums_up
 from thalweg.kernels.calls import native
 from thalweg.kernels.kernel import Kernel
 from thalweg.kernels.parameters import Parameters, Written
@@ -213,6 +213,8 @@ class Fused:
             return None
         key = Key(formula, work.form, types, step, number, ndim)
         key = key._replace(rows=by_rows(rule, key, cast(Tensor, self._parameters.stepped(i))))
+        if eager.narrows(work, arrays(rule, key)):
+            return None
         entry = cast("dict[str, Any]", found or {})
         if entry:
             eager.start(work, p, entry)

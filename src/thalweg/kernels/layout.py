@@ -7,10 +7,11 @@ so that a wrong guess cannot crash, and everything is then compared with what Py
 kinds.  Where anything is otherwise than expected, callers ask through Python.
 """
 
+import contextlib
 import ctypes
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -196,38 +197,77 @@ def _samples() -> Iterator[tuple[Tensor, bool]]:
 
 def _agrees(layout: NDArray[np.void]) -> bool:
     """Whether what the offsets say is what Python says, of tensors of all kinds."""
-    o = {name: int(layout[0][name]) for name in LAYOUT.names or ()}
+    o = _offsets(layout)
     with _Memory() as memory:
         for x, plain in _samples():
-            at = _cdata(x)
-            if (memory.word(at + o["keys"]) == o["plain"]) != plain or (keys(x) == o["plain"]) != plain:
+            if (memory.word(_cdata(x) + o["keys"]) == o["plain"]) != plain or (keys(x) == o["plain"]) != plain:
                 return False
-            if not plain:
-                continue
-            sizes, strides = at + o["sizes"], at + o["strides"]
-            if x.ndim > 5:
-                sizes = memory.word(sizes)
-                strides = sizes + 8 * x.ndim
-            said = (memory.word(at + o["ndim"]), memory.word(at + o["numel"]), *memory.words(sizes, x.ndim))
-            storage = memory.word(at + o["storage"])
-            begin = memory.word(storage + o["data"]) + x.element_size() * memory.word(at + o["offset"])
-            version = memory.word(memory.word(at + o["counter"]) + o["version"]) & 0xFFFFFFFF
-            same = said == (x.ndim, x.numel(), *x.shape) and memory.words(strides, x.ndim) == x.stride()
-            if not same or begin != x.data_ptr() or version != x._version:
+            if plain and not _is_told(memory, o, x):
                 return False
     return True
+
+
+def _offsets(layout: NDArray[np.void]) -> dict[str, int]:
+    return {name: int(layout[0][name]) for name in LAYOUT.names or ()}
+
+
+def _is_told(memory: _Memory, o: dict[str, int], x: Tensor) -> bool:
+    """Whether the offsets say of a tensor what Python says."""
+    at = _cdata(x)
+    sizes, strides = at + o["sizes"], at + o["strides"]
+    if x.ndim > 5:
+        sizes = memory.word(sizes)
+        strides = sizes + 8 * x.ndim
+    said = (memory.word(at + o["ndim"]), memory.word(at + o["numel"]), *memory.words(sizes, x.ndim))
+    storage = memory.word(at + o["storage"])
+    begin = memory.word(storage + o["data"]) + x.element_size() * memory.word(at + o["offset"])
+    version = memory.word(memory.word(at + o["counter"]) + o["version"]) & 0xFFFFFFFF
+    same = said == (x.ndim, x.numel(), *x.shape) and memory.words(strides, x.ndim) == x.stride()
+    return same and begin == x.data_ptr() and version == x._version
 
 
 @cache
 def find() -> NDArray[np.void] | None:
     """The layout, one record of `thalweg.kernels.records.LAYOUT`; None where only Python can be asked."""
-    # Whatever mode the caller is in, these are ordinary tensors of the CPU.
     try:
-        with _disable_current_modes(), torch.inference_mode(False), torch.device("cpu"), torch.no_grad(), _float32():
+        with _ordinary():
             layout = _found()
             return layout if _agrees(layout) else None
-    except (LookupError, OSError, AttributeError, ValueError, StopIteration, RuntimeError, TypeError):
+    except _UNKNOWN:
         return None
+
+
+_UNKNOWN = (LookupError, OSError, AttributeError, ValueError, StopIteration, RuntimeError, TypeError)
+
+
+@cache
+def on(device: torch.device) -> NDArray[np.void] | None:
+    """The same for tensors in the memory of a device, which have other dispatch keys and another allocator."""
+    found = find()
+    if found is None or device.type == "cpu":
+        return found
+    try:
+        with _ordinary(), _Memory() as memory:
+            layout = found.copy()
+            leaf = nn.Parameter(torch.zeros(2, 1, 3, 1, 2, 2, 2, device=device))
+            leaf.grad = torch.ones_like(leaf)
+            storage = leaf.untyped_storage()._cdata  # pyright: ignore
+            layout[0]["plain"] = keys(leaf)
+            layout[0]["owned"] = memory.word(storage + int(layout[0]["deleter"]))
+            o = _offsets(layout)
+            given = memory.word(memory.word(_cdata(leaf) + o["autograd"]) + o["grad"]) == _cdata(leaf.grad)
+            tensors = (leaf, leaf.grad, torch.zeros(9, 6, dtype=torch.bfloat16, device=device)[3:, 1:].t())
+            plain = all(memory.word(_cdata(x) + o["keys"]) == o["plain"] for x in tensors)
+            return layout if given and plain and all(_is_told(memory, o, x) for x in tensors) else None
+    except _UNKNOWN:
+        return None
+
+
+@contextlib.contextmanager
+def _ordinary() -> Generator[None]:
+    """Whatever mode the caller is in, have tensors made as ordinary ones, on the CPU unless said otherwise."""
+    with _disable_current_modes(), torch.inference_mode(False), torch.device("cpu"), torch.no_grad(), _float32():
+        yield
 
 
 class _float32:

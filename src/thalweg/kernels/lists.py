@@ -118,6 +118,14 @@ class _Evaluation:
     def added(self, node: Symbol) -> List:
         """A sum or difference, of which a term that is a product is added as it is computed."""
         first, second = node.args
+        if node.op == "add" and self.scaled(first) and self.scaled(second):
+            weights = [self.numbers[x.args[0]] for x in node.args]
+            if abs(sum(weights) - 1) < 1e-15:  # a weighted mean
+                self.make(first.args[1], second.args[1])
+                own, other = self.take(first.args[1]), self.take(second.args[1])[0]
+                for x in node.args:
+                    self.number(x.args[0])
+                return self.run("lerp", (own[0], own[1] and own[0] is not other), other, weight=weights[1])
         factor, op, terms = self.term(second)
         if op is None and factor is None and node.op == "add":
             factor, op, terms = self.term(first)
@@ -145,21 +153,24 @@ class _Evaluation:
         """k, an operation and its operands, where `x` is used only here and is k·y, k·y·z or k·y / z."""
         factor: float | None = None
 
-        def scaled(x: Symbol) -> tuple[Symbol, bool]:
+        def unscaled(x: Symbol) -> tuple[Symbol, bool]:
             nonlocal factor
-            found = x.op == "mul" and x.args[0].kind == "number" and x.args[1].kind == "value"
-            if not (found and self.alone(x)):
+            if not self.scaled(x):
                 return x, False
             factor = (1.0 if factor is None else factor) * self.number(x.args[0])
             return x.args[1], True
 
-        x, _ = scaled(x)
+        x, _ = unscaled(x)
         if not (self.alone(x) and all(y.kind == "value" for y in operands(x))):
             return factor, None, (x,)
         if x.op == "pow" or x.op not in ("mul", "div"):
             return factor, None, (x,)
-        y, _ = scaled(x.args[0])
+        y, _ = unscaled(x.args[0])
         return factor, x.op, (y, x.args[1])
+
+    def scaled(self, x: Symbol) -> bool:
+        """Whether a term is a number times a value, and is used only here."""
+        return x.op == "mul" and x.args[0].kind == "number" and x.args[1].kind == "value" and self.alone(x)
 
     def alone(self, x: Symbol) -> bool:
         return x.op not in ("input", "const") and self.uses[x] == 1 and x not in self.made

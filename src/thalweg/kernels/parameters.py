@@ -34,10 +34,14 @@ class Parameters:
         group: the number of each one's group.
         records: of `PARAM`, one per parameter.
         job: the address of a `LOOK`.
+
+    Args:
+        groups: the groups' lists of parameters.
+        found: the layout of torch's tensors in the memory where these are; by default of those on the CPU.
     """
 
-    def __init__(self, groups: Sequence[list[Tensor]]) -> None:
-        found = layout.find()
+    def __init__(self, groups: Sequence[list[Tensor]], found: NDArray[np.void] | None = None) -> None:
+        found = layout.find() if found is None else found
         assert found is not None
         self.native: Any = native()
         self.lists = list(groups)
@@ -148,21 +152,21 @@ class Parameters:
         Returns:
             0 if only operations can step it; 1 if it is what it was but elsewhere; 2 if its layout is another.
         """
-        found = self._enroll(asked)
+        found = self.enroll(asked)
         for k in [k for k, what in enumerate(found) if not what]:
             i = asked[k]
             p = self.stepped(i)
             if p is None:
                 continue
             if _owned_otherwise(p):
-                [found[k]] = self._enroll([i], trusted=True)
+                [found[k]] = self.enroll([i], trusted=True)
             if not found[k] and p is self.tensors[i] and (copied := gaps.copy_of(p)):
                 self.copies[i] = copied
                 self._give(i)
-                [found[k]] = self._enroll([i])
+                [found[k]] = self.enroll([i])
         return [0 if i in self.twice else what for i, what in zip(asked, found, strict=True)] if self.twice else found
 
-    def _enroll(self, members: list[int], trusted: bool = False) -> list[int]:
+    def enroll(self, members: list[int], trusted: bool = False) -> list[int]:
         """See `native.enrolled`."""
         found = np.array(members, np.int64)
         self.native.enroll(self.job, address(found), len(found), trusted)

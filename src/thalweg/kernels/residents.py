@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from operator import is_
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -10,10 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thalweg.kernels import eager, sharded, triton
-from thalweg.kernels.batch import Batch, Key, Member, sources
+from thalweg.kernels.batch import Batch, Key, Member, alike, sources
+from thalweg.kernels.records import EAGER, FUSED, SKIPPED
+from thalweg.kernels.sight import Sight, place
 from thalweg.kernels.work import States, Work
 from thalweg.printers.lowering import Types
-from thalweg.rule import Rule
+from thalweg.rule import Rule, array_fields
 
 FIRST = "the first step cannot be captured, since it makes the state; take one on a side stream before"
 _DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
@@ -35,42 +36,37 @@ class Residents:
         self.rest: list[int] = []
         self.members: list[Member] = []
         self._works: list[Work] = []
-        self._flat: list[Tensor] = []
-        self._places: list[int] = []
-        self._grads: list[Tensor | None] = []
-        self._aims: list[int] = []
+        self._sight: Sight | None = None
+        self._aimed: NDArray[np.int64] | None = None
+        self._settled: NDArray[np.int64] = np.zeros(0, np.int64)
         self.batches: list[Batch] = []
         self._home: dict[int, tuple[Batch, int]] = {}
         self._states: States | None = None
-        self._apart: set[int] = set()
-        self._unfit: set[int] = set()
+        self._never: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._totalled: list[int] = []
         self.which: list[NDArray[np.int64]] = []
         self.live = torch.ones(1, dtype=torch.int32, device=device)
 
     @torch.no_grad()
     def prepare(self, works: Sequence[Work], states: States) -> None:
         """Look at groups, parameters, gradients and state anew: once a step, before the rest."""
-        flat = [p for work in works for p in work.params]
-        same = states is self._states and len(flat) == len(self._flat) and len(works) == len(self._works)
-        same = same and all(map(is_, works, self._works)) and all(map(is_, flat, self._flat))
-        places = _places(flat)
+        same = states is self._states and len(works) == len(self._works) and all(map(is_, works, self._works))
         if (
             not same
-            or places != self._places
+            or self._sight is None
+            or not self._sight.look()
             or (states.exposed and not all(batch.holds(states) for batch in self.batches))
         ):
             if triton.capturing(self.device):
                 raise RuntimeError(FIRST)
-            self._enlist(works, flat, places, states)
-        grads = [p.grad for p in flat]
-        aims = _places(grads)
-        if aims != self._aims or not all(map(is_, grads, self._grads)):
-            self._aim(grads, aims, states)
+            self._enlist(works, states)
+        self._aim(states)
 
-    def _enlist(self, works: Sequence[Work], flat: list[Tensor], places: list[int], states: States) -> None:
+    def _enlist(self, works: Sequence[Work], states: States) -> None:
         """Begin anew: what is derived from groups, parameters and state is forgotten."""
-        self._works, self._flat, self._places, self._states = list(works), flat, places, states
-        self._grads, self._aims = [], []
+        self._works, self._states = list(works), states
+        sight = self._sight = Sight([work.params for work in works], self.device)
+        self._aimed = None
         self.renew()
         found: dict[Key, list[int]] = {}
         rules: dict[Key, Rule] = {}
@@ -84,7 +80,7 @@ class Residents:
                 if key is not None:
                     found.setdefault(key, []).append(i)
                     rules.setdefault(key, work.fitted(p))
-        self.batches, self.which, self._unfit = [], [], set()
+        self.batches, self.which = [], []
         for key, which in found.items():
             members = [self.members[i] for i in which]
             batch = Batch(key, rules[key], members, self.live, states)
@@ -97,7 +93,15 @@ class Residents:
             self.batches.append(batch)
             self.which.append(np.array(which, np.int64))
             self._home.update({i: (batch, k) for k, i in enumerate(which)})
-        self._apart = self._overlapping()
+        self._sizes = np.array([_bytes(m.local) for m in self.members], np.int64)
+        never = self._overlapping() | {i for i in range(len(self.members)) if i not in self._home}
+        self._never = np.array(sorted(never), np.int64)
+        self._totalled = [i for i, m in enumerate(self.members) if m.work.totals]
+        for batch, which in zip(self.batches, self.which, strict=True):
+            batch.watch(sight.native, which.tolist())
+        sight.trust([i for i in self._home if i not in never])
+        sight.look()
+        sight.examine_all()
 
     def renew(self) -> None:
         """Forget what was derived from the parameters."""
@@ -115,8 +119,8 @@ class Residents:
         if not plain or not _dense(p) or not _is_dictionary(held) or p.dtype not in _DTYPES:
             return None
         real = eager.arithmetic(p.dtype)
-        types = Types(p.dtype, work.state_dtype or real, real)
         rule = work.fitted(member.p)
+        types = Types(p.dtype, work.state_dtype or real, real, array_fields(rule.State))
         if sharded.is_sharded(member.p) and (rule.fits or work.totals):
             return None
         formula = (type(rule), tuple(rule.options.items()), tuple(rule.numbers))
@@ -130,78 +134,83 @@ class Residents:
 
     def _overlapping(self) -> set[int]:
         """The parameters whose memory others have, too."""
-        spans = sorted((place, place + _bytes(m.local), i)
-                       for i, (m, place) in enumerate(zip(self.members, self._places, strict=True)))  # fmt: skip
-        found: set[int] = set()
-        end, last = 0, -1
-        for begin, after, i in spans:
-            if begin < end and after > begin:
-                found |= {last, i}
-            if after > end:
-                end, last = after, i
-        return found
+        assert self._sight is not None
+        return _shared(self._sight.places, self._sizes)
 
-    def _aim(self, grads: list[Tensor | None], aims: list[int], states: States) -> None:
+    def _aim(self, states: States) -> None:
         """Note where gradients are, and which parameters have one."""
-        before, places = self._grads or [None] * len(grads), self._aims or [0] * len(grads)
-        for i, (g, old, place, last) in enumerate(zip(grads, before, aims, places, strict=True)):
-            if g is not old or place != last:
-                (self._unfit.discard if g is None or self._fits(i, g) else self._unfit.add)(i)
-        given = np.array([g is not None for g in grads], bool)
-        at = np.array(aims, np.int64)
-        out = self._apart | self._unfit | self._tied(at)
-        out |= {i for i in range(len(grads)) if i not in self._home} if len(self._home) < len(grads) else set()
-        self.rest = sorted(i for i in out if given[i])
-        stepped = given.copy()
-        stepped[self.rest] = False
-        whole = np.array(self._places, np.int64)
+        sight = self._sight
+        assert sight is not None
+        active, at, given = sight.active.copy(), sight.grads.copy(), sight.active != SKIPPED
+        for i in sight.asked:
+            g = self.members[i].p.grad
+            at[i], given[i] = place(g), g is not None
+            active[i] = SKIPPED if g is None else FUSED if self._fits(i, g) else EAGER
+        active[self._never] = np.where(given[self._never], EAGER, SKIPPED)
+        seen = np.concatenate([active, at, sight.asked])
+        if self._aimed is not None and np.array_equal(seen, self._aimed):
+            sight.settle(self._settled)
+            return
+        self._aimed = None
+        tied = _shared(at, np.where(active == FUSED, self._sizes, 0))
+        if sight.asked:  # of the others native code has found out
+            tied |= self._tied(at)
+        active[[i for i in tied if active[i] == FUSED]] = EAGER
+        self._total(active)
+        self.rest = np.flatnonzero(active == EAGER).tolist()
+        stepped = active == FUSED
         for batch, which in zip(self.batches, self.which, strict=True):
             mine = stepped[which]
-            batch.aim(whole[which], at[which], mine)
+            batch.aim(sight.places[which], at[which], mine)
             fresh = np.flatnonzero(mine & ~batch.started).tolist()
             if fresh:
+                if triton.capturing(self.device):
+                    raise RuntimeError(FIRST)
                 batch.start(fresh, states)
-        self._grads, self._aims = grads, aims
-        self._total(grads)
+        asked = {i for i in sight.asked if stepped[i]}
+        for batch, which in zip(self.batches, self.which, strict=True):
+            batch.untold = [k for k, i in enumerate(which.tolist()) if i in asked] if asked else []
+        self._aimed, self._settled = seen, active
+        sight.settle(active)
 
     def leave_out(self, i: int) -> None:
         """Do not step a parameter this time, although it has a gradient."""
+        assert self._sight is not None
         if i in self.rest:
             self.rest.remove(i)
         elif i in self._home:
             self._home[i][0].rest(self._home[i][1])
-        self._grads, self._aims = [], []  # to be looked at again
+        active = self._sight.active.copy()
+        active[i] = SKIPPED
+        self._sight.settle(active)
+        self._aimed = None  # to be looked at again
 
-    def _total(self, grads: list[Tensor | None]) -> None:
+    def _total(self, active: NDArray[np.int64]) -> None:
         """Leave rules with totals to operations on tensors where not all of their parameters are stepped here."""
-        rules = {type(m.work.template) for i, m in enumerate(self.members)
-                 if m.work.totals and (grads[i] is None or i in self.rest or i not in self._home)}  # fmt: skip
-        for i, m in enumerate(self.members):
-            if type(m.work.template) in rules and grads[i] is not None and i not in self.rest:
-                self.rest.append(i)
-                self._home[i][0].rest(self._home[i][1])
-        self.rest.sort()
+        rules = {type(self.members[i].work.template) for i in self._totalled if active[i] != FUSED}
+        for i in self._totalled:
+            if type(self.members[i].work.template) in rules and active[i] == FUSED:
+                active[i] = EAGER
 
     def _fits(self, i: int, g: Tensor) -> bool:
         """Whether a gradient can be read, and set to zero, as its parameter is laid out."""
         p = self.members[i].local
         if sharded.is_sharded(self.members[i].p):
             found = sharded.gradient(self.members[i].p)
-            return found is not None and found.stride() == p.stride()
+            return found is not None and found.dtype == p.dtype and found.shape == p.shape and alike(found, p)
         if g.device != self.device:
+            member = self.members[i]
             raise RuntimeError(
-                f"parameter {self.members[i].ordinal} of shape {tuple(p.shape)} is on {self.device}, and its gradient "
-                f"on {g.device}; move the model before the backward pass, or set the gradient to None"
+                f"parameter {member.work.title(member.ordinal)} of shape {tuple(p.shape)} is on {self.device}, and its "
+                f"gradient on {g.device}; move the model before the backward pass, or set the gradient to None"
             )
-        return (
-            type(g) is Tensor and g.layout == torch.strided and g.dtype == p.dtype and g.shape == p.shape
-            and g.stride() == p.stride()
-        )  # fmt: skip
+        plain = type(g) is Tensor and g.layout == torch.strided and g.dtype == p.dtype and g.shape == p.shape
+        return plain and alike(g, p)
 
     def _tied(self, at: NDArray[np.int64]) -> set[int]:
         """The parameters whose gradient is in memory that the step writes."""
-        begins = np.array(self._places, np.int64)
-        sizes = np.array([_bytes(m.local) for m in self.members], np.int64)
+        assert self._sight is not None
+        begins, sizes = self._sight.places, self._sizes
         order = np.argsort(begins)
         begins, ends = begins[order], (begins + sizes)[order]
         if not len(begins):
@@ -212,20 +221,23 @@ class Residents:
         return set(np.flatnonzero(hit).tolist())
 
 
-def _places(tensors: Sequence[Tensor | None]) -> list[int]:
-    """Where tensors are, 0 for none."""
-    try:
-        found = [0 if x is None else x.data_ptr() for x in tensors]
-    except (RuntimeError, NotImplementedError):  # of a sparse gradient
-        return list(map(_place, tensors))
-    return list(map(_place, tensors)) if sharded.among([x for x in tensors if x is not None]) else found
-
-
-def _place(x: Tensor | None) -> int:
-    try:
-        return 0 if x is None else (cast(Any, x)._local_tensor if sharded.is_sharded(x) else x).data_ptr()
-    except (RuntimeError, NotImplementedError):
-        return -1
+def _shared(begins: NDArray[np.int64], sizes: NDArray[np.int64]) -> set[int]:
+    """Which of these ranges of addresses overlap others."""
+    used = np.flatnonzero((begins > 0) & (sizes > 0))
+    if len(used) < 2 or np.diff(np.sort(begins[used])).min() >= sizes.max():
+        return set()
+    order = used[np.argsort(begins[used])]
+    reached = np.maximum.accumulate(begins[order] + sizes[order])
+    if not np.any(begins[order][1:] < reached[:-1]):
+        return set()
+    found: set[int] = set()
+    end, last = 0, -1
+    for i in order.tolist():
+        if begins[i] < end:
+            found |= {last, i}
+        if begins[i] + sizes[i] > end:
+            end, last = int(begins[i] + sizes[i]), i
+    return found
 
 
 def _bytes(x: Tensor) -> int:

@@ -7,7 +7,7 @@ operations on the whole.
 
 import sys
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -65,14 +65,26 @@ def summed(params: Sequence[Tensor], parts: NDArray[np.float64]) -> NDArray[np.f
     return parts
 
 
-def summed_there(params: Sequence[Tensor], parts: Tensor) -> Tensor:
+class Mesh(NamedTuple):
+    """Parameters that are sharded alike: over which axes of which mesh, and their numbers on a device."""
+
+    mesh: Any
+    over: tuple[int, ...]
+    which: Tensor
+
+
+def meshes(params: Sequence[Tensor], device: torch.device) -> list[Mesh]:
+    """How parameters are sharded, to be asked once."""
+    return [Mesh(mesh, over, torch.tensor(which, device=device)) for (mesh, over), which in _meshes(params).items()]
+
+
+def summed_there(found: Sequence[Mesh], parts: Tensor) -> Tensor:
     """The same of a tensor, on its device and without waiting for it."""
-    for (mesh, over), which in _meshes(params).items():
-        at = torch.tensor(which).to(parts.device, non_blocking=True)
-        found = parts.index_select(0, at)
+    for mesh, over, which in found:
+        own = parts.index_select(0, which)
         for k in over:
-            torch.distributed.all_reduce(found, group=mesh.get_group(k))
-        parts.index_copy_(0, at, found)
+            torch.distributed.all_reduce(own, group=mesh.get_group(k))
+        parts.index_copy_(0, which, own)
     return parts
 
 

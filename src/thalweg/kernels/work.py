@@ -33,6 +33,7 @@ class Work:
         seed: of rounding to a 16-bit state.
         densify: whether a sparse gradient is made dense, where the rule needs more than its rows.
         number_dtype: of the numbers of the state.
+        titles: the names of the parameters, if they are known.
         numbers: the rule's numbers in this step.
         before: the numbers that the lookahead points were made with.
         after: the numbers of the next step.
@@ -52,6 +53,7 @@ class Work:
     seed: int = 0
     densify: bool = False
     number_dtype: torch.dtype = torch.float64
+    titles: Sequence[str] = ()
     numbers: dict[str, float] = field(default_factory=dict[str, float])
     before: dict[str, float] = field(default_factory=dict[str, float])
     after: dict[str, float] = field(default_factory=dict[str, float])
@@ -66,6 +68,10 @@ class Work:
         self.names = tuple(self.template.numbers)
         self.looks_ahead = self.template.looks_ahead
         self.fits = self.template.fits
+
+    def title(self, ordinal: int) -> str:
+        """What messages call a parameter, given its number among all: its name, or that number."""
+        return repr(self.titles[ordinal - self.first]) if self.titles else str(ordinal)
 
     def fitted(self, p: Tensor) -> Rule:
         """The rule as it is for a parameter."""

@@ -369,7 +369,10 @@ class Optimizer(TorchOptimizer):
                       group["maximize"], group["decay_form"] if decays else None, self.ema is not None)  # fmt: skip
         key = (rule, id(group["params"]), first, form)
         if held is None or held.key != key:
-            made = Work(rule, form, group["params"], first, self._member, self.state_dtype, self.seed)
+            made = Work(
+                rule, form, group["params"], first, self._member, self.state_dtype, self.seed,
+                titles=group.get("param_names") or (),
+            )  # fmt: skip
             held = Held(
                 key, made, itemgetter("rule", "lr", "weight_decay", "decay_form", "maximize", *made.names), None
             )

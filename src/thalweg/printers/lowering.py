@@ -27,16 +27,22 @@ INFIX = {
 
 @dataclass(frozen=True)
 class Types:
-    """The dtypes of a kernel: of parameters and gradients, of the state, and of the arithmetic."""
+    """The dtypes of a kernel: of parameters and gradients, of the state, and of the arithmetic.
+
+    Some fields of the state, ``arrays``, are of the type of the arithmetic, as sums along axes are.
+    """
 
     parameter: torch.dtype
     state: torch.dtype
     arithmetic: torch.dtype
+    arrays: frozenset[str] = frozenset()
 
     def of(self, array: str) -> torch.dtype:
         """The dtype of an array, by its name in the trace."""
         if array in ("p", "g"):
             return self.parameter
+        if array.startswith("s.") and array.split(".")[1] in self.arrays:
+            return self.arithmetic
         kinds = {"w": self.arithmetic, "y": self.arithmetic, "z": self.arithmetic, "part": torch.float64}
         return kinds.get(array.partition(".")[0], self.state)
 

@@ -5,7 +5,7 @@ and numbers of the state, from which a kernel computes each parameter's numbers 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from textwrap import indent
 
 import torch
@@ -164,7 +164,7 @@ def sums(traced: Graph, types: Types, given: Sequence[str]) -> Source:
 
 
 def _printed(part: Pass, types: Types, given: tuple[str, ...], own: tuple[str, ...]) -> Source:
-    single = Types(types.parameter, types.state, torch.float32)
+    single = replace(types, arithmetic=torch.float32)
     lowered = lower(part.graph, types if part.writes else single)
     real = f"tl.{_name(types.arithmetic)}"
     syntax = _DOUBLE if types.exact else _SINGLE
