@@ -9,7 +9,7 @@ import thalweg
 from thalweg import kernels, rules
 from thalweg.bench import device as bench
 from thalweg.bench import proofs
-from thalweg.bench.result import OURS
+from thalweg.bench.result import OURS, Kind
 from thalweg.bench.workloads import Workload
 from thalweg.cli import main
 from thalweg.kernels import States, Work, eager, triton
@@ -119,10 +119,12 @@ def test_the_bench_on_the_cpu_measures_what_it_says() -> None:
 
 def test_every_aim_has_its_figure() -> None:
     """Of the times; that they are judged by what is in the table."""
+    kinds: list[tuple[str, Kind]] = [("adam", "whole"), ("adam", "ema"), ("nadam", "whole")]
     lines = [
         bench.Line(workload.title, rule, kind, "float32", {OURS: 1.0, "foreach": 3.0, "fused": 1.4}, {}, 0.95)
-        for workload in bench.WORK[2:] for rule, kind in (("adam", "whole"), ("adam", "ema"), ("nadam", "whole"))
-    ]  # fmt: skip
+        for workload in bench.WORK[2:]
+        for rule, kind in kinds
+    ]
     found = list(bench.verdicts(lines))
     assert [figure.holds for figure in found] == 2 * [True, True, False, False]
     assert [figure.aim for figure in found[:4]] == ["at least 90 %", "at least 1.3×", "at least 1.5×", "at least 2.0×"]

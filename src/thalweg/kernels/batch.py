@@ -309,16 +309,13 @@ class Batch:
         yield from (self.table, self.chunks, self.firsts, self.given, self.own, self.salts, self.group)
         yield from (x for room in self.scratch for x in room.values())
 
-    def refresh(self, send: Any, recorded: bool) -> None:
-        """Write the table anew if it has changed; `send` copies an array to a tensor, in stream order.
-
-        Where that is `recorded` in a graph, it is written in any case, and stays to be written.
-        """
-        if self._stale or recorded:
+    def refresh(self, send: Any, always: bool) -> None:
+        """Write the table anew if it has changed, or `always`; `send` copies an array to a tensor, in stream order."""
+        if self._stale or always:
             self.active = self._host[:, 3] != 0
             self.aligned = not int(np.bitwise_or.reduce(self._host[:, _PLACE:], axis=None)) & 15
             send(self._host, self.table)
-            self._stale = recorded
+            self._stale = False
 
     def number(self, send: Any) -> None:
         """Hand over what is known of the groups, if it has changed."""

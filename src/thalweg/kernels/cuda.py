@@ -41,6 +41,7 @@ class Cuda(Residents):
         self._pinned: Tensor | None = None
         self._sent: list[Tensor] = []
         self._stream: Any = None
+        self._recorded = False
         self._guarded: bool | None = None
         self.skipped = torch.zeros(1, dtype=torch.int64, device=device)
         self._limits = torch.zeros(3, dtype=torch.float64, device=device)
@@ -65,13 +66,14 @@ class Cuda(Residents):
         self._guarded = guarded
 
     def refresh(self) -> None:
-        """Hand over where things are, if that has changed; in a step that is captured in any case.
+        """Hand over where things are, if that has changed.
 
-        Each replay repeats that copy, so steps outside the graph may have their gradients elsewhere.  The first of them
-        hands over its own again, since what is captured is not done yet.
+        A step that is captured does so in any case, and each replay repeats it, so steps outside the graph may have
+        their gradients elsewhere.  Of replays nobody tells, so after the capture these hand over theirs each time.
         """
+        self._recorded = self._recorded or triton.capturing(self.device)
         for batch in self.batches:
-            batch.refresh(self._send, triton.capturing(self.device))
+            batch.refresh(self._send, self._recorded)
 
     def reserve(self) -> None:
         """Have pinned memory for the copies of a step that is captured, while nothing may be allocated."""
@@ -94,14 +96,13 @@ class Cuda(Residents):
         """Take notice of a gradient scaler; and of a new limit."""
         self._follow()
         limits = (guard.clip_norm or 0.0, guard.clip_eps, guard.clip_each or 0.0)
-        recorded = triton.capturing(self.device)  # but not done yet, so that the next step has to do it, too
-        if limits != self._limited or recorded:
+        if limits != self._limited or self._recorded:
             self._send(np.array(limits), self._limits)
-            self._limited = () if recorded else limits
+            self._limited = limits
         if not guard.may_skip and guard.scale is None:
-            if self._unsure or recorded:
+            if self._unsure or self._recorded:
                 self.live.fill_(1)
-            self._unsure = recorded
+            self._unsure = False
             return
         self._unsure = True
         scale, found = (x if x is None else x.to(self.device, non_blocking=True) for x in (guard.scale, guard.found))
@@ -115,9 +116,13 @@ class Cuda(Residents):
 
     def clip_each(self) -> None:
         """Find the factor of each gradient from clipping by its own norm."""
-        for batch in self.batches:
+        whole = self.summed(self.squares("own norm")) if self._sharded() else None
+        for k, batch in enumerate(self.batches):
             rows = len(batch.members)
-            self._run(batch, norm(batch.key, "own norm"), batch.own, (0,))
+            if whole is None:
+                self._run(batch, norm(batch.key, "own norm"), batch.own, (0,))
+            else:
+                batch.own[:, 0] = whole[self._positions[k]]
             size = triton.rows_block(rows)
             triton.launch(
                 triton.words().clip_each,
@@ -150,9 +155,12 @@ class Cuda(Residents):
 
     def summed(self, squares: Tensor) -> Tensor:
         """The squares of the norms of the whole gradients, where processes have parts of them."""
+        return sharded.summed_there(self._sharded(), squares)
+
+    def _sharded(self) -> list[sharded.Mesh]:
         if self._meshes is None:
             self._meshes = sharded.meshes([m.p for m in self.members], self.device)
-        return sharded.summed_there(self._meshes, squares)
+        return self._meshes
 
     def limit(self, squares: Tensor, guard: Guard) -> None:
         """Find the factor that clips all gradients together, and whether to take the step."""
