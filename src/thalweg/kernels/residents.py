@@ -8,13 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from thalweg.fields import array_fields
 from thalweg.kernels import eager, sharded, triton
 from thalweg.kernels.batch import Batch, Key, Member, alike, sources
 from thalweg.kernels.records import EAGER, FUSED, SKIPPED
 from thalweg.kernels.sight import Sight, place
 from thalweg.kernels.work import States, Work
 from thalweg.printers.lowering import Types
-from thalweg.rule import Rule, array_fields
+from thalweg.rule import Rule
 
 FIRST = "the first step cannot be captured, since it makes the state; take one on a side stream before"
 _DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
