@@ -5,7 +5,7 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
@@ -27,8 +27,17 @@ def browsed(page: Path, dark: bool = False) -> tuple[str, list[str]]:
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line and "rror" in line]
 
 
+# WebGL by SwiftShader, everything else by the processor itself: SwiftShader is slow at painting pages.
+WEBGL = (
+    "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-gpu-rasterization",
+    "--disable-gpu-compositing", "--disable-accelerated-2d-canvas",
+)  # fmt: skip
+
+
 @contextmanager
-def opened(address: str, *, width: int = 1280, dark: bool = False) -> Generator[tuple[Any, list[str]]]:
+def opened(
+    address: str, *, width: int = 1280, dark: bool = False, flags: Sequence[str] = ()
+) -> Generator[tuple[Any, list[str]]]:
     """A page in Chromium by Playwright, and what it complains of: errors, and requests of another origin.
 
     The test is skipped without either.
@@ -40,11 +49,11 @@ def opened(address: str, *, width: int = 1280, dark: bool = False) -> Generator[
     complaints: list[str] = []
     origin = "/".join(address.split("/")[:3])
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", *flags])
         scheme, size = "dark" if dark else "light", {"width": width, "height": 844}
         page: Any = browser.new_page(viewport=size, color_scheme=scheme)
         page.set_default_timeout(60_000)
-        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         own = (origin, "data:", "blob:")
         page.on("request", lambda sent: None if sent.url.startswith(own) else complaints.append(sent.url))

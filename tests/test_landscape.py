@@ -8,6 +8,7 @@ import math
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from torch.func import functional_call  # pyright: ignore[reportUnknownVariableT
 
 import thalweg
 import thalweg.race
-from pages import Page
+from pages import WEBGL, Page, opened
 from thalweg import landscape
 from thalweg.cli import main
 from thalweg.landscape import Measure, Recorded, Trajectory, plane, recorded, surface, trajectory
@@ -561,8 +562,8 @@ def train(run):
 def test_the_page_shows_what_was_measured(digits: tuple[Problem, list[Path]], tmp_path: Path) -> None:
     problem, folders = digits
     made = landscape.draw([*folders, folders[0]], Measure.of(problem, samples=50), side=5)
-    text = landscape.write(made, tmp_path / "page.html").read_text(encoding="utf-8")
-    page = Page(text)
+    file = landscape.write(made, tmp_path / "page.html")
+    page = Page(file.read_text(encoding="utf-8"))
     assert page.loads == ["data:,"]
     assert {"contours", "relief", "distances", "losses"} <= page.data.keys()
     np.testing.assert_allclose(page.data["contours"]["data"][0]["customdata"], made.grid.losses)
@@ -628,3 +629,17 @@ arguments = TrainingArguments(folder + "/out", max_steps=3, per_device_train_bat
 Trainer(Model(), arguments, train_dataset=[{"x": x, "labels": y} for x, y in data],
         callbacks=[landscape.for_transformers(folder + "/transformers")]).train()
 """
+
+
+def test_a_browser_draws_the_page(digits: tuple[Problem, list[Path]], tmp_path: Path) -> None:
+    problem, folders = digits
+    made = landscape.draw(folders, Measure.of(problem, samples=50), side=5)
+    file = landscape.write(made, tmp_path / "page.html")
+    with opened(file.as_uri(), width=390, flags=WEBGL) as (page, errors):
+        drawn = "['contours', 'relief', 'distances', 'losses'].every((id) => document.getElementById(id)._fullLayout)"
+        end = time.monotonic() + 60
+        while not page.evaluate(f"() => {drawn} && document.querySelectorAll('#contours path').length > 5"):
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    assert not errors
