@@ -1,4 +1,4 @@
-"""A dozen scripted faults in races; ``make soak`` has 200."""
+"""A few scripted faults in races; ``make soak`` has 200."""
 
 from pathlib import Path
 
@@ -12,6 +12,6 @@ from soak.many import soak
 @pytest.mark.parametrize("place", ["sqlite", "postgresql"])
 def test_faults_lose_nothing_repeat_nothing_and_leave_no_process(place: str, tmp_path: Path):
     with adopting():
-        counts, wrong = soak(tmp_path, [place], 6)
+        counts, wrong = soak(tmp_path, [place], 3)
     assert not wrong
-    assert counts[place].total() == 6
+    assert counts[place].total() == 3

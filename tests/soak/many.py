@@ -47,7 +47,7 @@ def soak(
 
 
 def _at(place: Place, count: int, chance: Random, say: Callable[[str], None], wrong: list[str]) -> Counter[str]:
-    kinds = [*place.faults, "two drivers"]
+    kinds = [*reversed([*place.faults]), "two drivers"]  # what only this place has comes first
     script = [kinds[i % len(kinds)] for i in range(count)]
     chance.shuffle(script)
     faults, counts = deque(script), Counter[str]()

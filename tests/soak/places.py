@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 import postgres
-from processes import tree
+from processes import ended, tree
 from soak.proxy import Proxy
 
 Fault = Callable[["Place", int, Random], None]
@@ -146,7 +146,10 @@ def _driver(place: Place, pid: int, chance: Random) -> None:
 
 
 def _worker(place: Place, pid: int, chance: Random) -> None:
-    workers = [one for one in tree(pid) if _leads(one)]
+    workers: list[int] = []
+    while not workers and not ended({pid}):  # they may not have been started
+        workers = [one for one in tree(pid) if _leads(one)]
+        time.sleep(0.01)
     if workers:
         with contextlib.suppress(ProcessLookupError):
             os.kill(chance.choice(workers), signal.SIGKILL)
@@ -184,11 +187,13 @@ def _connection(place: Place, pid: int, chance: Random) -> None:
 
 def _ray_worker(place: Place, pid: int, chance: Random) -> None:
     """Kill a process that does runs of Ray, wherever it is."""
-    for one in tree(os.getpid()):
-        with contextlib.suppress(OSError):
-            if b"ray::_do" in Path(f"/proc/{one}/cmdline").read_bytes():
-                os.kill(one, signal.SIGKILL)
-                return
+    while not ended({pid}):
+        for one in tree(os.getpid()):
+            with contextlib.suppress(OSError):
+                if b"ray::_do" in Path(f"/proc/{one}/cmdline").read_bytes():
+                    os.kill(one, signal.SIGKILL)
+                    return
+        time.sleep(0.01)
 
 
 def _lost_node(place: Place, pid: int, chance: Random) -> None:
