@@ -82,3 +82,24 @@ def test_what_is_read_again_is_not_overwritten() -> None:
     assert params[0].item() == 3
     assert grads[0].item() == 5
     assert not lists.elementwise(trace.step(thalweg.rules.parse("lamb"), Stages()))
+
+
+@pytest.mark.parametrize("change", ["group", "dtype"])
+def test_what_is_known_of_the_last_step_is_looked_at_again(change: str):
+    found: list[list[torch.Tensor]] = []
+    for backend in ("foreach", "eager"):
+        ps: list[Any] = [torch.nn.Parameter(torch.full((3,), 2.0)) for _ in range(3)]
+        groups: Any = [{"params": ps[:2], "lr": 1.0}, {"params": ps[2:], "lr": 100.0}]
+        opt = thalweg.Optimizer(groups, "momentum", backend=backend)
+        for step in range(4):
+            if step == 2 and change == "group":
+                opt.param_groups[0]["params"][:] = ps[:1]
+                opt.param_groups[1]["params"][:] = ps[:0:-1]
+            elif step == 2:
+                ps[1].data = ps[1].data.double()
+            for p in ps[:2]:
+                p.grad = torch.full_like(p, 0.5)
+            opt.step()
+        found.append([p.detach() for p in ps])
+    for p, q in zip(*found, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-6, atol=0)

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -19,9 +20,12 @@ from thalweg import problems
 from thalweg.optimizer.together import Together
 from thalweg.problems import Problem
 from thalweg.race import Progress, Race, population
-from thalweg.race.chain import Fed
+from thalweg.race.chain import Fed, layers
 from thalweg.race.exact import product
+from thalweg.race.job import Job
+from thalweg.race.plan import Task
 from thalweg.race.stacked import Stack
+from thalweg.race.ways import Way
 
 SHAPES = ((4, 3), (3, 2))  # matrices, since some rules step nothing else
 
@@ -178,7 +182,62 @@ class Drawn(nn.Linear):
         return super().forward(input + 0.01 * torch.rand(input.shape))
 
 
-@pytest.mark.parametrize(("model", "says"), [(Odd, "item"), (lambda: Drawn(3, 1), "random")])
+def chain() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1))
+
+
+def hooked() -> nn.Module:
+    def clipped(g: Tensor) -> Tensor:
+        return g.clamp(-0.01, 0.01)
+
+    model = chain()
+    cast(Any, model[0]).weight.register_hook(clipped)
+    return model
+
+
+def bounded() -> nn.Module:
+    """A chain whose forward is another one, as only outputs show that are large."""
+    model: Any = chain()
+    usual = model.forward
+
+    def forward(x: Tensor) -> Tensor:
+        return usual(x).clamp(-0.5, 0.5)
+
+    model.forward = forward
+    return model
+
+
+def unused() -> nn.Module:
+    model = chain()
+    model.register_parameter("unused", nn.Parameter(torch.ones(2)))
+    return model
+
+
+def tied() -> nn.Module:
+    model = chain()
+    cast(Any, model[2]).weight = cast(Any, model[0]).weight
+    return model
+
+
+@pytest.mark.parametrize("model", [hooked, bounded, unused, tied])
+def test_a_chain_that_is_more_than_its_layers_is_none(model: Callable[[], nn.Module]):
+    assert layers(chain())
+    assert not layers(model()) or model in (hooked, bounded)
+    entries = ("adam(clip_norm=0.5)", "lamb")
+    settings = {"trials": 3, "steps": 12}
+    alone = records(small(model), entries, populations="never", **settings)
+    np.testing.assert_equal(records(small(model), entries, populations="always", **settings), alone)
+
+
+def other() -> nn.Module:
+    """A model whose layers are drawn, too."""
+    return nn.Sequential(nn.Linear(3, 4), nn.LeakyReLU(float(torch.rand(()))), nn.Linear(4, 1))
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [(Odd, "item"), (lambda: Drawn(3, 1), "random"), (hooked, "hooks"), (bounded, "forward")],
+)
 def test_models_that_cannot_be_stacked_run_alone_and_it_is_said_why(model: Callable[[], nn.Module], says: str):
     problem = small(model)
     events: list[Progress] = []
@@ -254,6 +313,23 @@ def test_products_are_those_of_each_model(rows: int, inputs: int, outputs: int, 
     made = way.made(x, weight, bias)
     each = [nn.functional.linear(x if shared else x[i], weight[i], bias[i]) for i in range(5)]
     torch.testing.assert_close(made, torch.stack(each), rtol=0, atol=0)
+
+
+def test_models_with_other_layers_are_no_stack():
+    with pytest.raises(ValueError, match="others for another seed"):
+        Stack([other(), other()])
+
+
+def test_runs_are_divided_evenly_among_workers_whatever_their_kinds():
+    plan = Race("digits", ["adam"], trials=150, seeds=10, workers=1).plan
+    some = [Task(f"{k}, {seed}", "adam", "final", k, seed) for seed in range(10) for k in range(15)]
+    for way, sizes in (
+        (Way(24, 4, seeds=False), {15}),  # one list for each seed: eight workers have one or two
+        (Way(24, 4, seeds=True), {18, 19}),
+    ):
+        parts = Job(plan, {}, way=way).divided(deque(some), 8)
+        assert {len(part) for part in parts} == sizes
+        assert sorted(task.key for part in parts for task in part) == sorted(task.key for task in some)
 
 
 def test_a_stack_has_the_gradients_of_its_models_and_keeps_their_buffers():

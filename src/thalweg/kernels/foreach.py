@@ -123,7 +123,7 @@ class _Alike:
 
     def holds(self, of: Mapping[Tensor, Any], states: States) -> bool:
         """Whether parameters and state are the same tensors, with one count of steps and the same numbers."""
-        if self.work.form.clip_each or not all(map(of.__contains__, self.params)):
+        if self.work.form.clip_each or not all((at := of.get(p)) and at[0] is self.work for p in self.params):
             return False
         if not all(map(is_, map(states.mapping.get, self.params), self.held)):
             return False
@@ -136,6 +136,10 @@ class _Alike:
     def fits(self, grads: Sequence[Tensor]) -> bool:
         """Whether these are gradients that lists of operations can read."""
         params = self.params
+        if params[0].dtype not in _DTYPES or not all(
+            all(map(_like, self.tensors[name], params)) for name in self.form.arrays
+        ):
+            return False
         return (
             set(map(type, grads)) == {Tensor}
             and {(g.dtype, g.layout, g.device) for g in grads} == {(params[0].dtype, torch.strided, params[0].device)}

@@ -71,7 +71,8 @@ class Work:
 
     def title(self, ordinal: int) -> str:
         """What messages call a parameter, given its number among all: its name, or that number."""
-        return repr(self.titles[ordinal - self.first]) if self.titles else str(ordinal)
+        at = ordinal - self.first  # whoever adds to a group's list of parameters may add no name
+        return repr(self.titles[at]) if at < len(self.titles) else str(ordinal)
 
     def fitted(self, p: Tensor) -> Rule:
         """The rule as it is for a parameter."""

@@ -17,6 +17,11 @@ from thalweg.race import exact
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
+_HOOKS: list[Mapping[int, Any]] = [
+    getattr(nn.modules.module, f"_global_{name}_hooks")
+    for name in ("forward", "forward_pre", "backward", "backward_pre")
+]
+"""Those of all modules of the process."""
 _ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Identity)
 
 
@@ -35,15 +40,20 @@ def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
     found: list[tuple[str, nn.Module]] = []
     named = cast(Any, model).named_modules(remove_duplicate=False)
     for name, layer in named:
-        hooks = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks
-        if hooks or not all(p.requires_grad for p in layer.parameters()):
+        if type(layer) not in (nn.Linear, nn.Sequential, *_ELEMENTWISE) or not _as_it_is(layer):
             return []
-        if type(layer) in (nn.Linear, *_ELEMENTWISE):
+        if type(layer) is not nn.Sequential:
             found.append((f"{name}." if name else "", layer))
-        elif type(layer) is not nn.Sequential:
-            return []
-    linear = [id(layer) for _, layer in found if isinstance(layer, nn.Linear)]
-    return found if linear and len({*linear}) == len(linear) else []
+    weights = [id(p) for _, layer in found for p in layer.parameters()]
+    return found if weights and len({*weights}) == len(weights) and not any(_HOOKS) else []
+
+
+def _as_it_is(layer: Any) -> bool:
+    """Whether a layer does what its class says, with all of its own parameters trained and no others."""
+    hooks = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    own = dict(layer.named_parameters(recurse=False))
+    known = {"weight", "bias"} if isinstance(layer, nn.Linear) else set[str]()
+    return not hooks and own.keys() <= known and all(p.requires_grad for p in own.values())
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -54,13 +54,22 @@ class Checkpoint:
         state, self.asked = self.asked, None
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_suffix(f".{os.getpid()}")
         try:
-            torch.save({**known, "state": {name: _plain(x) for name, x in (state or {}).items()}}, beside)
+            with _opened(beside) as file:
+                torch.save({**known, "state": {name: _plain(x) for name, x in (state or {}).items()}}, file)
             os.replace(beside, self.path)
         finally:
             beside.unlink(missing_ok=True)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A new file, whose folder another process may remove at any time, since it was empty."""
+    for _ in range(100):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            return path.open("wb")
+    return path.open("wb")
 
 
 def _plain(thing: Any) -> Any:

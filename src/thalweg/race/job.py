@@ -78,6 +78,7 @@ class Job:
     def divided(self, tasks: deque[Task], workers: int) -> list[list[Task]]:
         """Take all tasks, as lists of those to do together, in such numbers that all workers have as much to do."""
         found: list[list[Task]] = []
+        total = len(tasks)
         while tasks:
             if self.plan.halving and tasks[0].phase == "tune":
                 found.append(self._taken(tasks, lambda task: halving.bracket(self.plan, task)))
@@ -85,7 +86,8 @@ class Job:
                 found.append([tasks.popleft()])
             else:
                 alikes = by_seed(self._taken(tasks, lambda task: alike(self.plan, task, self.way.seeds)))
-                parts = workers * -(-len(alikes) // (workers * self.way.most))
+                share = -(-len(alikes) * workers // total)  # of the workers: the others have other kinds of runs
+                parts = share * -(-len(alikes) // (share * self.way.most))
                 parts = parts if len(alikes) >= parts * self.way.least else len(alikes)
                 ends = [len(alikes) * k // parts for k in range(parts + 1)]
                 found += [alikes[start:end] for start, end in pairwise(ends)]

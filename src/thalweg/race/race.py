@@ -6,7 +6,7 @@ import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -236,10 +236,15 @@ class Race:
     def _do_at(self, ahead: "_Course", shown: bool, there: Place | None) -> None:
         wanted = min(self._workers or (there.slots if there else _cores()), self._most())
         place = there or self._place(wanted)
-        with place.begun(len(ahead.queue)) if isinstance(place, Processes) else nullcontext():
+        with ExitStack() as started:
+
+            def begin() -> None:
+                if isinstance(place, Processes):
+                    started.enter_context(place.begun(len(ahead.queue)))
+
             if isinstance(self._problem, Problem):
                 way = ways.choose(
-                    self._problem, self.plan, self._job.entries, ahead.queue, wanted, self._populations, shown
+                    self._problem, self.plan, self._job.entries, ahead.queue, wanted, self._populations, shown, begin
                 )  # fmt: skip
                 self._job = replace(self._job, way=way)
                 ahead.clock = _Clock(way, self.plan, wanted)

@@ -26,6 +26,12 @@ class Stack:
     """
 
     def __init__(self, models: Sequence[nn.Module], apart: bool = False) -> None:
+        if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in models[0].parameters()):  # pyright: ignore
+            raise ValueError("its parameters have hooks")
+        if any("forward" in vars(part) for part in models[0].modules()):  # which copies of the model would share
+            raise ValueError("its forward is replaced")
+        if len({repr(model) for model in models}) > 1:
+            raise ValueError("its layers are others for another seed")
         self.apart = apart
         self._model = models[0]
         self.models = [copy.deepcopy(model) for model in models]

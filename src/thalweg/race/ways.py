@@ -6,7 +6,7 @@
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -102,6 +102,7 @@ def choose(
     workers: int,
     wanted: str,
     asked: bool,
+    begin: Callable[[], object],
 ) -> Way:
     """Try a few steps of both ways on the real problem, and take the faster one.
 
@@ -116,6 +117,8 @@ def choose(
         workers: the number of processes among which they are divided.
         wanted: ``auto``; ``always`` for populations even if they are slower; ``never`` for none.
         asked: whether somebody wants to know how long the runs will take, although they are few.
+        begin: called when the times of runs alone are known, which are charged to them: not before should other
+            processes be started.
     """
     together = largest(plan, tasks)
     few = sum(plan.entry(task.entry).steps for task in tasks) < _LEAST and wanted == "auto"
@@ -123,6 +126,7 @@ def choose(
         return ONE_BY_ONE
     tried_alone = {task.key: task for task in (*_spread(together, 3), *_one_each(together))}
     own = _alone(problem, plan, entries, [*tried_alone.values()])
+    begin()
     plain = Way(step=own.step, mark=own.mark, costs=own.costs)
     if wanted == "never" or few or len(together) < 2:
         return plain
@@ -153,7 +157,8 @@ def _mixes(problem: Problem, plan: Plan, entries: Mapping[str, Entry], tasks: Se
     some = _spread(tasks, 2)
     mixed = [replace(task, key=f"{task.key}, {seed}", seed=seed) for seed in range(2) for task in some]
     own = _alone(problem, plan, entries, mixed[1:])
-    return not isinstance(_tried(problem, plan, entries, mixed, own, apart), str)
+    compared = {*own.ends} == {task.key for task in mixed[1:]}
+    return compared and not isinstance(_tried(problem, plan, entries, mixed, own, apart), str)
 
 
 def _least(tried: Sequence[Way], alone: float) -> int:
