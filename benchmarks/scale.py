@@ -83,11 +83,13 @@ class Simulated:
     def do(self, job: Job, tasks: deque[Task], keep: Any, hear: Any) -> None:
         """As `thalweg.race.places.Place`: runs end in the order of simulated time, and stream a point each second."""
         flying: list[tuple[float, int, Task, float]] = []
+        ready: deque[Task] = deque()
         number, tick = 0, 1.0
-        while tasks or flying:
+        while tasks or ready or flying:
             began = time.perf_counter()
-            while tasks and len(flying) < self.slots:
-                (task,) = job.take(tasks, self.slots)
+            ready += [task for (task,) in job.divided(tasks, self.slots)]
+            while ready and len(flying) < self.slots:
+                task = ready.popleft()
                 seconds = self.chance.choice(self.times)
                 heapq.heappush(flying, (self.now + seconds, number, task, seconds))
                 number += 1

@@ -688,7 +688,7 @@ def test_surface_window_noise_and_seed(play: Opened) -> None:
     page = play.page
     page.select_option("#surface", "noisy")
     assert play.world("world.noise") == 1
-    assert page.locator(".batch").first.is_visible()
+    page.locator(".batch").first.wait_for(state="visible")
     page.locator("aside summary").first.click()
     for id, value in (("noise", "0.5"), ("seed", "7"), ("window-left", "-3"), ("start-x", "2")):
         page.fill(f"#{id}", value)

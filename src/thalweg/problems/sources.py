@@ -63,8 +63,8 @@ def run(name: str, path: Path) -> ModuleType:
         if known == folder or known.startswith(folder + os.sep):
             del sys.path_importer_cache[known]
     for module in [*_read_from("")]:
-        top = path.parent / module.__name__.partition(".")[0]
-        if str(module.__file__).startswith(folder + os.sep) or top.is_dir() or top.with_suffix(".py").is_file():
+        top = os.path.join(folder, module.__name__.partition(".")[0])  # may be longer than a path can be
+        if str(module.__file__).startswith(folder + os.sep) or os.path.isdir(top) or os.path.isfile(f"{top}.py"):
             sys.modules.pop(module.__name__, None)
     if sys.path[:1] != [folder]:
         sys.path.insert(0, folder)

@@ -18,7 +18,8 @@ def beside(store: str | Path | None) -> Path | None:
 
 def forget(folder: Path, key: str) -> None:
     """Remove the checkpoint of a run that is recorded, and the folder with the last one."""
-    (folder / f"{key}.pt").unlink(missing_ok=True)
+    for file in folder.glob(f"{key}.*"):  # one may be left of a process that was killed as it wrote it
+        file.unlink(missing_ok=True)
     with suppress(OSError):  # there are others, or there is no folder
         folder.rmdir()
 
