@@ -46,7 +46,7 @@ CASES = {
 def as_it_was(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield
-    for name in ("thalweg_user_mine", "neighbour"):
+    for name in ("thalweg_user_mine", f"thalweg_user_{'a' * 252}", "neighbour"):
         sys.modules.pop(name, None)
 
 
@@ -76,6 +76,7 @@ def test_the_fingerprint_is_the_same_in_another_process(tmp_path: Path):
 
 
 def test_after_a_file_with_the_longest_of_names_others_are_read(tmp_path: Path):
+    (tmp_path / "neighbour.py").write_text("WIDTH = 3")
     for name in ("a" * 252, "mine"):
         (tmp_path / f"{name}.py").write_text(GOOD)
         assert problem(f"{tmp_path / name}.py:make").name
