@@ -76,10 +76,11 @@ def test_the_fingerprint_is_the_same_in_another_process(tmp_path: Path):
 
 
 def test_after_a_file_with_the_longest_of_names_others_are_read(tmp_path: Path):
-    (tmp_path / "neighbour.py").write_text("WIDTH = 3")
-    for name in ("a" * 252, "mine"):
-        (tmp_path / f"{name}.py").write_text(GOOD)
-        assert problem(f"{tmp_path / name}.py:make").name
+    for folder, name in (("one", "a" * 252), ("other", "mine")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "neighbour.py").write_text("WIDTH = 3")
+        (tmp_path / folder / f"{name}.py").write_text(GOOD)
+        assert problem(f"{tmp_path / folder / name}.py:make").name
 
 
 def test_another_loss_is_another_fingerprint(tmp_path: Path):
