@@ -6,7 +6,8 @@ import json
 import math
 import sys
 import threading
-from collections.abc import Iterable
+import warnings
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import pytest
 
 import thalweg
 from thalweg.cli import main
-from thalweg.mirrors import Mirror, MirrorError, Mirrors, opened
+from thalweg.mirrors import Mirror, MirrorError, Mirrors, MirrorWarning, opened
 from thalweg.mirrors.mirror import COLUMNS, Sent, label
 from thalweg.race import Results
-from thalweg.store import Curve, Points, Run
+from thalweg.store import Curve, Points, Run, Store
 
 HOSTILE = "../../</script>\n\x1b[31m\u202e'\";drop " + "x" * 10_000
 
@@ -102,8 +103,17 @@ def logged(file: Path) -> list[bytes]:
     return found
 
 
+@pytest.fixture
+def wandb() -> Generator[Any]:
+    """The client, which reads its settings from the environment anew."""
+    client: Any = pytest.importorskip("wandb", reason="wandb is not installed")
+    client.teardown()
+    yield client
+    client.teardown()
+
+
+@pytest.mark.usefixtures("wandb")
 def test_wandb_writes_its_files_offline(results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb", reason="wandb is not installed")
     records: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
     monkeypatch.setenv("WANDB_MODE", "offline")
     mirror("wandb:mine", results, tmp_path)
@@ -119,6 +129,64 @@ def test_wandb_writes_its_files_offline(results: Results, tmp_path: Path, monkey
                 history.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items})
         for name in COLUMNS:
             assert [(row["step"], row[name]) for row in history if name in row] == expected(run, name)
+
+
+@pytest.mark.usefixtures("wandb")
+def test_wandb_without_a_key_is_told_before_the_race(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")
+    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HOME", "NETRC", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    with pytest.raises(MirrorError, match="wandb login"), opened(["wandb"], results.plan, "race", tmp_path):
+        pass
+
+
+class Resumed:
+    """A run as W&B's server has it."""
+
+    def __init__(self, summary: dict[str, Any]) -> None:
+        self.summary, self.resumed = summary, bool(summary)
+        self.steps: list[int] = []
+        self.ended: int | None = None
+
+    def define_metric(self, name: str, step_metric: str) -> None: ...
+
+    def log(self, row: dict[str, Any]) -> None:
+        self.steps.append(row["step"])
+
+    def finish(self, exit_code: int) -> None:
+        self.ended = exit_code
+
+
+def test_wandb_writes_only_what_its_server_lacks(
+    results: Results, wandb: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    new, begun, whole = runs = [run for run in results.runs if run.status == "finished"][:3]
+    third = begun.curve.step[2]
+    there = {
+        new.key: Resumed({}),
+        begun.key: Resumed({"step": third}),
+        whole.key: Resumed({"step": whole.curve.step[-1], "status": "finished", "best_step": -7}),
+    }
+
+    def init(**given: Any) -> Resumed:
+        return there[given["id"]]
+
+    monkeypatch.setattr(wandb, "init", init)
+    with opened(["wandb"], results.plan, "race", tmp_path) as mirrors:
+        mirrors.hear(list(parts(begun, 1)))
+        for run in runs:
+            mirrors.keep(run)
+    assert there[new.key].steps == list(new.curve.step)
+    assert there[begun.key].steps == list(begun.curve.step[3:])
+    assert there[begun.key].summary["status"] == "finished"
+    assert there[whole.key].steps == []
+    assert there[whole.key].summary["best_step"] == -7
+    assert {run.ended for run in there.values()} == {0}
 
 
 def test_hostile_names_stay_in_their_folder(results: Results, tmp_path: Path) -> None:
@@ -144,7 +212,7 @@ class Broken:
         if self.held:
             self.held.wait()
         if self.heard > 1:
-            raise ConnectionError("no route to the server\nat all")
+            raise ConnectionError("no route to http://me:secret@server\nat all")
 
     def ended(self, run: Run) -> None:
         self.points(Points(run.key, run.entry, run.phase, run.trial, run.seed))
@@ -163,11 +231,68 @@ def test_a_mirror_that_fails_is_told_once_and_the_race_goes_on(tmp_path: Path) -
         mirrors.close()
         return found
 
-    with pytest.warns(UserWarning, match=r"the mirror mine has failed \(no route to the server at all\)") as warned:
+    why = r"the mirror mine has failed \(no route to http://me:\*\*\*@server at all\)"
+    with pytest.warns(MirrorWarning, match=why) as warned:
         found = run()
     assert len(warned) == 1
     assert broken.heard == 2
     assert found.complete
+
+
+def test_a_mirror_that_fails_stops_nothing_where_warnings_are_errors(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    def show(message: Warning | str, *where: Any) -> None:
+        shown.append(str(message))
+
+    monkeypatch.setattr(warnings, "showwarning", show)
+    mirrors = Mirrors([("mine", Broken())])
+    for run in results.runs:
+        mirrors.keep(run)
+    assert list(mirrors.close()) == shown
+    assert len(shown) == 1
+
+
+class Warns:
+    """A mirror whose client warns of something."""
+
+    def points(self, some: Points) -> None: ...
+
+    def ended(self, run: Run) -> None:
+        warnings.warn("this client is old", DeprecationWarning, stacklevel=1)
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(("made", "code"), [(Warns, 0), (Broken, 2)])
+def test_export_tells_a_warning_from_a_failure(
+    made: type[Mirror],
+    code: int,
+    results: Results,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Store.open(tmp_path / "race.db", results.plan) as store:
+        for run in results.runs:
+            store.add(run)
+
+    def open_(*given: Any) -> Mirror:
+        return made()
+
+    monkeypatch.setattr("thalweg.mirrors.mirror._open", open_)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always" if code == 0 else "ignore")
+        monkeypatch.setattr(warnings, "showwarning", lambda *given: None)
+        with pytest.raises(SystemExit) as end:
+            main(["export", str(tmp_path), "--mirror", "mlflow:http://me:secret@server"])
+    assert end.value.code == code
+    said = capsys.readouterr()
+    assert ("mlflow:http://me:***@server: " in said.out) == (code == 0)
+    assert ("the mirror mlflow has failed" in said.err) == (code == 2)
+    assert "secret" not in said.out + said.err
 
 
 def test_nobody_waits_for_a_mirror_that_hangs(results: Results) -> None:
@@ -175,8 +300,8 @@ def test_nobody_waits_for_a_mirror_that_hangs(results: Results) -> None:
     mirrors = Mirrors([("mine", Broken(held))])
     for run in results.runs:
         mirrors.keep(run)
-    with pytest.warns(UserWarning, match="too slow"):
-        mirrors.close(0.05)
+    with pytest.warns(MirrorWarning, match="too slow"):
+        assert mirrors.close(0.05)
     held.set()
 
 
@@ -186,6 +311,7 @@ def test_nobody_waits_for_a_mirror_that_hangs(results: Results) -> None:
         ("nowhere", "there is no mirror 'nowhere'"),
         ("wandb", "pip install 'thalweg[wandb]'"),
         ("tensorboard:a/b", "a/b"),
+        ("tensorboard:a/http://me:secret@b", "http://me:***@b"),
     ],
 )
 def test_a_mirror_that_cannot_be_opened_is_one_sentence(
@@ -203,6 +329,7 @@ def test_a_mirror_that_cannot_be_opened_is_one_sentence(
         pass
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+    assert "secret" not in str(error.value)
 
 
 def test_points_are_told_once() -> None:

@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 import signal
 import sys
 import threading
@@ -14,12 +13,11 @@ from typing import Any
 
 import typer
 
+from thalweg.passwords import masked
 from thalweg.signals import STOPPING, end_at_once, leave_children_alone
 
 _LONGEST = 200  # letters of one word, such as a path or an argument
 _MOST = 1_500  # letters of a sentence
-_QUERY = re.compile(r"([?&]password=)[^\s&]*")
-_PASSWORD = re.compile(r"(\w[\w+.-]*:/+[^\s/:@]*):\S*@")
 
 # The common base of typer's errors about the command line, which typer does not export.
 _UsageError: Any = typer.BadParameter.__base__
@@ -162,8 +160,7 @@ def _say(sentence: str, code: int) -> int:
 
 def readable(sentence: str) -> str:
     """A sentence on one line, without passwords and control characters, and shortened if it is very long."""
-    sentence = _QUERY.sub(r"\1***", _PASSWORD.sub(r"\1:***@", sentence))
-    words = (_cut(word, _LONGEST) for word in sentence.split())
+    words = (_cut(word, _LONGEST) for word in masked(sentence).split())
     text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(words))
     return _cut(text, _MOST)
 

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from thalweg.cli import recorded
 from thalweg.cli.exits import Mistake, users_input
-from thalweg.mirrors import opened
+from thalweg.mirrors import MirrorWarning, opened
+from thalweg.passwords import masked
 from thalweg.report.page import put
 
 if TYPE_CHECKING:
@@ -31,16 +32,16 @@ def export(race: str, formats: Sequence[str], out: Path | None, mirrors: Sequenc
     with users_input():
         results, folder, _ = recorded.read(race)
         with (
-            warnings.catch_warnings(record=True) as failed,
+            warnings.catch_warnings(),
             opened(mirrors, results.plan, folder.name, out or folder) as mirrored,
         ):
+            warnings.simplefilter("ignore", MirrorWarning)  # which is the command's end instead
             for run in results.runs:
                 mirrored.keep(run)
-            mirrored.close(math.inf)
-        if failed:
-            raise Mistake(str(failed[0].message))
+            for failed in mirrored.close(math.inf):
+                raise Mistake(failed)
         for text in mirrors:
-            Console(highlight=False).print(f"{text}: {len(results.runs):,} runs", soft_wrap=True, markup=False)
+            Console(highlight=False).print(f"{masked(text)}: {len(results.runs):,} runs", soft_wrap=True, markup=False)
         if not formats:
             return
         tables = {"runs": results.frame(), "curves": results.frame(curves=True)}

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from thalweg.mirrors import MirrorWarning
 from thalweg.race import Progress as Event
 from thalweg.race.progress import duration
 from thalweg.store import Plan, Run, StoreWarning
@@ -44,8 +45,8 @@ class Board:
         warnings.showwarning = self._elsewhere
 
     def _warned(self, message: Warning | str, category: type[Warning], *where: Any) -> None:
-        """Show a warning about the store as one line, above the bar; others as ever."""
-        if issubclass(category, StoreWarning):
+        """Show a warning about the store or a mirror as one line, above the bar; others as ever."""
+        if issubclass(category, StoreWarning | MirrorWarning):
             said = Text(f"Warning: {printable(str(message))}", style="yellow")
             self._console.print(said, highlight=False, soft_wrap=True)
         else:

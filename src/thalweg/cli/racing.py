@@ -146,8 +146,8 @@ def _race(
     try:
         with (
             users_input((StoreError, WorkerError, RunError, MirrorError)),
+            Board(contest.plan) as board,  # which also shows what mirrors say at the end
             opened(mirrors, contest.plan, folder.name, folder) as mirrored,
-            Board(contest.plan) as board,
         ):
             results = contest.run(board, mirrored)
     except KeyboardInterrupt as stop:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from thalweg.passwords import masked
 from thalweg.store import Curve, Plan, Points, Run, race_name
 
 KINDS = {"tensorboard": "tensorboard", "mlflow": "mlflow-skinny", "wandb": "wandb"}
@@ -30,6 +31,10 @@ _LAST = 60.0
 
 class MirrorError(ValueError):
     """There is no such mirror, or it cannot be opened; one sentence says why, and what to do."""
+
+
+class MirrorWarning(UserWarning):
+    """A mirror has failed or is too slow, which its race outlives; the message says why, in one sentence."""
 
 
 class Mirror(Protocol):
@@ -64,20 +69,25 @@ class Mirrors:
         for aside in self._asides:
             aside.keep(run)
 
-    def close(self, seconds: float = _LAST) -> None:
-        """Wait for what has not been mirrored yet, so many seconds at most."""
+    def close(self, seconds: float = _LAST) -> tuple[str, ...]:
+        """Wait for what has not been mirrored yet, so many seconds at most.
+
+        Returns:
+            A sentence for each mirror that lacks something, which has also been the message of a `MirrorWarning`.
+        """
         for aside in self._asides:
             aside.close(seconds)
+        return tuple(aside.lacks for aside in self._asides if aside.lacks)
 
 
 class _Aside:
-    """A mirror in a thread of its own; if it fails there is a warning, once."""
+    """A mirror in a thread of its own; if it fails there is a warning, once, which is in `lacks`."""
 
     def __init__(self, name: str, mirror: Mirror) -> None:
         self._name, self._mirror = name, mirror
         self._waiting: queue.SimpleQueue[Points | Run | None] = queue.SimpleQueue()
         self._failed: Exception | None = None
-        self._warned = False
+        self.lacks = ""
         self._thread = threading.Thread(target=self._work, name=f"mirror {name}", daemon=True)
         self._thread.start()
 
@@ -97,21 +107,23 @@ class _Aside:
         self._thread.join(None if math.isinf(seconds) else seconds)
         self._check()
         if self._thread.is_alive():
-            warnings.warn(
-                f"the mirror {self._name} is too slow, and the race does not wait for it; thalweg export --mirror "
-                "writes what it lacks",
-                stacklevel=3,
-            )
+            self._warn("is too slow, and the race does not wait for it; thalweg export --mirror writes what it lacks")
 
     def _check(self) -> None:
-        if self._failed is not None and not self._warned:
-            self._warned = True
-            why = " ".join(str(self._failed).split())[:300] or type(self._failed).__name__
-            warnings.warn(
-                f"the mirror {self._name} has failed ({why}); the race goes on without it, and thalweg export --mirror "
-                "writes what it lacks",
-                stacklevel=4,
+        if self._failed is not None:
+            self._warn(
+                f"has failed ({_why(self._failed)}); the race goes on without it, and thalweg export --mirror writes "
+                "what it lacks"
             )
+
+    def _warn(self, what: str) -> None:
+        if self.lacks:
+            return
+        self.lacks = f"the mirror {self._name} {what}"
+        try:
+            warnings.warn(self.lacks, MirrorWarning, stacklevel=5)
+        except MirrorWarning as told:  # where warnings are errors it is shown, too, and the race goes on
+            warnings.showwarning(told, MirrorWarning, __file__, 0)
 
     def _work(self) -> None:
         try:
@@ -159,8 +171,12 @@ def _open(text: str, plan: Plan, race: str, folder: Path) -> Mirror:
         module = importlib.import_module(f"thalweg.mirrors.to_{kind}")
         return cast(Any, module).open_(where, plan, race, folder)
     except Exception as error:
-        why = " ".join(str(error).split())[:300] or type(error).__name__
-        raise MirrorError(f"the mirror {text} cannot be opened ({why})") from error
+        raise MirrorError(f"the mirror {masked(text)} cannot be opened ({_why(error)})") from error
+
+
+def _why(error: Exception) -> str:
+    """An error as part of a sentence, without the passwords of addresses in it."""
+    return masked(" ".join(str(error).split()))[:300] or type(error).__name__
 
 
 class Sent:

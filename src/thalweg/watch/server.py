@@ -69,13 +69,12 @@ class Server:
         self._pulse = Pulse()
         self.follower = Follower(stores, self._pulse.beat)
         self._stores, self._over = stores, False
-        names = {f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]", shown)}
         routes = [
             Route("/", self._page, methods=["GET"]),
             Route("/plotly.js", self._library, methods=["GET"]),
             Route("/events", self._events, methods=["GET"]),
         ]
-        app = Guard(Starlette(routes=routes), self.token, names)
+        app = Guard(Starlette(routes=routes), self.token, hosts(shown, port))
         told = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=1
         )
@@ -183,6 +182,11 @@ class Guard:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if scope["method"] not in ("GET", "HEAD"):
             return PlainTextResponse("this page can only be read\n", 405, {"allow": "GET, HEAD"})
+        # Another site may link to the page, and nothing else.
+        if headers.get("sec-fetch-site") == "cross-site" and (
+            headers.get("sec-fetch-mode") != "navigate" or scope["path"] != "/"
+        ):
+            return PlainTextResponse("this page answers no other site\n", 403)
         if self._token is None:
             if headers.get("host", "").lower() not in self._names:
                 return PlainTextResponse("this page is only for the machine that it is on\n", 421)
@@ -198,6 +202,12 @@ class Guard:
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach the interface."""
     return host == "localhost" or host == "::1" or host.startswith("127.")
+
+
+def hosts(shown: str, port: int) -> set[str]:
+    """How a request may name this server; browsers leave out the port if it is HTTP's own."""
+    names = {"localhost", "127.0.0.1", "[::1]", shown}
+    return {f"{name}:{port}" for name in names} | (names if port == 80 else set())
 
 
 def _bound(host: str, port: int) -> socket.socket:
