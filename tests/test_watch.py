@@ -303,8 +303,6 @@ def test_faults_end_no_thread(results: Results, tmp_path: Path, monkeypatch: pyt
 
             wait(judged)
     follower.stop()
-    for thread in follower._threads:
-        thread.join()
     stores.close()
 
 
@@ -342,7 +340,8 @@ def test_reading_makes_no_file_and_holds_up_no_race(results: Results, tmp_path: 
             follower.look()
             store.add(results.runs[4])
             assert sorted(file.name for file in tmp_path.iterdir()) == beside
-        assert sorted(file.name for file in tmp_path.iterdir()) == alone  # it could go back to one file
+        # It could go back to one file; its lock may stay.
+        assert sorted(file.name for file in tmp_path.iterdir() if not file.name.endswith(".lock")) == alone
         left = sqlite3.connect(place)
         left.execute("PRAGMA journal_mode = WAL")
         left.close()

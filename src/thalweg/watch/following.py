@@ -153,7 +153,9 @@ class Follower:
                         followed.judge()
                         self._told()
                     except Exception as error:  # told by the next look
-                        followed.fault = _said(f"the verdict so far on {name} cannot be worked out", error)
+                        followed.fault = _said(
+                            f"the verdict so far on {name} cannot be worked out", error, " when more runs have ended"
+                        )
                     self._rest((time.thread_time() - began) / _SHARE, followed)
 
     def _rest(self, seconds: float, judged: "Followed") -> None:
@@ -319,10 +321,10 @@ def _drawn(
     return list(changed.values()), gone, ended, now
 
 
-def _said(what: str, error: Exception) -> str:
+def _said(what: str, error: Exception, again: str = "") -> str:
     """A sentence about a fault that nobody has foreseen."""
     why = " ".join(str(error).split())[:300]
-    return f"{what} ({type(error).__name__}{f': {why}' if why else ''}); it is tried again"
+    return f"{what} ({type(error).__name__}{f': {why}' if why else ''}); it is tried again{again}"
 
 
 def machine() -> dict[str, Any]:
