@@ -27,6 +27,8 @@ import numpy as np
 import scipy  # which loads its own modules when they are first used: workers use none, and they take a second
 from numpy.typing import ArrayLike, NDArray
 
+from thalweg.verdict import studentized
+
 ALPHA = 0.05
 SHARED = 4.0
 """The prior degrees of freedom of the variance that pairs share."""
@@ -128,7 +130,7 @@ def p_values(found: Comparison, of: int) -> Array:
     sign: Array = 2 * scipy.stats.binom.sf(np.maximum((d > 0).sum(-2), (d < 0).sum(-2)) - 1, n, 0.5)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.nan_to_num(np.abs(found.difference) * math.sqrt(n) / found.spread, nan=0.0)
-    p: Array = scipy.stats.studentized_range.sf(t * math.sqrt(2), of, _freedom(of, n))
+    p = studentized.sf(t * math.sqrt(2), of, _freedom(of, n))
     middle = ordered(d, 1 - ALPHA)
     # The median difference may be 0 though the mean one is not; then signs say how likely that is.
     held = (middle.low <= 0) & (middle.high >= 0)
@@ -174,9 +176,8 @@ def _freedom(entries: int, n: int) -> float:
     return n - 1 + (SHARED - 1) * (entries - 2) / (entries - 1)
 
 
-@cache
 def _critical(alpha: float, entries: int, n: int) -> float:
-    return float(scipy.stats.studentized_range.isf(alpha, entries, _freedom(entries, n))) / math.sqrt(2)
+    return studentized.isf(alpha, entries, _freedom(entries, n)) / math.sqrt(2)
 
 
 def _pairs(entries: int) -> int:
