@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import math
+import subprocess
 import sys
 import threading
 import warnings
@@ -302,6 +303,34 @@ def test_nobody_waits_for_a_mirror_that_hangs(results: Results) -> None:
     with pytest.warns(MirrorWarning, match="too slow"):
         assert mirrors.close(0.05)
     held.set()
+
+
+HANGING = """
+import atexit, sys, time
+from thalweg import __main__
+from thalweg.mirrors import mirror
+
+class Hanging:
+    def points(self, some): pass
+    def ended(self, run): pass
+    def close(self): time.sleep(600)
+
+atexit.register(time.sleep, 600)  # as clients wait for their servers
+mirror._open = lambda *given: Hanging()
+mirror.Mirrors.close.__defaults__ = (0.1,)
+sys.argv[1:] = ["race", "logistic", "--rules", "sgd", "--trials", "1", "--seeds", "1", "--steps", "5",
+                "--workers", "1", "--mirror", "wandb"]
+__main__.main()
+"""
+
+
+def test_the_command_ends_while_a_mirror_hangs(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "wandb is too slow" in " ".join((done.stdout + done.stderr).split())
+    assert (tmp_path / "races/logistic/report.html").is_file()
 
 
 @pytest.mark.parametrize(

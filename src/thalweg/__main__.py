@@ -1,6 +1,9 @@
 """The ``thalweg`` command, or one sentence on what to install for it."""
 
+import os
 import sys
+import threading
+from contextlib import suppress
 
 from thalweg import signals
 
@@ -14,12 +17,24 @@ def main() -> None:
         from thalweg import cli
 
         cli.main()
+    except SystemExit as end:
+        if any(thread.name.startswith(signals.HELD_UP) for thread in threading.enumerate()):
+            _leave(end)
+        raise
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
         if name not in _LAB:
             raise
         print(f"thalweg: this needs {name}; install it with: pip install 'thalweg[lab]'", file=sys.stderr)
         sys.exit(2)
+
+
+def _leave(end: SystemExit) -> None:
+    """End now: a client that waits for its server in a thread also waits at Python's exit, some without end."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # closed by the reader, or by us
+            stream.flush()
+    os._exit(end.code if isinstance(end.code, int) else 0 if end.code is None else 1)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The signals that stop the command, and an immediate exit for the time before there is anything to save.
+"""The signals that stop the command, and what must not hold up its end.
 
-In the first tenth of a second, before any of our code runs, signals have Python's own handlers: Ctrl-C may then show a
-traceback.
+Before there is anything to save, signals end it at once.  In the first tenth of a second, before any of our code runs,
+signals have Python's own handlers: Ctrl-C may then show a traceback.
 """
 
 import functools
@@ -10,6 +10,8 @@ import signal
 import threading
 
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+HELD_UP = "mirror "
+"""How the names of threads begin that may wait for a server without end; the command does not wait for them."""
 
 
 def end_at_once(number: int, frame: object) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from thalweg.passwords import masked
+from thalweg.signals import HELD_UP
 from thalweg.store import Curve, Plan, Points, Run, race_name
 
 KINDS = {"tensorboard": "tensorboard", "mlflow": "mlflow-skinny", "wandb": "wandb"}
@@ -88,7 +89,7 @@ class _Aside:
         self._waiting: queue.SimpleQueue[Points | Run | None] = queue.SimpleQueue()
         self._failed: Exception | None = None
         self.lacks = ""
-        self._thread = threading.Thread(target=self._work, name=f"mirror {name}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=HELD_UP + name, daemon=True)
         self._thread.start()
 
     def hear(self, points: Sequence[Points]) -> None:
