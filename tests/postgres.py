@@ -24,12 +24,21 @@ _stores = itertools.count()
 class Server:
     """A server that keeps its data in a folder; skips the test if there can be none.
 
+    Args:
+        folder: the folder.
+        password: what it asks for; nothing by default.
+
     Attributes:
         url: of its database, for SQLAlchemy.
     """
 
-    def __init__(self, folder: Path) -> None:
-        begin = [_installed("initdb"), "-D", str(folder / "data"), "-U", "me", "-A", "trust", "-E", "UTF8"]
+    def __init__(self, folder: Path, password: str | None = None) -> None:
+        begin = [_installed("initdb"), "-D", str(folder / "data"), "-U", "me", "-E", "UTF8"]
+        if password is None:
+            begin += ["-A", "trust"]
+        else:
+            (folder / "password").write_text(password, encoding="utf-8")
+            begin += ["-A", "scram-sha-256", f"--pwfile={folder / 'password'}"]
         prefix: list[str] = []
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root, so in a user namespace it sees another id
             prefix = ["unshare", "--map-user=1000", "--map-group=1000"]
@@ -41,7 +50,7 @@ class Server:
         run = [_installed("postgres"), "-D", str(folder / "data"), "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F"]
         self._run, self._log = [*prefix, *run], folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
-        self.url = sa.URL.create("postgresql+psycopg", username="me", host="127.0.0.1", port=port, database="postgres")
+        self.url = sa.URL.create("postgresql+psycopg", "me", password, "127.0.0.1", port, "postgres")
 
     def start(self) -> None:
         """Start it, and wait until it answers."""

@@ -8,7 +8,9 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+import postgres
 from test_store import PLAN, a_folder, newer, not_a_database, truncated
 from thalweg.cli import main
 from thalweg.store import Store, StoreError, read
@@ -155,6 +157,60 @@ def test_an_address_that_does_not_answer_and_a_password_that_is_never_shown(url:
     with pytest.raises(StoreError) as caught:
         Store.open(url, PLAN)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+RIGHT = "correct-horse"
+
+
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory: pytest.TempPathFactory) -> Generator[sa.URL]:
+    """The URL of a server that asks for a password, with the right one."""
+    server = postgres.Server(tmp_path_factory.mktemp("asking"), RIGHT)
+    try:
+        server.start()
+        yield server.url.set(drivername="postgresql")
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("command", [LINE, ["list"], ["report"], ["export", "--csv"], ["watch", "--no-browser"]])
+@pytest.mark.parametrize("given", ["in the address", "in the environment", "not at all"])
+def test_a_wrong_password_is_one_sentence_and_never_shown(
+    given: str, command: list[str], asking: sa.URL, thalweg: Command, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):  # fmt: skip
+    monkeypatch.setenv("PGPASSWORD", SECRET)
+    if given != "in the environment":
+        monkeypatch.delenv("PGPASSWORD")
+    password = f":{SECRET}" if given == "in the address" else ""
+    url = f"postgresql://me{password}@{asking.host}:{asking.port}/postgres"
+    if command is LINE:
+        code, err = thalweg("--store", url)
+    else:
+        with pytest.raises(SystemExit) as ended:
+            main([command[0], f"{url}/mine" if command[0] in ("report", "export") else url, *command[1:]])
+        said = capsys.readouterr()
+        code, err = ended.value.code, said.err
+        assert SECRET not in said.out
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert "password" in err
+    assert SECRET not in err
+
+
+def test_the_right_password_is_not_shown_either(
+    asking: sa.URL, thalweg: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    store = asking.render_as_string(hide_password=False)
+    with pytest.raises(SystemExit) as ended:
+        main([*LINE, "--store", store])
+    assert not ended.value.code
+    with pytest.raises(SystemExit) as ended:
+        main(["list", store])
+    assert not ended.value.code
+    said = capsys.readouterr()
+    assert "mine" in said.out
+    assert RIGHT not in said.out + said.err
+    assert not any(RIGHT.encode() in text for text in contents(tmp_path).values())
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -21,7 +21,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import postgres
 from pages import opened
+from processes import HAS_PROC, ended, tree, wait_for
 from thalweg import problems
 from thalweg.cli import main
 from thalweg.race import Entry, Results, course
@@ -647,6 +649,35 @@ def test_a_lost_server_is_said_and_forgotten_when_it_is_back(
             broken.setattr(Reader, "races", lost)
             assert page.look(feed).hub["problem"] == "the server went away"
         assert page.look(feed).hub["problem"] is None
+
+
+@pytest.mark.skipif(not HAS_PROC, reason="reads /proc to find processes")
+def test_a_database_server_that_is_killed_and_comes_back(results: Results, tmp_path: Path, follow: Any) -> None:
+    server = postgres.Server(tmp_path)
+    try:
+        server.start()
+        store = server.url.set(drivername="postgresql").render_as_string()
+        with Store.open(store, results.plan, name="mine") as writing:
+            for run in results.runs[:3]:
+                writing.add(run)
+        follower = follow(store)
+        with follower.page("mine") as feed:
+            page = Heard(follower).look(feed)
+            assert len(page.runs) == 3
+            left = tree(server.pid)
+            server.stop(signal.SIGKILL)
+            for _ in range(2):
+                assert "127.0.0.1" in page.look(feed).hub["problem"]
+                assert len(page.runs) == 3
+            wait_for(lambda: ended(left))
+            server.start()
+            with Store.open(store, results.plan, name="mine") as writing:
+                for run in results.runs[3:5]:
+                    writing.add(run)
+            assert page.look(feed).hub["problem"] is None
+            assert len(page.runs) == 5
+    finally:
+        server.stop()
 
 
 def working() -> set[threading.Thread]:

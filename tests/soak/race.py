@@ -16,6 +16,8 @@ from thalweg.race import Results
 from thalweg.store import Reader, StoreError
 
 PROBLEM = """
+import faulthandler
+import signal
 import time
 from pathlib import Path
 import torch
@@ -32,6 +34,7 @@ def jumping():
         return true()
 
 time.time = jumping
+faulthandler.register(signal.SIGUSR1, open(HERE / "stacks", "a"), all_threads=True)  # asked of what stands still
 
 def error(prediction, target):
     time.sleep(0.03)
@@ -44,6 +47,9 @@ def problem():
                            metric_name="error", higher_is_better=False, batch_size=8)
 """
 _RUNS = ["--rules", "sgd,adam", "--trials", "6", "--seeds", "5", "--finalists", "1", "--steps", "4"]
+
+_PATIENCE = 900
+"""Seconds until a command stands still: more than the ten minutes that a lost database is waited for."""
 
 Records = dict[str, str]
 
@@ -137,7 +143,7 @@ class Soaked:
     def _second(self, first: ForkServerProcess) -> None:
         """A second driver is refused while there is a first; when that has ended, it finds the race done."""
         second = self.start()
-        second.join()
+        self._wait(second)
         assert second.exitcode == 2 or (second.exitcode == 0 and not first.is_alive()), second.exitcode
 
     def _kept(self, before: Records) -> Records:
@@ -145,9 +151,20 @@ class Soaked:
         wait_for(lambda: before.items() <= self.records().items(), patience=90)
         return self.records()
 
+    def _wait(self, process: ForkServerProcess) -> None:
+        """Wait until a command ends; says where it and its workers are if it does not."""
+        process.join(_PATIENCE)
+        if process.is_alive():
+            for pid in (process.pid or 0, *tree(process.pid or 0)):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGUSR1)
+            time.sleep(1)
+            stacks = (self.place.folder / "stacks").read_text(encoding="utf-8", errors="replace")
+            raise AssertionError(f"a command stands still:\n{stacks}")
+
     def _finish(self, process: ForkServerProcess, before: Records) -> None:
         for _ in range(20):
-            process.join()
+            self._wait(process)
             self.place.mend()
             if process.exitcode == 0:
                 break
