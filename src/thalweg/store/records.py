@@ -179,9 +179,13 @@ class Plan:
         rest = {name: value for name, value in rest.items() if name not in ("problem", "entries")}
         return cls(problem=ProblemPlan(**document["problem"]), entries=entries, **rest)
 
-    def identity(self, name: str) -> dict[str, Any]:
-        """What determines the numbers of an entry's runs besides their settings and seeds, as plain values for JSON."""
-        entry, problem = asdict(self.entry(name)), self.problem
+    @cached_property  # since each run's key has one in it, and there are thousands of runs of an entry
+    def identities(self) -> dict[str, str]:
+        """What determines the numbers of each entry's runs besides their settings and seeds, as JSON, by its name."""
+        return {entry.name: json.dumps(self._identity(entry), sort_keys=True) for entry in self.entries}
+
+    def _identity(self, of: EntryPlan) -> dict[str, Any]:
+        entry, problem = asdict(of), self.problem
         about = {"problem": problem.fingerprint, "metric": problem.metric, "higher": problem.higher_is_better}
         budget = ("seconds",) if self.seconds else ("steps", "examples")
         shared = {n: getattr(self, n) for n in (*budget, "seed", "splits")}
