@@ -1,7 +1,7 @@
 """What watching costs a race: docs/watching.md.
 
     python benchmarks/watching.py viewers --viewers 50 --rounds 4
-    python benchmarks/watching.py points --points 100000
+    python benchmarks/watching.py points --points 100000 --runs 20
 
 A race keeps two processors busy; the runs that it does in a minute with and without open pages are compared in turns.
 Pages are read by another process, which does nothing but read.  What the command that watches takes of a processor is
@@ -103,12 +103,13 @@ def _pace(racer: "subprocess.Popen[str]", seconds: float) -> float:
     return 60 * runs / (last - first)
 
 
-def _race(points: int) -> tuple[Plan, list[Run]]:
-    """Twenty runs with long curves."""
+def _race(points: int, runs: int) -> tuple[Plan, list[Run]]:
+    """So many points in the curves of so many runs."""
+    entries = [Entry("sgd"), Entry("adam")]
     plan = planning.make(
-        problems.get("logistic"), [Entry("sgd"), Entry("adam")], trials=10, seeds=1, steps=points, seed=0, finalists=3
+        problems.get("logistic"), entries, trials=runs // 2, seeds=1, steps=points, seed=0, finalists=3
     )
-    tasks, each = course.tasks(plan, {}), points // 20
+    tasks, each = course.tasks(plan, {}), points // runs
     steps = tuple(range(each))
     noise = tuple(1 / (1 + s / 500) + 0.05 * ((7919 * s) % 101) / 101 for s in steps)
     curve = Curve(steps, steps, tuple(map(float, steps)), noise, noise, tuple(1 - x for x in noise))
@@ -121,10 +122,10 @@ def _race(points: int) -> tuple[Plan, list[Run]]:
     ]  # fmt: skip
 
 
-def points(count: int) -> None:
+def points(count: int, runs_in_all: int) -> None:
     """Print what a race of so many points takes to look at, and what a page is sent."""
     with tempfile.TemporaryDirectory() as folder:
-        plan, runs = _race(count)
+        plan, runs = _race(count, runs_in_all)
         with Store.open(Path(folder) / "race.db", plan) as store:
             for run in runs:
                 store.add(run)
@@ -165,6 +166,7 @@ def _drawn(folder: str) -> str:
                 const all = [];
                 for (let i = 0; i < 7; i++) {
                     const at = performance.now();
+                    known.clear(); // as if all had changed
                     redraw();
                     await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
                     all.push(performance.now() - at);
@@ -184,8 +186,9 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--points", type=int, default=100_000)
+    parser.add_argument("--runs", type=int, default=20)
     given = parser.parse_args()
     if given.what == "viewers":
         viewers(given.viewers, given.rounds, given.seconds)
     else:
-        points(given.points)
+        points(given.points, given.runs)

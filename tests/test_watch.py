@@ -157,18 +157,19 @@ def test_thinned_curves_keep_their_ends_and_extremes(y: list[float], points: int
     curve = Curve(tuple(range(n)), tuple(range(n)), other, tuple(y), other, tuple(y[::-1]))
     found = runs.thinned(curve, points)
     kept = [int(i) for i in found["step"]]
-    assert len(kept) <= max(points, min(n, points))
+    assert len(kept) <= min(n, points)
+    assert len(kept) > min(n, points) / 2
     assert kept == sorted(set(kept))
     assert (kept[0], kept[-1]) == (0, n - 1)
     for name in ("train_loss", "validation_loss", "validation_metric", "seconds"):
         column = getattr(curve, name)
-        assert repr(found[name]) == repr([column[i] for i in kept])
+        assert found[name] == pytest.approx([column[i] for i in kept], rel=5e-6, nan_ok=True)
         if name in runs.Y and np.isfinite(column).any():
-            assert np.nanmax(found[name]) == np.nanmax(column)
-            assert np.nanmin(found[name]) == np.nanmin(column)
+            assert np.nanmax(found[name]) == pytest.approx(np.nanmax(column), rel=5e-6)
+            assert np.nanmin(found[name]) == pytest.approx(np.nanmin(column), rel=5e-6)
 
 
-@pytest.mark.parametrize(("count", "points"), [(1, 512), (80, 256), (800, 32), (3_000, 8), (100_000, 8)])
+@pytest.mark.parametrize(("count", "points"), [(1, 512), (200, 256), (800, 64), (3_000, 32), (3_800, 16), (100_000, 8)])
 def test_a_page_has_a_bounded_number_of_points(count: int, points: int) -> None:
     assert runs.most(count) == points
     assert runs.most(count) * count <= max(runs.POINTS, runs.FEWEST * count)

@@ -165,7 +165,8 @@ def _final(plan: Plan, task: Task, seed: int) -> Task:
 
 def _as(task: Task, runs: Mapping[str, Run]) -> Run:
     """The run of a task, with the number that its trial has in this race."""
-    return replace(runs[task.key], trial=task.trial)
+    run = runs[task.key]
+    return run if run.trial == task.trial else replace(run, trial=task.trial)  # a copy takes 30 µs
 
 
 def ended(plan: Plan, runs: tuple[Run, ...]) -> tuple[Run, ...]:

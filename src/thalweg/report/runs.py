@@ -16,7 +16,7 @@ from thalweg.verdict import Row
 X = {"examples": "examples seen", "step": "steps", "seconds": "seconds of training"}
 Y = {"validation_metric": "validation {metric}", "validation_loss": "validation loss", "train_loss": "training loss"}
 
-POINTS = 40_000
+POINTS = 100_000
 """The points of all curves in a page, as far as `FEWEST` for each run allows."""
 FEWEST, MOST = 8, 512
 """The points of a curve: at least, if it has so many, and at most."""
@@ -92,15 +92,16 @@ def _known(run: Run | Points, entry: EntryPlan, settings: Any, points: int) -> d
 
 
 def thinned(curve: Curve, points: int) -> dict[str, list[float]]:
-    """The columns of a curve with at most so many points, at least `FEWEST`.
+    """The columns of a curve with at most so many points, at least `FEWEST`, and with six digits, to be drawn.
 
     Of a longer curve the first and the last point stay, and of each of equally long stretches in between the lowest
-    and the highest of each column of `Y`; so no extreme is lost, and no point is moved.
+    and the highest of each column of `Y`; so no extreme is lost, and no point is moved.  As many others as there may
+    be are evenly spaced.
     """
     columns = {name: getattr(curve, name) for name in (*X, *Y)}
     n = len(curve.step)
     if n <= points:
-        return {name: list(column) for name, column in columns.items()}
+        return {name: _short(column) for name, column in columns.items()}
     stretches = max((points - 2) // (2 * len(Y)), 1)
     width = -(-n // stretches)
     chosen = {0, n - 1}
@@ -113,7 +114,13 @@ def thinned(curve: Curve, points: int) -> dict[str, list[float]]:
             known = np.where(np.isfinite(parts[some]), parts[some], filled)
             at = known.argmin(axis=1) if least else known.argmax(axis=1)
             chosen |= {int(i) for i in some * width + at}
-    return {name: [column[i] for i in sorted(chosen)] for name, column in columns.items()}
+    others = points - len(chosen)
+    chosen |= {i * n // others for i in range(others)}
+    return {name: _short(column[i] for i in sorted(chosen)) for name, column in columns.items()}
+
+
+def _short(column: Iterable[float]) -> list[float]:
+    return [x if isinstance(x, int) else float(f"{x:.6g}") for x in column]
 
 
 def cut(text: str, letters: int) -> str:

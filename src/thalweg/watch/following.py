@@ -25,7 +25,7 @@ from thalweg.watch.stores import Stores
 
 EVERY = 1.0
 """Seconds between two looks, at least."""
-_SHARE = 1 / 30
+_SHARE = 1 / 60
 """The share of a processor that looks may take, and that verdicts may take, which have another thread."""
 
 

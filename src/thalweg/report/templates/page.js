@@ -1,7 +1,7 @@
 "use strict";
 // For every page: draws figures in the page's colours, and redraws them when the colour scheme changes.
 const data = JSON.parse(document.getElementById("data").textContent);
-const drawn = new Map();
+const drawn = new Map(), known = new Map();
 
 // Replaces "var(--cyan)" by its current colour in the style sheet, and "var(--cyan)/0.2" by the same, translucent.
 function resolve(x) {
@@ -42,12 +42,17 @@ const config = {
   modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "resetCameraLastSave3d", "tableRotation"],
 };
 
+// Draws a figure, unless it is drawn already.
 function draw(id, figure) {
+  const text = JSON.stringify(figure);
+  if (known.get(id) === text) return undefined;
+  known.set(id, text);
   drawn.set(id, figure);
   const { data: traces, layout } = resolve(figure);
   return Plotly.react(id, traces, { ...layout, template: look() }, config);
 }
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  known.clear();
   for (const [id, figure] of drawn) draw(id, figure);
 });
