@@ -233,7 +233,19 @@ def test_a_p_value_that_underflows_is_shown_as_small():
     a = list(rng.normal(0.9, 0.001, 400))
     found = verdict.judge(race(a=a, b=list(rng.normal(0.5, 0.001, 400))))
     assert found.pairs[0].p < 1e-12
-    assert "p = less than 0.0001" in found.sentences[0]
+    assert "p < 0.0001" in found.sentences[0]
+
+
+def test_of_many_pairs_those_of_the_first_have_a_sentence_each():
+    rng = np.random.default_rng(0)
+    found = verdict.judge(
+        race(**{name: list(rng.normal(x, 0.001, 10)) for name, x in zip("abcdefg", (9, 9, 8, 7, 6, 5, 4), strict=True)})
+    )
+    assert sum(pair.shown for pair in found.pairs) == 20
+    assert len(found.leaders) == 2
+    behind = [re.match(r"(.) is behind . by", sentence) for sentence in found.sentences]
+    assert [match[1] for match in behind if match] == list("cdefg")
+    assert "15 other pairs are shown to differ; the report has a table of all." in found.sentences
 
 
 spread = st.sampled_from([0.0, 0.001, 0.002, -0.003, 0.2, nan])

@@ -11,6 +11,9 @@ from thalweg.verdict.statistics import FEWEST, wins_needed
 from thalweg.verdict.times import MEASURES, Sooner, TimeToTarget, sooner, time_to_target
 from thalweg.verdict.tuning import Tuning, tuning
 
+_SENTENCES = 12
+"""The pairs that get a sentence each, where the first entry is not ahead of all; if more, only its own do."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -142,12 +145,16 @@ def _said(
             f"the best result of these is {whose}, {reached}.",
             *power,
         ]
+    said = [f"{_behind(pair)}." for pair in [*behind, *others]]
+    if len(said) > _SENTENCES:
+        more = f"{len(others)} {'other ' if behind else ''}pairs are shown to differ; the report has a table of all."
+        said = [*said[: len(behind)], more]
     of_these = "" if len(ranked) == len(plan.entries) else f" of {_and([row.entry for row in ranked])}"
     first = f"{have} the best result{of_these}" if best is ranked[0] else f"{best.entry} is not shown to be behind any"
     return [
         f"{far}{first}, {reached}, but no difference is shown between "
         f"{best.entry if len(ties) > 1 or best is not ranked[0] else 'it'} and {_and(leaders[1:])}.",
-        *(f"{_behind(pair)}." for pair in [*behind, *others]),
+        *said,
         *power,
     ]
 
@@ -205,7 +212,7 @@ def _sooner(plan: Plan, pairs: Sequence[Sooner]) -> list[str]:
         than: dict[str, list[str]] = {}
         for pair in pairs:
             if pair.shown and pair.measure == measure:
-                than.setdefault(pair.first, []).append(f"{pair.second} (p = {_p(pair.p)})")
+                than.setdefault(pair.first, []).append(f"{pair.second} ({_p(pair.p)})")
         target = f"{plan.problem.metric} {_number(plan.problem.target or 0.0)} on validation data"
         said += [f"{first} reaches {target} in {less} than {_and(others)}." for first, others in than.items()]
     return said
@@ -261,8 +268,8 @@ def _power(found: Comparisons, entries: int) -> list[str]:
 def _behind(pair: Pair) -> str:
     if pair.lost:
         better = f"does better than {pair.behind} in {pair.wins} of {pair.seeds} replicates"
-        return f"{pair.ahead} {better}, where a lost one counts as worst, p = {_p(pair.p)}"
-    how_sure = "exactly: nothing in their runs is random" if pair.exact else f"p = {_p(pair.p)}"
+        return f"{pair.ahead} {better}, where a lost one counts as worst, {_p(pair.p)}"
+    how_sure = "exactly: nothing in their runs is random" if pair.exact else f"{_p(pair.p)}"
     interval = "" if pair.exact else _interval(pair.low, pair.high)
     return f"{pair.behind} is behind {pair.ahead} by {_number(pair.difference)}{interval}, {how_sure}"
 
@@ -332,7 +339,7 @@ def _number(x: float) -> str:
 
 
 def _p(p: float) -> str:
-    return f"{p:.2g}" if p >= 1e-4 else "less than 0.0001"
+    return f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
 
 
 def _and(names: Sequence[str]) -> str:
