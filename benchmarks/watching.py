@@ -1,14 +1,15 @@
 """What watching costs a race: docs/watching.md.
 
-    python benchmarks/watching.py viewers --viewers 50 --rounds 4
+    python benchmarks/watching.py viewers --viewers 50 --rounds 12
     python benchmarks/watching.py points --points 100000 --runs 20
 
-A race keeps two processors busy; the runs that it does in a minute with and without open pages are compared in turns.
-Pages are read by another process, which does nothing but read.  What the command that watches takes of a processor is
-measured, too, since that is less noisy.
+A race keeps two processors busy; the runs that it does in a minute with and without open pages are compared in turns,
+which come in pairs, either first.  Pages are read by another process, which does nothing but read.  What the command
+that watches takes of a processor is measured, too, since that is less noisy.
 """
 
 import argparse
+import math
 import shutil
 import statistics
 import subprocess
@@ -23,11 +24,11 @@ from thalweg.race import plan as planning
 from thalweg.store import Curve, Plan, Run, Store
 from thalweg.watch import Follower, Server, Stores
 
-_SETTLE = 6.0
+_SETTLE = 10.0
 _RACER = """
 import sys, time, thalweg
 if __name__ == "__main__":
-    race = thalweg.Race("digits", ["sgd", "adam"], trials=1024, seeds=5, steps=600, workers=2, populations="never",
+    race = thalweg.Race("digits", ["sgd", "adam"], trials=8192, seeds=5, steps=300, workers=2, populations="never",
                         store=sys.argv[1])
     race.run(lambda event: print(time.time(), flush=True) if event.run else None)
 """
@@ -62,7 +63,7 @@ def viewers(count: int, rounds: int, seconds: float) -> None:
             rates: dict[int, list[float]] = {0: [], count: []}
             took: dict[int, list[float]] = {0: [], count: []}
             for turn in range(2 * rounds):
-                pages = count if turn % 2 else 0
+                pages = count if turn % 4 in (1, 2) else 0
                 reading = _reading(server, pages) if pages else None
                 _pace(racer, _SETTLE)  # pages are told all when they open
                 began, cpu = time.perf_counter(), time.process_time()
@@ -75,11 +76,15 @@ def viewers(count: int, rounds: int, seconds: float) -> None:
             racer.stdout.close()
             server.stop()
     for pages, found in rates.items():
-        said = ", ".join(f"{x:.0f}" for x in found)
-        own = statistics.median(took[pages])
-        print(f"{pages:3} pages: {said} runs per minute; watching takes {own:.2%} of a processor", flush=True)
-    ratios = [b / a for a, b in zip(rates[0], rates[count], strict=True)]
-    print(f"with to without: {statistics.median(ratios):.3f} in the median of {rounds}")
+        said = f"{statistics.median(found):.0f} runs per minute in the median, {min(found):.0f} to {max(found):.0f}"
+        of_own = statistics.fmean(took[pages])
+        print(f"{pages:3} pages: {said}; watching takes {of_own:.2%} of a processor in the mean", flush=True)
+    logs = [math.log(b / a) for a, b in zip(rates[0], rates[count], strict=True)]
+    mean, error = statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(rounds)
+    print(
+        f"with to without: {math.exp(mean):.4f} in the mean of {rounds} pairs of turns, 95 % interval "
+        f"{math.exp(mean - 2 * error):.4f} to {math.exp(mean + 2 * error):.4f}"
+    )
 
 
 def _reading(server: Server, count: int) -> "subprocess.Popen[str]":
@@ -183,8 +188,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["viewers", "points"])
     parser.add_argument("--viewers", type=int, default=50)
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--points", type=int, default=100_000)
     parser.add_argument("--runs", type=int, default=20)
     given = parser.parse_args()

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,7 @@ from thalweg.store import Curve, Plan, Points, Reader, Run, Store, StoreError
 pytest.importorskip("starlette", reason="starlette is not installed")
 
 from thalweg.watch import Server, Stores, following
-from thalweg.watch.feed import Feed, message
+from thalweg.watch.feed import CHANGES, Feed, message
 from thalweg.watch.following import Follower
 from thalweg.watch.progress import time_left
 from thalweg.watch.server import hosts
@@ -113,10 +114,10 @@ class Heard:
 
     def look(self, feed: Feed) -> "Heard":
         self.follower.look()
-        self.hub = told(self.follower.hub.since(0)[1])["hub"]
+        [content] = told(self.follower.hub.since(0)[1])
+        self.hub = content["hub"]
         self.version, text = feed.since(self.version)
-        if text:
-            content = told(text)
+        for content in told(text):
             if content.get("whole"):
                 self.race, self.runs = {}, {}
             self.race |= content["race"]
@@ -126,11 +127,12 @@ class Heard:
         return self
 
 
-def told(text: bytes) -> Any:
-    assert text.startswith(b"data: ")
-    assert text.endswith(b"\n\n")
-    assert text.count(b"\n") == 2
-    return json.loads(text[6:])
+def told(text: bytes) -> list[Any]:
+    """What the messages of a text say."""
+    *messages, rest = text.split(b"\n\n")
+    assert not rest
+    assert all(each.startswith(b"data: ") and b"\n" not in each for each in messages)
+    return [json.loads(each[6:]) for each in messages]
 
 
 @pytest.fixture
@@ -175,16 +177,45 @@ def test_a_page_has_a_bounded_number_of_points(count: int, points: int) -> None:
     assert runs.most(count) * count <= max(runs.POINTS, runs.FEWEST * count)
 
 
-def test_a_page_is_told_the_change_or_all() -> None:
+def test_a_page_is_told_what_has_changed_or_all() -> None:
     feed = Feed()
     assert feed.since(0) == (0, b"")
-    feed.put(lambda: {"n": feed.version}, None)
-    feed.put(lambda: {"n": feed.version}, {"change": 2})
+    feed.put(lambda: {"n": 1}, None)
+    assert feed.since(0) == (1, message({"n": 1}))
+    feed.put(lambda: {"n": 2}, {"change": 2})
     assert feed.since(1) == (2, message({"change": 2}))
-    assert feed.since(0) == (2, message({"n": 2}))
+    assert feed.since(0) == (2, message({"n": 1}) + message({"change": 2}))  # nothing is encoded twice
     assert feed.since(2) == (2, b"")
-    feed.put(lambda: {"n": feed.version}, {"change": 3})
-    assert feed.since(1) == (3, message({"n": 3}))  # it has missed one
+    feed.put(lambda: {"n": 3}, {"change": 3})
+    assert feed.since(1) == (3, message({"change": 2}) + message({"change": 3}))
+    for n in range(4, 4 + CHANGES):
+        feed.put(lambda n=n: {"n": n}, {"change": n})
+    last = 3 + CHANGES
+    assert feed.since(2) == (last, message({"n": last}))  # it has missed too many
+    assert feed.since(3) == (last, b"".join(message({"change": n}) for n in range(4, last + 1)))
+    feed.put(lambda: {"n": "new"}, None)
+    assert feed.since(last) == (last + 1, message({"n": "new"}))
+
+
+def test_the_state_is_encoded_once_for_many_pages() -> None:
+    feed, begun = Feed(), threading.Event()
+    asked: list[int] = []
+
+    def state() -> dict[str, Any]:
+        asked.append(1)
+        begun.set()
+        time.sleep(0.2)
+        return {"n": 1}
+
+    feed.put(state, None)
+    with ThreadPoolExecutor(8) as threads:
+        first = threads.submit(feed.since, 0)
+        begun.wait()
+        feed.put(state, {"change": 2})  # meanwhile
+        others = [threads.submit(feed.since, 0) for _ in range(7)]
+        assert first.result() == (1, message({"n": 1}))
+        assert {other.result() for other in others} == {(2, message({"n": 1}) + message({"change": 2}))}
+    assert len(asked) == 1
 
 
 def test_a_race_that_begins_later_grows_and_is_deleted(results: Results, tmp_path: Path, follow: Any) -> None:
@@ -281,7 +312,7 @@ def test_faults_end_no_thread(results: Results, tmp_path: Path, monkeypatch: pyt
 
     def wait(condition: Callable[[str], bool]) -> None:
         end = time.monotonic() + PATIENCE
-        while not (follower.hub.version and condition(told(follower.hub.since(0)[1])["hub"]["problem"] or "")):
+        while not (follower.hub.version and condition(told(follower.hub.since(0)[1])[0]["hub"]["problem"] or "")):
             assert time.monotonic() < end
             time.sleep(0.02)
 
@@ -301,7 +332,8 @@ def test_faults_end_no_thread(results: Results, tmp_path: Path, monkeypatch: pyt
             write(place, Results(results.plan, results.runs[2:]))
 
             def judged(said: str) -> bool:
-                verdict = told(feed.since(0)[1])["race"]["parts"]["verdict"]
+                heard = (content["race"] for content in told(feed.since(0)[1]))
+                verdict = [race["parts"]["verdict"] for race in heard if "parts" in race][-1]
                 return not said and "accuracy" in verdict and "Still missing" not in verdict
 
             wait(judged)

@@ -47,7 +47,11 @@ def isf(alpha: float, k: int, freedom: float) -> float:
     high = 4.0
     while sf(high, k, freedom) > alpha:
         high *= 2
-    return float(scipy.optimize.brentq(lambda q: float(sf(q, k, freedom)) - alpha, 0.0, high, xtol=1e-12, rtol=1e-14))
+
+    def above(q: float) -> float:
+        return float(sf(q, k, freedom)) - alpha
+
+    return float(scipy.optimize.brentq(above, 0.0, high, xtol=1e-12, rtol=1e-14))
 
 
 @cache
@@ -57,8 +61,11 @@ def _estimated(freedom: float) -> tuple[Array, Array]:
     def log_density(x: Any) -> Any:  # of the logarithm; that of χ with a substitution, and 0 at its largest value
         return freedom * (x - np.expm1(2 * x) / 2)
 
+    def beyond(x: float) -> float:
+        return float(log_density(x)) - _LAST
+
     def end(far: float) -> float:
-        return float(scipy.optimize.brentq(lambda x: float(log_density(x)) - _LAST, 0.0, far))
+        return float(scipy.optimize.brentq(beyond, 0.0, far))
 
     at = np.linspace(end(_LAST / freedom - 1), end(math.log(1 - 2 * _LAST / freedom) + 1), _DEVIATIONS)
     weights = np.exp(log_density(at))

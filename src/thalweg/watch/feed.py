@@ -2,10 +2,14 @@
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from thalweg.report.page import as_json
+
+CHANGES = 64
+"""The latest changes that are kept for those who have not heard them."""
 
 
 def message(content: dict[str, Any]) -> bytes:
@@ -22,10 +26,10 @@ class Feed:
 
     def __init__(self) -> None:
         self.version = 0
-        self._change: bytes = b""
+        self._changes: deque[bytes] = deque(maxlen=CHANGES)
         self._state: Callable[[], dict[str, Any]] = dict
         self._whole: tuple[int, bytes] = (0, b"")
-        self._lock = threading.Lock()
+        self._lock, self._encoding = threading.Lock(), threading.Lock()
 
     def put(self, state: Callable[[], dict[str, Any]], change: dict[str, Any] | None) -> None:
         """Change the state.
@@ -34,28 +38,40 @@ class Feed:
             state: returns the whole state; called when somebody asks for it.
             change: what has changed since the version before; None to tell everybody the whole state.
         """
-        encoded = b"" if change is None else message(change)
+        encoded = None if change is None else message(change)
         with self._lock:
-            self._state, self._change = state, encoded
+            self._state = state
             self.version += 1
+            if encoded is None:
+                self._changes.clear()
+            else:
+                self._changes.append(encoded)
 
     def since(self, version: int) -> tuple[int, bytes]:
-        """The version that there is now, and what is to be told to somebody who knows one: nothing, the change since
-        the one before, or all.
+        """The version that there is now, and what is to be told to somebody who knows one: the changes since, or all,
+        and then the changes since that was encoded.
         """
         with self._lock:
-            if version == self.version:
-                return version, b""
-            if version and version == self.version - 1 and self._change:
-                return self.version, self._change
-            if self._whole[0] == self.version:
-                return self._whole
-            version, state = self.version, self._state
-        # What changes meanwhile is told again as a change, which does no harm.
-        whole = version, message(state())
-        with self._lock:
-            self._whole = max(self._whole, whole, key=lambda known: known[0])
-        return whole
+            if (told := self._told(version)) is not None:
+                return self.version, told
+        with self._encoding:  # once, for all who ask meanwhile
+            with self._lock:
+                known, text = self._whole
+                if (told := self._told(known)) is not None:
+                    return self.version, text + told
+                version, state = self.version, self._state
+            # What changes meanwhile is told again as a change, which does no harm.
+            text = message(state())
+            with self._lock:
+                self._whole = version, text
+        return version, text
+
+    def _told(self, version: int) -> bytes | None:
+        """The changes since a version, or None if they are not known any more; the lock is held."""
+        behind = self.version - version
+        if (version and behind <= len(self._changes)) or not behind:
+            return b"".join([*self._changes][len(self._changes) - behind :])
+        return None
 
     async def later(self, version: int) -> tuple[int, bytes]:
         """As `since`; what must be encoded first is encoded in another thread."""

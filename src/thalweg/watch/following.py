@@ -119,7 +119,7 @@ class Follower:
             "store": self._stores.name, "problem": problem, "now": time.time(), "machine": machine(),
             "races": [{"name": name, "problem": held.plan.problem.name} for name, held in self._held.items()],
         }}  # fmt: skip
-        self.hub.put(lambda: hub, hub)
+        self.hub.put(lambda: hub, None)
         self._told()
 
     def _looking(self) -> None:
