@@ -14,7 +14,7 @@ test: .venv/dev
 fuzz: .venv/dev
 	PYTHONPATH=tests $(BIN)/python -m fuzz --count 10000
 
-# Kills drivers, workers, nodes and databases, fills disks, cuts connections, turns clocks: 200 times, in an hour or two.
+# Kills drivers, workers, nodes and databases, fills disks, cuts connections, turns clocks: 200 times, in half an hour.
 soak: .venv/dev
 	PYTHONPATH=tests $(BIN)/python -m soak --count 200
 

@@ -4,6 +4,7 @@ Without one all of it is skipped; what the kernels compute is tested in Triton's
 """
 
 import copy
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -12,36 +13,22 @@ from torch.profiler import ProfilerActivity, profile
 
 import thalweg
 from test_optim_described import DESCRIBED, check_error, walk
-from thalweg import optim, schedules
+from thalweg import optim
+from thalweg.bench import proofs
+from thalweg.bench.proofs import give, model
 from thalweg.kernels import triton
 
 LACKING = triton.lacking(torch.device("cuda")) if torch.cuda.is_available() else "torch finds no GPU"
 pytestmark = pytest.mark.skipif(LACKING is not None, reason=f"this needs a GPU: {LACKING}")
 
-SHAPES = ((64, 33), (33,), (), (5, 4, 3))
-FORM: dict[str, Any] = {"clip_norm": 1.0, "ema": 0.9, "weight_decay": 0.1, "decay_form": "scaled"}
-
-
-def model(device: str = "cuda", count: int = 1) -> list[torch.nn.Parameter]:
-    g = torch.Generator().manual_seed(0)
-    return [torch.nn.Parameter(torch.randn(s, generator=g).to(device)) for _ in range(count) for s in SHAPES]
-
-
-def give(params: list[torch.nn.Parameter], seed: int) -> None:
-    g = torch.Generator().manual_seed(seed)
-    for p in params:
-        noise = torch.randn(p.shape, generator=g).to(p.device)
-        if p.grad is None:
-            p.grad = noise
-        else:
-            p.grad.copy_(noise)
+CUDA = torch.device("cuda")
 
 
 @pytest.mark.parametrize("rule", ["adam", "nadam", "lamb", "prodigy", "lion"])
 def test_as_on_the_cpu(rule: str) -> None:
-    here, there = model(), model("cpu")
-    ours = thalweg.Optimizer(here, rule, **FORM)
-    theirs = thalweg.Optimizer(there, rule, backend="eager", **FORM)
+    here, there = model(CUDA), model(torch.device("cpu"))
+    ours = thalweg.Optimizer(here, rule, **proofs.FORM)
+    theirs = thalweg.Optimizer(there, rule, backend="eager", **proofs.FORM)
     for step in range(20):
         give(here, step)
         give(there, step)
@@ -51,66 +38,18 @@ def test_as_on_the_cpu(rule: str) -> None:
         torch.testing.assert_close(p.cpu(), q, rtol=1e-5, atol=1e-6)
 
 
-def test_bits_repeat() -> None:
-    found: list[list[torch.nn.Parameter]] = []
-    for _ in range(2):
-        params = model(count=20)
-        optimizer = thalweg.Optimizer(params, "lamb", state_dtype=torch.bfloat16, **FORM)
-        for step in range(5):
-            give(params, step)
-            optimizer.step()
-        found.append(params)
-    assert all(torch.equal(p, q) for p, q in zip(*found, strict=True))
+PROOFS: dict[str, Callable[[], proofs.Figure]] = {
+    "bits repeat": lambda: proofs.repeats(CUDA, "auto"),
+    "a captured step is the uncaptured one": lambda: proofs.captured(CUDA, "auto"),
+    "nothing waits": lambda: proofs.waiting(CUDA, "auto", scaled=False),
+    "nothing waits, with a scaler": lambda: proofs.waiting(CUDA, "auto"),
+}
 
 
-def test_a_captured_step_is_the_uncaptured_one() -> None:
-    steps = 1_000
-    settings: dict[str, Any] = {"schedule": schedules.warmup(100).then(schedules.cosine(900)), **FORM}
-    here, there = model(), model()
-    ours = thalweg.Optimizer(here, "adam", capturable=True, **settings)
-    theirs = thalweg.Optimizer(there, "adam", **settings)
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        give(here, 0)
-        ours.step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        ours.step()
-    give(there, 0)
-    theirs.step()
-    for step in range(1, steps):
-        give(here, step)
-        give(there, step)
-        graph.replay()
-        ours.replayed()
-        theirs.step()
-    assert all(torch.equal(p, q) for p, q in zip(here, there, strict=True))
-    assert float(ours.state[here[0]]["step"]) == steps
-
-
-@pytest.mark.parametrize("scaled", [False, True])
-def test_nothing_waits_for_the_device(scaled: bool) -> None:
-    params = model(count=5)
-    optimizer = thalweg.Optimizer(params, "adam", nonfinite="skip", schedule=schedules.cosine(1_000), **FORM)
-    scaler = torch.amp.GradScaler("cuda", enabled=scaled)
-
-    def step() -> None:
-        loss = torch.stack([(p.float() ** 2).sum() for p in params]).sum()
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad()
-
-    for _ in range(3):
-        step()
-    torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
-        for _ in range(100):
-            step()
-    torch.cuda.synchronize()
-    names: list[str] = [event.key for event in cast(Any, found.key_averages())]
-    assert not [name for name in names if "cudaStreamSynchronize" in name or "DtoH" in name]
+@pytest.mark.parametrize("what", PROOFS)
+def test_what_the_bench_says_of_a_device_holds(what: str) -> None:
+    found = PROOFS[what]()
+    assert found.holds, found
 
 
 def test_a_thousand_small_tensors_and_one_launch_for_all() -> None:
@@ -129,7 +68,7 @@ def test_a_thousand_small_tensors_and_one_launch_for_all() -> None:
 
 
 def test_a_step_takes_its_turn_on_the_current_stream() -> None:
-    params, others = model(), model()
+    params, others = model(CUDA), model(CUDA)
     ours, theirs = thalweg.Optimizer(params, "adam"), thalweg.Optimizer(others, "adam")
     stream = torch.cuda.Stream()
     give(params, 0)

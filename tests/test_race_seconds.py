@@ -133,7 +133,7 @@ def test_a_race_has_one_budget():
 def test_a_plan_in_steps_is_as_it_was():
     plan = Race(line(), ["sgd"], steps=3).plan
     assert "seconds" not in plan.document
-    assert "seconds" not in plan.identity("sgd")
+    assert "seconds" not in plan.identities["sgd"]
 
 
 def test_the_time_that_others_take_is_left_out(monkeypatch: pytest.MonkeyPatch):

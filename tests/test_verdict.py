@@ -238,9 +238,8 @@ def test_a_p_value_that_underflows_is_shown_as_small():
 
 def test_of_many_pairs_those_of_the_first_have_a_sentence_each():
     rng = np.random.default_rng(0)
-    found = verdict.judge(
-        race(**{name: list(rng.normal(x, 0.001, 10)) for name, x in zip("abcdefg", (9, 9, 8, 7, 6, 5, 4), strict=True)})
-    )
+    a, b, c, d, e, f, g = (list(rng.normal(x, 0.001, 10)) for x in (9, 9, 8, 7, 6, 5, 4))
+    found = verdict.judge(race(a=a, b=b, c=c, d=d, e=e, f=f, g=g))
     assert sum(pair.shown for pair in found.pairs) == 20
     assert len(found.leaders) == 2
     behind = [re.match(r"(.) is behind . by", sentence) for sentence in found.sentences]

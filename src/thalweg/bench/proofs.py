@@ -120,13 +120,13 @@ def captured(device: torch.device, backend: str, steps: int = 1_000, capture: Ca
     return Figure(f"{steps:,} captured steps with a schedule", "equal" if same else "unequal", "equal", same)
 
 
-def waiting(device: torch.device, backend: str, steps: int = 100) -> Figure:
-    """What waits for the device in a profile of steps, with a gradient scaler that leaves out steps."""
+def waiting(device: torch.device, backend: str, steps: int = 100, *, scaled: bool = True) -> Figure:
+    """What waits for the device in a profile of steps, by default with a gradient scaler that leaves out steps."""
     params = model(device, 5)
     optimizer = Optimizer(
         params, "adam", backend=backend, nonfinite="skip", schedule=schedules.cosine(10 * steps), **FORM
     )
-    scaler = torch.amp.GradScaler(device.type)
+    scaler = torch.amp.GradScaler(device.type, enabled=scaled)
 
     def step() -> None:
         loss = torch.stack([(p**2).sum() for p in params]).sum()

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thalweg.kernels import eager, reference, sharded, totals
-from thalweg.kernels.bucket import Bucket, Key, Parts, arrays, by_rows, is_total, norm_source, sums_up
+from thalweg.kernels.bucket import Bucket
 from thalweg.kernels.calls import native
 from thalweg.kernels.kernel import Kernel
+from thalweg.kernels.key import Key, Parts, arrays, by_rows, is_total, norm_source, sums_up
 from thalweg.kernels.parameters import Parameters, Written
 from thalweg.kernels.records import EAGER, FUSED, SKIPPED
 from thalweg.kernels.slots import Slots
