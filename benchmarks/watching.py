@@ -18,13 +18,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from scipy import stats
+
 from thalweg import problems
 from thalweg.race import Entry, course
 from thalweg.race import plan as planning
 from thalweg.store import Curve, Plan, Run, Store
 from thalweg.watch import Follower, Server, Stores
 
-_SETTLE = 10.0
 _RACER = """
 import sys, time, thalweg
 if __name__ == "__main__":
@@ -64,9 +65,8 @@ def viewers(count: int, rounds: int, seconds: float) -> None:
             took: dict[int, list[float]] = {0: [], count: []}
             for turn in range(2 * rounds):
                 pages = count if turn % 4 in (1, 2) else 0
-                reading = _reading(server, pages) if pages else None
-                _pace(racer, _SETTLE)  # pages are told all when they open
                 began, cpu = time.perf_counter(), time.process_time()
+                reading = _reading(server, pages) if pages else None  # which are told all when they open
                 rates[pages].append(_pace(racer, seconds))
                 took[pages].append((time.process_time() - cpu) / (time.perf_counter() - began))
                 if reading is not None:
@@ -80,10 +80,11 @@ def viewers(count: int, rounds: int, seconds: float) -> None:
         of_own = statistics.fmean(took[pages])
         print(f"{pages:3} pages: {said}; watching takes {of_own:.2%} of a processor in the mean", flush=True)
     logs = [math.log(b / a) for a, b in zip(rates[0], rates[count], strict=True)]
-    mean, error = statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(rounds)
+    mean = statistics.fmean(logs)
+    reach = stats.t.ppf(0.975, rounds - 1) * statistics.stdev(logs) / math.sqrt(rounds)
     print(
         f"with to without: {math.exp(mean):.4f} in the mean of {rounds} pairs of turns, 95 % interval "
-        f"{math.exp(mean - 2 * error):.4f} to {math.exp(mean + 2 * error):.4f}"
+        f"{math.exp(mean - reach):.4f} to {math.exp(mean + reach):.4f}"
     )
 
 
@@ -181,7 +182,7 @@ def _drawn(folder: str) -> str:
         )
         opened.close()
     server.stop()
-    return f"{shown:,} points in the page, every run a line: drawn anew in {took:.0f} ms"
+    return f"{shown:,} points in the page, 200 runs as lines at most: drawn anew in {took:.0f} ms"
 
 
 if __name__ == "__main__":
@@ -189,10 +190,12 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=["viewers", "points"])
     parser.add_argument("--viewers", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--points", type=int, default=100_000)
     parser.add_argument("--runs", type=int, default=20)
     given = parser.parse_args()
+    if given.rounds < 2:
+        parser.error("a spread needs two rounds at least")
     if given.what == "viewers":
         viewers(given.viewers, given.rounds, given.seconds)
     else:

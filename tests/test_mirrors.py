@@ -318,17 +318,19 @@ class Hanging:
 atexit.register(time.sleep, 600)  # as clients wait for their servers
 mirror._open = lambda *given: Hanging()
 mirror.Mirrors.close.__defaults__ = (0.1,)
-sys.argv[1:] = ["race", "logistic", "--rules", "sgd", "--trials", "1", "--seeds", "1", "--steps", "5",
+__main__._PATIENCE = 0.1
+sys.argv[1:] = ["race", "logistic", "--rules", sys.argv[1], "--trials", "1", "--seeds", "1", "--steps", "5",
                 "--workers", "1", "--mirror", "wandb"]
 __main__.main()
 """
 
 
-def test_the_command_ends_while_a_mirror_hangs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rules", "code"), [("sgd", 0), ("sgd(lr=1e9)", 2)])
+def test_the_command_ends_while_a_mirror_hangs(rules: str, code: int, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", HANGING], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", HANGING, rules], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     assert "wandb is too slow" in " ".join((done.stdout + done.stderr).split())
     assert (tmp_path / "races/logistic/report.html").is_file()
 

@@ -247,6 +247,16 @@ def test_of_many_pairs_those_of_the_first_have_a_sentence_each():
     assert "15 other pairs are shown to differ; the report has a table of all." in found.sentences
 
 
+def test_there_is_no_sentence_on_other_pairs_where_there_are_none():
+    rng = np.random.default_rng(0)
+    same = list(rng.normal(8, 0.01, 30))
+    ahead, doubtful = list(rng.normal(9, 0.01, 30)), list(8.2 + 5 * np.linspace(-1, 1, 30))
+    found = verdict.judge(race(a=ahead, b=doubtful, **dict.fromkeys("cdefghijklmnop", same)))  # pyright: ignore[reportArgumentType]
+    assert {pair.ahead for pair in found.pairs if pair.shown} == {"a"}
+    assert sum("is behind a by" in sentence for sentence in found.sentences) == 14
+    assert "other pair" not in " ".join(found.sentences)
+
+
 spread = st.sampled_from([0.0, 0.001, 0.002, -0.003, 0.2, nan])
 levels = st.sampled_from([0.5, 0.8, 0.9, nan])
 SEEDS = st.sampled_from([2, 5, 6, 10])

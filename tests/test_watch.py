@@ -36,7 +36,7 @@ from thalweg.store import Curve, Plan, Points, Reader, Run, Store, StoreError
 pytest.importorskip("starlette", reason="starlette is not installed")
 
 from thalweg.watch import Server, Stores, following
-from thalweg.watch.feed import CHANGES, Feed, message
+from thalweg.watch.feed import BYTES, CHANGES, Feed, message
 from thalweg.watch.following import Follower
 from thalweg.watch.progress import time_left
 from thalweg.watch.server import hosts
@@ -195,6 +195,15 @@ def test_a_page_is_told_what_has_changed_or_all() -> None:
     assert feed.since(3) == (last, b"".join(message({"change": n}) for n in range(4, last + 1)))
     feed.put(lambda: {"n": "new"}, None)
     assert feed.since(last) == (last + 1, message({"n": "new"}))
+
+
+def test_long_changes_are_not_kept() -> None:
+    feed = Feed()
+    feed.put(lambda: {"n": 1}, None)
+    for n in (2, 3):
+        feed.put(lambda n=n: {"n": n}, {"change": n * "x" * (BYTES // 4)})
+    assert feed.since(2) == (3, message({"change": 3 * "x" * (BYTES // 4)}))
+    assert feed.since(1) == (3, message({"n": 3}))
 
 
 def test_the_state_is_encoded_once_for_many_pages() -> None:

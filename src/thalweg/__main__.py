@@ -3,11 +3,15 @@
 import os
 import sys
 import threading
+import time
 from contextlib import suppress
 
 from thalweg import signals
 
 _LAB = {"cloudpickle", "filelock", "jinja2", "plotly", "rich", "scipy", "sklearn", "sqlalchemy", "typer"}
+
+_PATIENCE = 10.0
+"""Seconds that a tracker's client is given at the end, also after Ctrl-C."""
 
 
 def main() -> None:
@@ -18,7 +22,7 @@ def main() -> None:
 
         cli.main()
     except SystemExit as end:
-        if any(thread.name.startswith(signals.HELD_UP) for thread in threading.enumerate()):
+        if _held_up():
             _leave(end)
         raise
     except ModuleNotFoundError as error:
@@ -29,10 +33,19 @@ def main() -> None:
         sys.exit(2)
 
 
+def _held_up() -> bool:
+    """Whether a thread that may wait for a server without end is still at work after some seconds."""
+    last = time.monotonic() + _PATIENCE
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(signals.HELD_UP)]
+    for thread in threads:
+        thread.join(max(last - time.monotonic(), 0.0))
+    return any(thread.is_alive() for thread in threads)
+
+
 def _leave(end: SystemExit) -> None:
     """End now: a client that waits for its server in a thread also waits at Python's exit, some without end."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # closed by the reader, or by us
+        with suppress(AttributeError, OSError, ValueError):  # there is none, or it was closed by its reader or by us
             stream.flush()
     os._exit(end.code if isinstance(end.code, int) else 0 if end.code is None else 1)
 

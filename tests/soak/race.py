@@ -1,6 +1,7 @@
 """One race of a soak: begun, disturbed, begun again until it is through, and then compared."""
 
 import os
+import re
 import signal
 import sys
 import time
@@ -8,7 +9,9 @@ from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 from random import Random
+from typing import NoReturn
 
 from processes import children, command, ended, tree, wait_for
 from soak.places import Place
@@ -110,7 +113,10 @@ class Soaked:
         while faults:
             had = len(before)
             if chance.random() < 0.7:  # otherwise it may not have begun
+                last = time.monotonic() + _PATIENCE
                 while process.is_alive() and len(self.records()) <= had:
+                    if time.monotonic() > last:
+                        self._stands_still(process)
                     time.sleep(0.1)
             time.sleep(0.3 * chance.random())
             if not process.is_alive() and not process.exitcode:
@@ -152,15 +158,21 @@ class Soaked:
         return self.records()
 
     def _wait(self, process: ForkServerProcess) -> None:
-        """Wait until a command ends; says where it and its workers are if it does not."""
         process.join(_PATIENCE)
         if process.is_alive():
-            for pid in (process.pid or 0, *tree(process.pid or 0)):
-                with suppress(ProcessLookupError):
+            self._stands_still(process)
+
+    def _stands_still(self, process: ForkServerProcess) -> NoReturn:
+        """Say where a command and its workers are that do not end."""
+        stacks = self.place.folder / "stacks"
+        for pid in (process.pid or 0, *tree(process.pid or 0)):
+            with suppress(OSError):
+                status = Path(f"/proc/{pid}/status").read_text()
+                if int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) >> (signal.SIGUSR1 - 1) & 1:
                     os.kill(pid, signal.SIGUSR1)
-            time.sleep(1)
-            stacks = (self.place.folder / "stacks").read_text(encoding="utf-8", errors="replace")
-            raise AssertionError(f"a command stands still:\n{stacks}")
+        time.sleep(1)
+        said = stacks.read_text(encoding="utf-8", errors="replace") if stacks.exists() else "it has not begun"
+        raise AssertionError(f"a command stands still:\n{said}")
 
     def _finish(self, process: ForkServerProcess, before: Records) -> None:
         for _ in range(20):

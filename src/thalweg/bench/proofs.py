@@ -117,6 +117,7 @@ def captured(device: torch.device, backend: str, steps: int = 1_000, capture: Ca
         ours.replayed()
         theirs.step()
     same = all(torch.equal(p, q) for p, q in zip(here, there, strict=True))
+    same &= {float(optimizer.state[p]["step"]) for optimizer in (ours, theirs) for p in optimizer.state} == {steps}
     return Figure(f"{steps:,} captured steps with a schedule", "equal" if same else "unequal", "equal", same)
 
 

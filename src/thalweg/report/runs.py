@@ -92,7 +92,7 @@ def _known(run: Run | Points, entry: EntryPlan, settings: Any, points: int) -> d
 
 
 def thinned(curve: Curve, points: int) -> dict[str, list[float]]:
-    """The columns of a curve with at most so many points, at least `FEWEST`, and with six digits, to be drawn.
+    """The columns of a curve with at most so many points, at least `FEWEST`, rounded to what a figure shows.
 
     Of a longer curve the first and the last point stay, and of each of equally long stretches in between the lowest
     and the highest of each column of `Y`; so no extreme is lost, and no point is moved.  As many others as there may
@@ -120,7 +120,12 @@ def thinned(curve: Curve, points: int) -> dict[str, list[float]]:
 
 
 def _short(column: Iterable[float]) -> list[float]:
-    return [x if isinstance(x, int) else float(f"{x:.6g}") for x in column]
+    """Numbers of which six digits differ: a figure covers the range of a column, or its logarithms."""
+    x = list(column)
+    known = [abs(v) for v in x if math.isfinite(v)]
+    apart = max(known, default=0.0) - min(known, default=0.0)
+    digits = 6 + (math.ceil(math.log10(max(known) / apart)) if apart else 11)
+    return [v if isinstance(v, int) else float(f"{v:.{min(digits, 17)}g}") for v in x]
 
 
 def cut(text: str, letters: int) -> str:

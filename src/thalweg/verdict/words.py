@@ -146,7 +146,7 @@ def _said(
             *power,
         ]
     said = [f"{_behind(pair)}." for pair in [*behind, *others]]
-    if len(said) > _SENTENCES:
+    if len(said) > _SENTENCES and len(others) > 1:
         more = f"{len(others)} {'other ' if behind else ''}pairs are shown to differ; the report has a table of all."
         said = [*said[: len(behind)], more]
     of_these = "" if len(ranked) == len(plan.entries) else f" of {_and([row.entry for row in ranked])}"

@@ -8,8 +8,10 @@ from typing import Any
 
 from thalweg.report.page import as_json
 
-CHANGES = 64
-"""The latest changes that are kept for those who have not heard them."""
+CHANGES, BYTES = 64, 2**20
+"""The latest changes that are kept for those who have not heard them, and how long they may be together; longer if the
+whole state is.
+"""
 
 
 def message(content: dict[str, Any]) -> bytes:
@@ -46,6 +48,8 @@ class Feed:
                 self._changes.clear()
             else:
                 self._changes.append(encoded)
+                while sum(map(len, self._changes)) > max(BYTES, len(self._whole[1])):
+                    self._changes.popleft()
 
     def since(self, version: int) -> tuple[int, bytes]:
         """The version that there is now, and what is to be told to somebody who knows one: the changes since, or all,

@@ -42,14 +42,14 @@ const config = {
   modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "resetCameraLastSave3d", "tableRotation"],
 };
 
-// Draws a figure, unless it is drawn already.
+// Draws a figure, unless it is drawn already, as wide.
 function draw(id, figure) {
-  const text = JSON.stringify(figure);
-  if (known.get(id) === text) return undefined;
-  known.set(id, text);
+  const text = JSON.stringify([figure, small(), document.getElementById(id).clientWidth]);
+  if (known.get(id) === text) return;
   drawn.set(id, figure);
   const { data: traces, layout } = resolve(figure);
-  return Plotly.react(id, traces, { ...layout, template: look() }, config);
+  Plotly.react(id, traces, { ...layout, template: look() }, config);
+  known.set(id, text);
 }
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {

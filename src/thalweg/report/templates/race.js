@@ -1,6 +1,6 @@
 // The page of a race: figures and table, all drawn from the runs that the filter lets through.
 const FEW = 8; // entries that are shown at first, if there are many
-const LINES = 200, ROWS = 300; // runs that are drawn each by itself, shared evenly by entries, and rows of the table
+const LINES = 200, ROWS = 300; // runs that are drawn each by itself, of which entries share evenly, and rows of the table
 const TRIALS = 200; // of an entry, that are drawn against the learning rate
 const OF = { "": "the furthest: replicates, or trials", kept: "what replicates keep", final: "all final runs", tune: "trials", all: "all runs" };
 const AS = { "": "bands, and runs under way", lines: "a line for each run, 200 at most" };
@@ -104,7 +104,8 @@ function extremes(trials) {
 
 function drawCurves(runs) {
   const { x, y } = chosen, bands = [], lines = [], ranges = [];
-  const those = drawnOf(runs), share = Math.ceil(LINES / Math.max(new Set(those.map((run) => run.entry)).size, 1));
+  const those = drawnOf(runs), single = those.filter((run) => chosen.as === "lines" || run.status === "running");
+  const share = single.length > LINES ? Math.max(Math.floor(LINES / new Set(single.map((run) => run.entry)).size), 1) : LINES;
   for (const entry of data.entries) {
     const own = those.filter((run) => run.entry === entry.name);
     const over = own.filter((run) => run.status !== "running");
@@ -123,7 +124,7 @@ function drawCurves(runs) {
         name: entry.name, text: found.x.map(() => `${plain(entry.name)}, mean of ${together.length}`), hovertemplate: "%{y:.4g} %{text}<extra></extra>",
       });
     }
-    const alone = (chosen.as === "lines" ? own : own.filter((run) => run.status === "running")).slice(0, share);
+    const alone = single.filter((run) => run.entry === entry.name).slice(0, share);
     ranges.push(...alone.map((run) => run.curve[y]));
     if (alone.length) lines.push(...apart(entry, alone, x, y));
   }
