@@ -8,7 +8,9 @@ with ``--reaches-backend`` only those and tests without a record are run, and no
 """
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Generator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,6 +28,10 @@ from thalweg import kernels
 
 if not torch.cuda.is_available():  # printed CUDA kernels run in Triton's interpreter; it asks when it is imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# A shell starts what runs in its background with Ctrl-C ignored, and so would be every command that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("thalweg", settings.default, deadline=None)  # no test fails because the machine is busy
 settings.load_profile("thalweg")
