@@ -559,11 +559,28 @@ def test_a_port_in_use_is_one_sentence(results: Results, tmp_path: Path, capsys:
     assert "it is in use" in capsys.readouterr().err
 
 
+SLOW = """
+import atexit, os, time
+from thalweg import __main__
+from thalweg.watch import feed
+message = feed.message
+def slow(content):
+    time.sleep(float(os.environ["SECONDS"]))
+    return message(content)
+feed.message = slow
+atexit.register(time.sleep, 2 * float(os.environ["SECONDS"]))  # the end may take a while, too
+__main__.main()
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_ctrl_c_ends_it_while_somebody_listens(results: Results, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [0, 3])
+def test_ctrl_c_ends_it_while_somebody_listens(seconds: int, results: Results, tmp_path: Path) -> None:
+    """Also while something is being encoded for them."""
     write(tmp_path / "race.db", results)
-    command = [sys.executable, "-m", "thalweg", "watch", str(tmp_path), "--no-browser", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1) as child:
+    command = [sys.executable, "-c", SLOW, "watch", str(tmp_path), "--no-browser", "--port", "0"]
+    piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "bufsize": 1}
+    with subprocess.Popen(command, env={**os.environ, "SECONDS": str(seconds)}, **piped) as child:
         assert child.stdout
         address = child.stdout.readline().rpartition(" ")[2].strip()
         connection = http.client.HTTPConnection(address.split("/")[2], timeout=PATIENCE)

@@ -5,6 +5,7 @@ of which none is the name of a file, and nothing can be sent to it.
 """
 
 import hmac
+import logging
 import secrets
 import socket
 import threading
@@ -27,6 +28,7 @@ from thalweg.watch.feed import Pulse
 from thalweg.watch.following import Follower
 from thalweg.watch.stores import Stores
 
+_LOGGER = logging.getLogger("uvicorn.error")
 _ALIVE = 15.0
 """Seconds after which a page is told that there is nothing to tell, so that closed ones are noticed."""
 _HEADERS = {
@@ -80,10 +82,11 @@ class Server:
         )
         self._server = uvicorn.Server(told)
         # Not in the main thread, so that signals are the command's.
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def start(self) -> None:
         """Begin to answer."""
+        _LOGGER.disabled = False
         self.follower.start()
         self._thread.start()
 
@@ -94,7 +97,7 @@ class Server:
 
     def stop(self) -> None:
         """Answer no more, also to those who are listening."""
-        self._over = True
+        self._over = _LOGGER.disabled = True  # what is cut off is no error
         self.follower.stop()
         self._server.should_exit = self._server.force_exit = True
         self._pulse.beat()
@@ -102,6 +105,13 @@ class Server:
             self._thread.join(2.0)
         self._socket.close()
         self._stores.close()
+
+    def _serve(self) -> None:
+        try:
+            self._server.run([self._socket])
+        except Exception:
+            if not self._over:  # at the end of the process nothing can be begun any more, and it may be asked to
+                raise
 
     async def _page(self, request: Request) -> Response:
         nonce = secrets.token_urlsafe(16)
@@ -135,7 +145,7 @@ class Server:
             with self.follower.page(""):
                 seen = 0
                 while (race := self.follower.latest()) is None and not self._over:
-                    seen, text = self.follower.hub.since(seen)
+                    seen, text = await self.follower.hub.later(seen)
                     yield text or b":\n\n"
                     await self._pulse.wait(_ALIVE)
         with self.follower.page(race or "") as feed:
