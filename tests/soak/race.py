@@ -167,8 +167,8 @@ class Soaked:
         stacks = self.place.folder / "stacks"
         for pid in (process.pid or 0, *tree(process.pid or 0)):
             with suppress(OSError):
-                status = Path(f"/proc/{pid}/status").read_text()
-                if int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) >> (signal.SIGUSR1 - 1) & 1:
+                [caught] = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+                if int(caught, 16) >> (signal.SIGUSR1 - 1) & 1:  # it would end the others
                     os.kill(pid, signal.SIGUSR1)
         time.sleep(1)
         said = stacks.read_text(encoding="utf-8", errors="replace") if stacks.exists() else "it has not begun"
