@@ -269,7 +269,7 @@ def _behind(pair: Pair) -> str:
     if pair.lost:
         better = f"does better than {pair.behind} in {pair.wins} of {pair.seeds} replicates"
         return f"{pair.ahead} {better}, where a lost one counts as worst, {_p(pair.p)}"
-    how_sure = "exactly: nothing in their runs is random" if pair.exact else f"{_p(pair.p)}"
+    how_sure = "exactly: nothing in their runs is random" if pair.exact else _p(pair.p)
     interval = "" if pair.exact else _interval(pair.low, pair.high)
     return f"{pair.behind} is behind {pair.ahead} by {_number(pair.difference)}{interval}, {how_sure}"
 
